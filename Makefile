@@ -1,0 +1,42 @@
+# make probe   measure this machine and write a report into reports/
+# make test    run the tests
+# make check   static checks and tests, as the project's own gate does
+# Each makes .venv itself. PYTHON names the interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV := .venv
+OUT := reports/
+export PYTHON
+
+.PHONY: probe test check bench clean
+
+probe: $(VENV)/.ready
+	$(VENV)/bin/probe all --out $(OUT)
+
+# Tests that time something run alone, after the others.
+test: $(VENV)/.ready-test
+	$(VENV)/bin/python -m pytest -n auto -m "not alone"
+	$(VENV)/bin/python -m pytest -m alone
+
+check: $(VENV)/.ready-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(MAKE) test
+
+bench: $(VENV)/.ready-test
+	$(VENV)/bin/python -m pytest benchmarks --benchmark-enable
+
+$(VENV)/.ready: pyproject.toml constraints.txt tools/make-venv.sh
+	tools/make-venv.sh $(VENV)
+	@touch $@
+
+$(VENV)/.ready-test: pyproject.toml constraints.txt tools/make-venv.sh
+	tools/make-venv.sh $(VENV) test
+	@touch $@ $(VENV)/.ready
+
+$(VENV)/.ready-dev: pyproject.toml constraints.txt tools/make-venv.sh
+	tools/make-venv.sh $(VENV) test,dev
+	@touch $@ $(VENV)/.ready-test $(VENV)/.ready
+
+clean:
+	rm -rf $(VENV) .venv-wheel dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,205 @@
+"""How right a result must be before it is timed: one error measure, one tolerance table.
+
+A matrix product is checked whole without forming a second product (Freivalds 1977): with a random
+vector v of signs, C·v must equal A·(B·v). For an error matrix E the expectation of ‖E·v‖² is
+‖E‖²_F, so ‖C·v − A·(B·v)‖ / ‖A·(B·v)‖ estimates the relative Frobenius error over all
+elements at the cost of three matrix-vector products in float64.
+
+Tolerances, for operands uniform in [−1, 1] and the reference made from the operands as stored:
+
+===========  =====================================================  =========
+precision    what limits the error                                  tolerance
+===========  =====================================================  =========
+fp64         53-bit rounding, summed over k ≤ 32768                 1e-13
+fp32         24-bit rounding; TF32 operands would give about 3e-4   5e-6
+tf32         11-bit operands, truncated (≤ 2^-10 each)              2e-3
+bf16         rounding of the bf16 result, 2^-9/√3 rms               5e-3
+fp16         rounding of the fp16 result, 2^-11/√3 rms              1.5e-3
+fp16-acc16   running sums in fp16 grow the error with √k            1e-1
+fp8          exact products, rounding of the bf16 result            5e-3
+fp8 (fast)   partial sums kept in the tensor core at ≥ 14 bits      3e-2
+int8         nothing: products and sums are exact                   0
+===========  =====================================================  =========
+
+TF32 also has a floor: a result as good as IEEE float32 says that the library declined TF32 and
+ran something else under its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from roofprobe.kernels.work import Check
+
+if TYPE_CHECKING:
+    import torch
+
+INT32_POISON = -(2**31)
+_CHUNK_ELEMENTS = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """The greatest relative error that passes, and the least that is still believable."""
+
+    error: float
+    floor: float = 0.0
+
+
+TOLERANCES: dict[str, Tolerance] = {
+    "fp64": Tolerance(1e-13),
+    "fp32": Tolerance(5e-6),
+    "tf32": Tolerance(2e-3, floor=1e-5),
+    "bf16": Tolerance(5e-3),
+    "fp16": Tolerance(1.5e-3),
+    "fp16-acc16": Tolerance(1e-1),
+    "fp8": Tolerance(5e-3),
+    "fp8-fast": Tolerance(3e-2),
+    "int8": Tolerance(0.0),
+}
+
+MATMUL_MEASURE = "‖C·v − A·(B·v)‖ / ‖A·(B·v)‖ in float64, v random signs"
+STREAM_MEASURE = "max |out − ref| / max |ref| in float64"
+SUM_MEASURE = "|sum − ref| / Σ|terms| in float64"
+
+
+def poison(out: torch.Tensor) -> None:
+    """Fill ``out`` with NaN (the least int32 for integers), so that unwritten parts show."""
+    if out.dtype.is_floating_point:
+        out.fill_(float("nan"))
+    else:
+        out.fill_(INT32_POISON)
+
+
+def unwritten(out: torch.Tensor) -> int:
+    """Count the elements of ``out`` (any shape) that are still poison, or that became NaN."""
+    import torch
+
+    total = 0
+    for chunk in out.reshape(-1).split(_CHUNK_ELEMENTS):
+        bad = torch.isnan(chunk) if chunk.dtype.is_floating_point else chunk == INT32_POISON
+        total += int(bad.sum())
+    return total
+
+
+def check_matmul(
+    a: torch.Tensor,
+    b_nk: torch.Tensor,
+    out: torch.Tensor,
+    *,
+    precision: str,
+    seed: int,
+    scale: float = 1.0,
+) -> Check:
+    """Compare ``out`` (m, n) with ``scale`` · a (m, k) · b_nk (n, k)ᵀ.
+
+    Operands are taken as stored (after rounding to their type), so the error is the kernel's
+    alone. Works on the tensors' device where it has float64, else on the host.
+    """
+    import torch
+
+    tolerance = TOLERANCES[precision]
+    missing = unwritten(out)
+    if missing:
+        return Check(
+            error=1.0,
+            tolerance=tolerance.error,
+            measure=MATMUL_MEASURE,
+            checked_elements=out.numel(),
+            problem=f"{missing} of {out.numel()} elements were not written or are NaN",
+        )
+    device = out.device if out.device.type in ("cpu", "cuda") else torch.device("cpu")
+    signs = torch.randint(0, 2, (out.shape[1],), generator=torch.Generator().manual_seed(seed))
+    v = (signs * 2 - 1).to(device, torch.float64)
+    b_v = _transposed_matvec(b_nk, v, device)
+    reference = scale * _matvec(a, b_v, device)
+    result = _matvec(out, v, device)
+    norm = float(torch.linalg.vector_norm(reference))
+    difference = float(torch.linalg.vector_norm(result - reference))
+    error = difference / norm if norm > 0 else difference
+    return Check(
+        error=error,
+        tolerance=tolerance.error,
+        measure=MATMUL_MEASURE,
+        checked_elements=out.numel(),
+        problem=_problem(error, tolerance),
+    )
+
+
+def check_elementwise(
+    out: torch.Tensor, reference_of: Callable[[int, int], torch.Tensor], tolerance: float
+) -> Check:
+    """Compare a stream kernel's output with ``reference_of(start, stop)`` in float64, in chunks.
+
+    ``reference_of`` returns the float64 values of elements [start, stop); the error is the
+    greatest difference over the greatest reference value.
+    """
+    missing = unwritten(out)
+    worst = 0.0
+    scale = 0.0
+    for start in range(0, out.numel(), _CHUNK_ELEMENTS):
+        stop = min(out.numel(), start + _CHUNK_ELEMENTS)
+        reference = reference_of(start, stop)
+        difference = (out[start:stop].double() - reference).abs().max()
+        worst = max(worst, float(difference)) if not missing else 1.0
+        scale = max(scale, float(reference.abs().max()))
+    error = worst / scale if scale > 0 else worst
+    problem = None
+    if missing:
+        problem = f"{missing} of {out.numel()} elements were not written or are NaN"
+    elif error > tolerance:
+        problem = f"the error {error:.2g} is above the tolerance {tolerance:.2g}"
+    return Check(error, tolerance, STREAM_MEASURE, out.numel(), problem)
+
+
+def check_sum(value: float, reference: float, magnitude: float, count: int, tol: float) -> Check:
+    """Compare a reduction's ``value`` with its float64 ``reference``; ``magnitude`` is Σ|terms|."""
+    error = abs(value - reference) / magnitude if magnitude > 0 else abs(value - reference)
+    if value != value:
+        return Check(1.0, tol, SUM_MEASURE, count, "the sum was not written or is NaN")
+    problem = None
+    if error > tol:
+        problem = f"the error {error:.2g} is above the tolerance {tol:.2g}"
+    return Check(error, tol, SUM_MEASURE, count, problem)
+
+
+def _problem(error: float, tolerance: Tolerance) -> str | None:
+    if not error <= tolerance.error:
+        return f"the error {error:.2g} is above the tolerance {tolerance.error:.2g}"
+    if error < tolerance.floor:
+        return (
+            f"the error {error:.2g} is below {tolerance.floor:.2g}: the library declined this "
+            "precision and computed in a higher one"
+        )
+    return None
+
+
+def _rows(
+    matrix: torch.Tensor, device: torch.device
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield (start, block) with float64 blocks of rows of ``matrix`` on ``device``."""
+    import torch
+
+    step = max(1, _CHUNK_ELEMENTS // matrix.shape[1])
+    for start in range(0, matrix.shape[0], step):
+        block = matrix[start : start + step].to(device)
+        if block.element_size() == 1 and block.dtype.is_floating_point:
+            block = block.to(torch.float32)
+        yield start, block.to(torch.float64)
+
+
+def _matvec(matrix: torch.Tensor, v: torch.Tensor, device: torch.device) -> torch.Tensor:
+    import torch
+
+    return torch.cat([block @ v for _, block in _rows(matrix, device)])
+
+
+def _transposed_matvec(matrix: torch.Tensor, v: torch.Tensor, device: torch.device) -> torch.Tensor:
+    import torch
+
+    total = torch.zeros(matrix.shape[1], dtype=torch.float64, device=device)
+    for start, block in _rows(matrix, device):
+        total += v[start : start + block.shape[0]] @ block
+    return total

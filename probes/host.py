@@ -1,0 +1,202 @@
+"""Facts about the host and its software: what every run records beside its numbers.
+
+Cores are those that this process may use: affinity and the container's CPU quota count, because a
+peak for cores that the process cannot use would be fiction.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import re
+import socket
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from roofprobe.records.schema import Environment
+
+_SIMD = re.compile(
+    r"^(sse2|avx|avx2|fma|f16c|avx512\w*|avx_vnni|amx_\w+|asimd\w*|sve\w*|bf16|i8mm|fphp|asimdhp)$"
+)
+_RECORDED_VARIABLES = (
+    "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ASCEND_VISIBLE_DEVICES",
+    "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG", "CUBLAS_EMULATE_DOUBLE_PRECISION",
+    "CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_LAUNCH_BLOCKING", "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTORCH_TUNABLEOP_ENABLED", "TORCH_BLAS_PREFER_CUBLASLT", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
+    "ONEDNN_DEFAULT_FPMATH_MODE", "TRITON_INTERPRET",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class CpuFacts:
+    """The processor as the system reports it; ``clock_mhz`` is its highest reported clock."""
+
+    name: str
+    vendor: str
+    family: int | None
+    model: int | None
+    usable_cores: int
+    logical_cpus: int
+    clock_mhz: float | None
+    last_level_cache_bytes: int | None
+    simd_features: tuple[str, ...]
+
+
+@functools.cache
+def cpu_facts() -> CpuFacts:
+    """Return what /proc, sysfs and the operating system say of the processor."""
+    import psutil
+
+    info = _proc_cpuinfo()
+    flags = (info.get("flags") or info.get("Features") or "").split()
+    name = info.get("model name") or platform.processor() or platform.machine()
+    clocks = [_sysfs_max_clock_mhz()]
+    try:
+        frequency = psutil.cpu_freq()
+        clocks += [frequency.max, frequency.current] if frequency else []
+    except (OSError, NotImplementedError, AttributeError):
+        pass
+    known = [clock for clock in clocks if clock]
+    return CpuFacts(
+        name=name.strip(),
+        vendor=info.get("vendor_id", "unknown"),
+        family=_int(info.get("cpu family")),
+        model=_int(info.get("model")),
+        usable_cores=usable_cores(),
+        logical_cpus=os.cpu_count() or 1,
+        clock_mhz=float(max(known)) if known else None,
+        last_level_cache_bytes=_last_level_cache_bytes(),
+        simd_features=tuple(sorted({flag for flag in flags if _SIMD.match(flag)})),
+    )
+
+
+def usable_cores() -> int:
+    """Return the physical cores that this process may keep busy: affinity, quota, threads apart."""
+    import psutil
+
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:
+        allowed = os.cpu_count() or 1
+    logical = os.cpu_count() or 1
+    physical = psutil.cpu_count(logical=False) or logical
+    cores = max(1, min(physical, round(allowed * physical / logical) or 1))
+    quota = _cgroup_cpu_quota()
+    return max(1, min(cores, int(quota))) if quota else cores
+
+
+def available_memory_bytes() -> int:
+    """Return memory that can be allocated without swapping, within the cgroup's limit."""
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    limit, used = _read_int("/sys/fs/cgroup/memory.max"), _read_int("/sys/fs/cgroup/memory.current")
+    if limit is not None and used is not None:
+        available = min(available, max(0, limit - used))
+    return available
+
+
+def environment() -> Environment:
+    """Return software and host facts; imports nothing heavy and opens no device."""
+    import psutil
+
+    from roofprobe import __version__
+
+    facts = cpu_facts()
+    return Environment(
+        host=socket.gethostname(),
+        os=_os_name(),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        roofprobe=__version__,
+        torch=_version("torch"),
+        triton=_version("triton"),
+        cpu=facts.name,
+        logical_cpus=facts.logical_cpus,
+        memory_bytes=int(psutil.virtual_memory().total),
+        container=_container(),
+        variables={name: os.environ[name] for name in _RECORDED_VARIABLES if name in os.environ},
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _proc_cpuinfo() -> dict[str, str]:
+    """Return the first processor's block of /proc/cpuinfo; empty elsewhere."""
+    facts: dict[str, str] = {}
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return facts
+    for line in text.split("\n\n", 1)[0].splitlines():
+        key, _, value = line.partition(":")
+        facts[key.strip()] = value.strip()
+    return facts
+
+
+def _sysfs_max_clock_mhz() -> float | None:
+    khz = _read_int("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq")
+    return khz / 1000 if khz else None
+
+
+def _last_level_cache_bytes() -> int | None:
+    """Return the size of the largest cache level, counting each instance once."""
+    sizes: dict[tuple[int, str], int] = {}
+    for index in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cache/index*"):
+        try:
+            kind = (index / "type").read_text().strip()
+            level = int((index / "level").read_text())
+            shared = (index / "shared_cpu_list").read_text().strip()
+            size = (index / "size").read_text().strip()
+        except (OSError, ValueError):
+            continue
+        found = re.fullmatch(r"(\d+)([KMG]?)", size)
+        if kind != "Instruction" and found:
+            factor = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[found[2]]
+            sizes[(level, shared)] = int(found[1]) * factor
+    if not sizes:
+        return None
+    last = max(level for level, _ in sizes)
+    return sum(size for (level, _), size in sizes.items() if level == last)
+
+
+def _cgroup_cpu_quota() -> float | None:
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return float(quota) / float(period) if quota != "max" else None
+    except (OSError, ValueError):
+        return None
+
+
+def _read_int(path: str) -> int | None:
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _int(text: str | None) -> int | None:
+    return int(text) if text and text.isdigit() else None
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.platform())
+    except OSError:
+        return f"{sys.platform} {platform.release()}"
+
+
+def _container() -> str | None:
+    if Path("/.dockerenv").exists():
+        return "docker"
+    if Path("/run/.containerenv").exists():
+        return "podman"
+    return "kubernetes" if "KUBERNETES_SERVICE_HOST" in os.environ else None

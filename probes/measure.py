@@ -1,0 +1,129 @@
+"""Measure one piece of work: check it, warm up, sample until the median is known, summarise.
+
+Correctness comes first: a wrong result is never timed. Warm-up runs until the time that the regime
+asks for (clocks and libraries settle), then batches are timed until the confidence interval of the
+median is narrow enough, or time is up. All samples are kept. Buffers go round, so that inputs come
+from memory, not from a cache that the previous launch filled.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from roofprobe.kernels.work import Check, Work
+from roofprobe.probes import statistics
+from roofprobe.probes.timers import Timer
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When a sample is long enough, and when there are enough of them.
+
+    ``batch_s`` is the least duration of one sample (several launches where one is shorter),
+    ``warmup_s`` the time of work before the first sample, ``min_time_s`` and ``min_samples``
+    the least that is measured, ``max_time_s`` the most, ``target_ci`` the relative half-width
+    of the median's 95 % interval at which sampling stops, ``timeout_s`` the time after which the
+    runner gives the case up, set-up included.
+    """
+
+    batch_s: float = 0.001
+    warmup_s: float = 0.1
+    min_time_s: float = 0.2
+    max_time_s: float = 1.0
+    min_samples: int = 10
+    max_samples: int = 5000
+    target_ci: float = 0.005
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """The samples of one case, each the mean of ``launches_per_sample`` launches."""
+
+    samples_us: tuple[float, ...]
+    launches_per_sample: int
+    warmup_launches: int
+    stop_reason: str
+    elapsed_s: float
+
+
+class WrongResult(Exception):  # noqa: N818 - the name says what was found
+    """A kernel computed something else than its reference; ``check`` has the error."""
+
+    def __init__(self, check: Check) -> None:
+        """Keep the failed check."""
+        super().__init__(check.problem or "wrong result")
+        self.check = check
+
+
+MAX_LAUNCHES_PER_SAMPLE = 512  # a stream's queue holds about a thousand launches
+
+
+def verify(work: Work) -> Check:
+    """Run the work's check; raise ``WrongResult`` when the result is wrong."""
+    check = work.check()
+    if check.problem is not None:
+        raise WrongResult(check)
+    return check
+
+
+def sample(
+    work: Work,
+    timer: Timer,
+    policy: Policy,
+    now: Callable[[], float] = time.monotonic,
+) -> Sampled:
+    """Warm up, then time batches of ``work`` by ``policy``; ``now`` is the clock of the limits.
+
+    The shortest launch seen sizes the batches, so that a sample lasts about ``batch_s`` or longer
+    and goes round all buffer sets evenly.
+    """
+    begun = now()
+    sets = len(work.launches)
+    launch_s = timer.time_batch(work.launches, 1)  # libraries load and compile in this one
+    launch_s = min(launch_s, timer.time_batch(work.launches, 1))
+    count = _batch_size(launch_s, policy.batch_s, sets)
+    warmup_launches = 2
+    while now() - begun < policy.warmup_s:
+        launch_s = min(launch_s, timer.time_batch(work.launches, count) / count)
+        warmup_launches += count
+        # A batch is recorded anew when its size changes, so only a clear misjudgement changes it.
+        if count * launch_s < policy.batch_s / 2:
+            count = _batch_size(launch_s, policy.batch_s, sets)
+    started = now()
+    samples_us: list[float] = []
+    while True:
+        samples_us.append(timer.time_batch(work.launches, count) / count * 1e6)
+        elapsed = now() - started
+        stop_reason = _stop_reason(samples_us, elapsed, policy)
+        if stop_reason is not None:
+            break
+    return Sampled(tuple(samples_us), count, warmup_launches, stop_reason, elapsed)
+
+
+def _batch_size(launch_s: float, batch_s: float, sets: int) -> int:
+    """Return how many launches make a sample: long enough, and whole rounds where it is many."""
+    if launch_s <= 0:
+        return MAX_LAUNCHES_PER_SAMPLE
+    count = max(1, math.ceil(batch_s / launch_s))
+    if count > sets:
+        count = math.ceil(count / sets) * sets
+    return min(count, MAX_LAUNCHES_PER_SAMPLE)
+
+
+def _stop_reason(samples_us: list[float], elapsed_s: float, policy: Policy) -> str | None:
+    n = len(samples_us)
+    if n >= policy.max_samples:
+        return "sample limit"
+    if elapsed_s >= policy.max_time_s and n >= 3:
+        return "time limit"
+    enough = n >= policy.min_samples and elapsed_s >= policy.min_time_s
+    # The interval needs a sort of all samples: ask at every sample while they are few, and at
+    # every 5 % of growth later, so that the question never costs more than the measurement.
+    if enough and (n < 100 or n % max(1, n // 20) == 0):
+        if statistics.relative_ci_halfwidth(samples_us) <= policy.target_ci:
+            return "interval narrow enough"
+    return None

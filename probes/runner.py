@@ -1,0 +1,391 @@
+"""Run planned cases in one worker process per device, and lose nothing when one dies.
+
+Each case is handed to the device's worker, and its measurement journaled, before the next one
+begins. A worker that crashes, prints nonsense or does not answer in time is replaced: its case ends
+as ``failed`` with the reason, and the following cases go on. Accelerators are measured side by side;
+the CPU afterwards, alone, since it also feeds them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from roofprobe.probes.measure import Policy
+from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.journal import JournalWriter
+from roofprobe.records.schema import Case, Device, Event, Measurement, Reason
+
+WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "roofprobe.probes.worker")
+_OPEN_TIMEOUT_S = 180.0
+_MAX_REPLY_BYTES = 256 << 20
+_CRASHES_IN_A_ROW = 4
+
+
+class Watcher(Protocol):
+    """Is told what happens; the progress display is one."""
+
+    def started(self, device_id: str, case: Case) -> None:
+        """A case begins."""
+        ...
+
+    def finished(self, device_id: str, measurement: Measurement) -> None:
+        """A case has ended and is on disk."""
+        ...
+
+    def message(self, sentence: str) -> None:
+        """Something else that the user should know."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A device and its cases, each with its sampling policy and expected duration."""
+
+    device: Device
+    cases: tuple[tuple[Case, Policy, float], ...]
+
+
+@dataclass
+class Outcome:
+    """What a run of jobs made: measurements and events, in order, and whether all cases ran."""
+
+    measurements: list[Measurement] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    finished: bool = True
+
+
+class WorkerGone(Exception):  # noqa: N818 - what happened
+    """The worker gave no (usable) answer; ``code`` and ``sentence`` say how."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        """Keep code and sentence."""
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+
+
+class Worker:
+    """A worker process and the conversation with it."""
+
+    def __init__(self, command: Sequence[str], log: IO[bytes] | int) -> None:
+        """Start the process; its own output goes to ``log``."""
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,  # an interrupt at the terminal is ours to handle
+        )
+        assert self._process.stdout is not None
+        os.set_blocking(self._process.stdout.fileno(), False)
+        self._buffer = b""
+
+    def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """Send ``request`` and return the reply; raises ``WorkerGone`` when none comes."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            stdin.write(json.dumps(request).encode() + b"\n")
+            stdin.flush()
+        except OSError:
+            raise self._gone() from None
+        line = self._read_line(timeout_s)
+        try:
+            reply = json.loads(line)
+        except ValueError:
+            reply = None
+        if not isinstance(reply, dict):
+            self.kill()
+            raise WorkerGone("worker-garbage", "the worker process answered with garbage")
+        return reply
+
+    def kill(self) -> None:
+        """End the process at once, with whatever it started."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:
+                    pass
+
+    def _read_line(self, timeout_s: float) -> bytes:
+        assert self._process.stdout is not None
+        deadline = time.monotonic() + timeout_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self._buffer:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    self.kill()
+                    raise WorkerGone(
+                        "timed-out",
+                        f"it did not end within {timeout_s:.0f} s and its worker was stopped",
+                    )
+                if not selector.select(min(left, 1.0)):
+                    continue
+                part = self._process.stdout.read(1 << 20)
+                if part == b"":
+                    raise self._gone()
+                self._buffer += part or b""
+                if len(self._buffer) > _MAX_REPLY_BYTES:
+                    self.kill()
+                    raise WorkerGone("worker-garbage", "the worker process answered with garbage")
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _gone(self) -> WorkerGone:
+        try:
+            status = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return WorkerGone("worker-crashed", "its worker process closed its output")
+        self.kill()
+        how = f"ended with exit code {status}"
+        if status < 0:
+            try:
+                how = f"was ended by {signal.Signals(-status).name}"
+            except ValueError:
+                how = f"was ended by signal {-status}"
+        return WorkerGone("worker-crashed", f"its worker process {how}")
+
+
+def discover_devices(command: Sequence[str] = WORKER_COMMAND) -> tuple[Device, ...]:
+    """Return the host's devices, found in a process of its own (a driver may crash or hang).
+
+    Raises ``RoofprobeError`` (``no-devices``) with the reason and what to do.
+    """
+    worker = Worker(command, subprocess.DEVNULL)
+    try:
+        reply = worker.ask({"op": "discover"}, _OPEN_TIMEOUT_S)
+    except WorkerGone as gone:
+        raise RoofprobeError(
+            "no-devices",
+            f"the devices could not be found ({gone.sentence}); `probe doctor` says why",
+        ) from gone
+    finally:
+        worker.kill()
+    if "error" in reply:
+        raise RoofprobeError(
+            "no-devices",
+            f"the devices could not be found ({reply['error']['sentence']}); "
+            "`probe doctor` says why",
+        )
+    return tuple(Device.model_validate(fields) for fields in reply["devices"])
+
+
+class Runner:
+    """Runs jobs, journals what comes, and can be stopped at any moment."""
+
+    def __init__(
+        self,
+        journal: JournalWriter,
+        watcher: Watcher,
+        folder: Path,
+        *,
+        seed: int,
+        time_budget_s: float | None = None,
+        command: Sequence[str] = WORKER_COMMAND,
+    ) -> None:
+        """Write to ``journal``, tell ``watcher``, keep workers' logs in ``folder``."""
+        self._journal = journal
+        self._watcher = watcher
+        self._folder = folder
+        self._seed = seed
+        self._command = tuple(command)
+        self._deadline = time.monotonic() + time_budget_s if time_budget_s else None
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._workers: set[Worker] = set()
+        self._failure: BaseException | None = None
+        self.outcome = Outcome()
+
+    def run(self, jobs: Sequence[Job]) -> Outcome:
+        """Run all jobs; returns when they are done. Interrupts stop the workers and pass on."""
+        together = [job for job in jobs if job.device.backend != "cpu"]
+        alone = [job for job in jobs if job.device.backend == "cpu"]
+        for group in (together, *([job] for job in alone)):
+            threads = [
+                threading.Thread(target=self._guarded, args=(job,), daemon=True) for job in group
+            ]
+            try:
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    while thread.is_alive():
+                        thread.join(0.2)
+            except BaseException:
+                self.stop()
+                for thread in threads:
+                    if thread.ident is not None:
+                        thread.join(10)
+                raise
+            if self._failure is not None:
+                self.outcome.finished = False
+                raise self._failure
+        return self.outcome
+
+    def stop(self) -> None:
+        """Stop after what is already on disk: workers are ended at once."""
+        self._stop.set()
+        with self._lock:
+            workers = list(self._workers)
+        for worker in workers:
+            worker.kill()
+
+    def event(self, code: str, sentence: str, device_id: str | None = None) -> None:
+        """Record something that happened to the run."""
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        event = Event(at=at, code=code, sentence=sentence, device_id=device_id)
+        with self._lock:
+            self._journal.event(event)
+            self.outcome.events.append(event)
+
+    def _guarded(self, job: Job) -> None:
+        try:
+            self._run_job(job)
+        except BaseException as error:  # carried to the thread that waits in run()
+            if not self._stop.is_set():
+                self._failure = error
+                self.stop()
+
+    def _run_job(self, job: Job) -> None:
+        worker: Worker | None = None
+        crashes = 0
+        given_up: Reason | None = None
+        name = "".join(c if c.isalnum() else "-" for c in job.device.device_id)
+        try:
+            with open(self._folder / f"worker-{name}.log", "ab") as log:
+                for case, policy, expected_s in job.cases:
+                    if self._stop.is_set():
+                        self.outcome.finished = False
+                        return
+                    self._watcher.started(job.device.device_id, case)
+                    reason = given_up or self._over_budget(expected_s)
+                    if reason is not None:
+                        status = "failed" if reason is given_up else "skipped"
+                        self._keep(_unmeasured(case, job.device, status, reason))
+                        continue
+                    try:
+                        worker = worker or self._open(job.device, log)
+                        measurement, lost = self._measure(worker, case, policy)
+                        crashes = 0
+                    except WorkerGone as gone:
+                        if self._stop.is_set():
+                            self.outcome.finished = False
+                            return
+                        self._forget(worker)
+                        worker = None
+                        crashes += 1
+                        measurement, lost = self._after_crash(case, job.device, gone), False
+                        if crashes >= _CRASHES_IN_A_ROW:
+                            given_up = self._give_up(job.device, gone)
+                    self._keep(measurement)
+                    if lost and worker is not None:
+                        self.event(
+                            "device-context-lost",
+                            "the device's context was lost and a new worker was started",
+                            job.device.device_id,
+                        )
+                        self._forget(worker)
+                        worker = None
+        finally:
+            self._forget(worker)
+
+    def _open(self, device: Device, log: IO[bytes]) -> Worker:
+        worker = Worker(self._command, log)
+        with self._lock:
+            self._workers.add(worker)
+        request = {"op": "open", "device": device.model_dump(mode="json"), "seed": self._seed}
+        try:
+            reply = worker.ask(request, _OPEN_TIMEOUT_S)
+            if "error" in reply:
+                raise WorkerGone("device-unusable", reply["error"]["sentence"])
+        except WorkerGone:
+            self._forget(worker)
+            raise
+        return worker
+
+    def _measure(self, worker: Worker, case: Case, policy: Policy) -> tuple[Measurement, bool]:
+        request = {
+            "op": "measure",
+            "case": case.model_dump(mode="json"),
+            "policy": asdict(policy),
+        }
+        reply = worker.ask(request, policy.timeout_s)
+        if "error" in reply:
+            raise WorkerGone("worker-error", reply["error"]["sentence"])
+        try:
+            return Measurement.model_validate(reply["measurement"]), bool(reply["lost"])
+        except (KeyError, ValueError) as error:
+            raise WorkerGone(
+                "worker-garbage", "the worker process answered with garbage"
+            ) from error
+
+    def _after_crash(self, case: Case, device: Device, gone: WorkerGone) -> Measurement:
+        self.event(gone.code, f"{case.case_id}: {gone.sentence}", device.device_id)
+        reason = Reason(
+            code=gone.code,
+            sentence=gone.sentence,
+            remedy="see the worker's log in the run folder",
+        )
+        return _unmeasured(case, device, "failed", reason)
+
+    def _give_up(self, device: Device, gone: WorkerGone) -> Reason:
+        sentence = (
+            f"{device.name} was given up after {_CRASHES_IN_A_ROW} failures in a row "
+            f"(the last: {gone.sentence})"
+        )
+        self.event("device-given-up", sentence, device.device_id)
+        self._watcher.message(sentence)
+        return Reason(code="device-given-up", sentence=sentence, remedy="probe doctor")
+
+    def _over_budget(self, expected_s: float) -> Reason | None:
+        if self._deadline is None or time.monotonic() + expected_s <= self._deadline:
+            return None
+        return Reason(
+            code="time-budget",
+            sentence="the time budget was spent before its turn",
+            remedy="give a larger --time-budget",
+        )
+
+    def _keep(self, measurement: Measurement) -> None:
+        with self._lock:
+            self._journal.measurement(measurement)
+            self.outcome.measurements.append(measurement)
+        self._watcher.finished(measurement.device_id, measurement)
+
+    def _forget(self, worker: Worker | None) -> None:
+        if worker is None:
+            return
+        with self._lock:
+            self._workers.discard(worker)
+        worker.kill()
+
+
+def _unmeasured(case: Case, device: Device, status: str, reason: Reason) -> Measurement:
+    return Measurement.model_validate(
+        {
+            "case": case,
+            "device_id": device.device_id,
+            "status": status,
+            "reason": reason,
+            "started_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+    )

@@ -1,0 +1,351 @@
+"""What is written down about a run: cases, measurements, devices, ceilings, the run itself.
+
+A number is worth what its conditions are worth, so each measurement carries them: shape, layout,
+accumulator, data pattern, route and kernel, regime, samples, spread, clocks, power, limits.
+These models are the JSON of ``run.json`` and ``journal.jsonl``; their JSON Schema is published by
+``probe schema``. All values are frozen; times are microseconds, rates decimal (1e9, 1e12),
+capacities bytes.
+
+``SCHEMA_VERSION`` rises when the shape of the files changes; ``METHOD_VERSION`` rises when the way
+of measuring changes, so that two figures are compared only when they mean the same.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+METHOD_VERSION = 1
+
+Family = Literal["compute", "memory"]
+Status = Literal["ok", "skipped", "failed", "invalid"]
+Regime = Literal["burst", "settled"]
+RunStatus = Literal["running", "complete", "incomplete"]
+Judgement = Literal["pass", "warn", "fail", "unknown"]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class Record(BaseModel):
+    """A frozen value that refuses fields it does not know and numbers that are not finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Reason(Record):
+    """Why something was not measured, or does not count: a stable code and one sentence."""
+
+    code: str
+    sentence: str
+    remedy: str | None = None
+
+
+class Note(Record):
+    """A typed warning that travels with a measurement, with the numbers behind it."""
+
+    code: str
+    sentence: str
+    figures: dict[str, float] = {}
+
+
+class Case(Record):
+    """One thing to measure on one device, before anything is known about its result.
+
+    ``shape`` is ``{"m", "n", "k"}`` of a matrix product or ``{"elements"}`` of a stream.
+    ``layout`` names how A and B are stored (``TN``: both contiguous along k). ``pipe`` is the
+    unit that should do the work. ``convention`` of a stream says which bytes count.
+    """
+
+    case_id: str
+    family: Family
+    op: str
+    precision: str
+    route: str
+    shape: dict[str, int]
+    layout: str | None = None
+    accumulator: str | None = None
+    fast_accum: bool | None = None
+    pipe: Literal["vector", "tensor"] | None = None
+    sparsity: Literal["2:4"] | None = None
+    engine: Literal["units", "copy-engine"] = "units"
+    pattern: str = "uniform"
+    regime: Regime = "burst"
+    convention: Literal["read+write"] | None = None
+
+
+class Distribution(Record):
+    """The statistics of one quantity over all samples; ``unit`` says what it is.
+
+    ``best`` is the least time or the highest rate. ``ci_low`` and ``ci_high`` bound the median
+    by a bootstrap at ``ci_level``.
+    """
+
+    unit: str
+    median: NonNegative
+    ci_low: NonNegative
+    ci_high: NonNegative
+    p10: NonNegative
+    p90: NonNegative
+    best: NonNegative
+    n: int = Field(ge=1)
+    ci_level: float = 0.95
+
+
+class Correctness(Record):
+    """The result of the check that came before timing: error against a float64 reference."""
+
+    error: NonNegative
+    tolerance: NonNegative
+    measure: str
+    checked_elements: int = Field(ge=0)
+
+
+class Span(Record):
+    """Least, median and greatest value seen during a case."""
+
+    min: float
+    median: float
+    max: float
+
+
+class Telemetry(Record):
+    """What the device said about itself while a case ran; absent fields were not available."""
+
+    n_samples: int = 0
+    interval_s: float | None = None
+    sm_clock_mhz: Span | None = None
+    mem_clock_mhz: Span | None = None
+    power_w: Span | None = None
+    temperature_c: Span | None = None
+    memory_temperature_c: Span | None = None
+    throttle_reasons: tuple[str, ...] = ()
+    throttle_ns: dict[str, int] = {}
+    energy_j: float | None = None
+    missing: dict[str, str] = {}
+
+
+class Timing(Record):
+    """How the samples were taken. Each sample is the mean of ``launches_per_sample`` launches."""
+
+    timer: str
+    launches_per_sample: int = Field(ge=1)
+    warmup_launches: int = Field(ge=0)
+    buffer_sets: int = Field(ge=1)
+    stop_reason: str
+    elapsed_s: NonNegative
+
+
+class Measurement(Record):
+    """One case on one device, as it was measured, or why it was not.
+
+    ``flops`` counts 2·m·n·k operations (integer ones too), ``bytes_read`` and ``bytes_written``
+    each byte that must cross the memory interface once. ``rate`` is TFLOPS, TOPS or GB/s.
+    """
+
+    case: Case
+    device_id: str
+    status: Status
+    reason: Reason | None = None
+    notes: tuple[Note, ...] = ()
+    latency: Distribution | None = None
+    rate: Distribution | None = None
+    flops: int | None = None
+    bytes_read: int | None = None
+    bytes_written: int | None = None
+    array_bytes: int | None = None
+    kernel: str | None = None
+    kernel_config: dict[str, int | str | bool | None] | None = None
+    correctness: Correctness | None = None
+    timing: Timing | None = None
+    telemetry: Telemetry | None = None
+    samples_us: tuple[float, ...] = ()
+    started_at: str | None = None
+    wall_s: float | None = None
+
+
+class Limits(Record):
+    """What bounds a device: power and clock limits, bus width, modes. Absent means not told."""
+
+    power_limit_w: float | None = None
+    default_power_limit_w: float | None = None
+    max_sm_clock_mhz: float | None = None
+    max_mem_clock_mhz: float | None = None
+    memory_bus_bits: int | None = None
+    ecc_enabled: bool | None = None
+    mig_enabled: bool | None = None
+    persistence_mode: bool | None = None
+    pcie_generation_max: int | None = None
+    pcie_width_max: int | None = None
+
+
+class Device(Record):
+    """One device as found: who it is, what it has, what it allows.
+
+    ``device_id`` is stable over runs (a GPU's UUID; ``cpu`` for the host's processor) and names
+    the device in every measurement. ``unit_count`` counts ``unit`` (SM, CU, core). ``family`` and
+    ``model`` are a processor's own numbers (CPUID).
+    """
+
+    device_id: str
+    torch_device: str
+    backend: str
+    name: str
+    index: int = 0
+    uuid: str | None = None
+    pci_bus_id: str | None = None
+    pci_id: str | None = None
+    pci_subsystem_id: str | None = None
+    architecture: str | None = None
+    vendor: str | None = None
+    family: int | None = None
+    model: int | None = None
+    unit: str = "unit"
+    unit_count: int | None = None
+    memory_bytes: int | None = None
+    memory_free_bytes: int | None = None
+    last_level_cache_bytes: int | None = None
+    driver: str | None = None
+    runtime: str | None = None
+    limits: Limits = Limits()
+    catalogue_key: str | None = None
+    identity: str | None = None
+    features: tuple[str, ...] = ()
+    health_before: Telemetry | None = None
+    health_after: Telemetry | None = None
+    other_processes: tuple[str, ...] = ()
+    missing: dict[str, str] = {}
+
+
+class Ceiling(Record):
+    """What a device should reach in one quantity, and how we know.
+
+    ``kind``: ``datasheet`` (sourced) or ``derived`` (units × rate × clock). ``peak_key`` is the
+    catalogue's name of the quantity. Only where ``physical_bound`` is true does a figure above
+    it prove itself wrong; a datasheet never is one.
+    """
+
+    device_id: str
+    kind: Literal["datasheet", "derived"]
+    family: Family
+    precision: str | None = None
+    peak_key: str
+    value: Positive
+    unit: str
+    clock_mhz: float | None = None
+    physical_bound: bool = False
+    assumed: bool = False
+    basis: str
+    sources: tuple[str, ...] = ()
+
+
+class Headline(Record):
+    """One line of the result: the best valid figure of a precision or a memory kernel.
+
+    Shares are medians over ceilings (0.8 is 80 %). ``share_clock_normalised`` holds the figure
+    against the derived peak at the clock that was measured while it ran.
+    """
+
+    device_id: str
+    family: Family
+    label: str
+    case_id: str
+    route: str
+    regime: Regime
+    rate: Distribution
+    datasheet: float | None = None
+    derived: float | None = None
+    clock_normalised: float | None = None
+    share_datasheet: float | None = None
+    share_derived: float | None = None
+    share_clock_normalised: float | None = None
+    sm_clock_mhz: float | None = None
+
+
+class Finding(Record):
+    """One judged statement about a run, with the figure and the bound that it was held to."""
+
+    code: str
+    judgement: Judgement
+    device_id: str | None = None
+    sentence: str
+    remedy: str | None = None
+    figure: float | None = None
+    bound: float | None = None
+    case_id: str | None = None
+
+
+class Verdict(Record):
+    """What the findings amount to: the worst of them, unknown where nothing could be judged."""
+
+    judgement: Judgement
+    findings: tuple[Finding, ...] = ()
+
+
+class Environment(Record):
+    """Software and host of a run."""
+
+    host: str
+    os: str
+    kernel: str
+    python: str
+    roofprobe: str
+    torch: str | None = None
+    torch_build: str | None = None
+    triton: str | None = None
+    cpu: str | None = None
+    logical_cpus: int | None = None
+    memory_bytes: int | None = None
+    container: str | None = None
+    variables: dict[str, str] = {}
+
+
+class Options(Record):
+    """What was asked for; a resumed run goes on with the same options."""
+
+    families: tuple[Family, ...]
+    devices: str = "auto"
+    tier: Literal["quick", "standard", "soak"] = "standard"
+    precisions: tuple[str, ...] = ()
+    time_budget_s: Positive | None = None
+    seed: int = 0
+
+
+class Event(Record):
+    """Something that happened to the run itself: a worker that died, an interruption, a resume."""
+
+    at: str
+    code: str
+    sentence: str
+    device_id: str | None = None
+
+
+class Run(Record):
+    """The whole record of a run: ``run.json``."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    method_version: int = METHOD_VERSION
+    run_id: str
+    status: RunStatus
+    started_at: str
+    finished_at: str | None = None
+    command: tuple[str, ...] = ()
+    options: Options
+    environment: Environment
+    devices: tuple[Device, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    ceilings: tuple[Ceiling, ...] = ()
+    headlines: tuple[Headline, ...] = ()
+    verdict: Verdict | None = None
+    events: tuple[Event, ...] = ()
+
+
+def run_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of ``run.json``."""
+    schema = Run.model_json_schema(mode="serialization")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "roofprobe run",
+        **{key: value for key, value in schema.items() if key != "title"},
+    }

@@ -1,0 +1,70 @@
+"""How a case and a device are called in every report."""
+
+from __future__ import annotations
+
+from roofprobe.records.schema import Case, Device, Run
+from roofprobe.reporting.numbers import capacity, compact
+from roofprobe.reporting.plain_text import clean
+
+
+def shape_text(case: Case, array_bytes: int | None = None) -> str:
+    """Write a shape: ``4096x4096x4096`` (m, n, k), or how much one array of a stream holds."""
+    shape = case.shape
+    if shape.keys() == {"m", "n", "k"}:
+        return f"{shape['m']}x{shape['n']}x{shape['k']}"
+    if array_bytes is not None:
+        return f"{capacity(array_bytes)} arrays"
+    if shape.keys() == {"elements"}:
+        return f"{compact(shape['elements'])} elements"
+    return clean(" ".join(f"{name}={size}" for name, size in shape.items()))
+
+
+def case_kind(case: Case) -> str:
+    """Name what is measured and how, without the shape: ``gemm fp32 torch.mm``."""
+    return clean(f"{case.op} {case.precision} {case.route}")
+
+
+def case_name(case: Case) -> str:
+    """Name a case with its shape: ``gemm fp32 torch.mm 2048x2048x2048``."""
+    return f"{case_kind(case)} {shape_text(case)}".strip()
+
+
+def variant_text(case: Case) -> str:
+    """Write what else tells a case from its neighbours: layout, accumulator, unit, data."""
+    parts = [
+        case.layout,
+        f"{case.accumulator} accumulation" if case.accumulator else None,
+        f"{case.pipe} pipe" if case.pipe else None,
+        "fast accumulation" if case.fast_accum else None,
+        f"{case.sparsity} sparse" if case.sparsity else None,
+        "copy engine" if case.engine == "copy-engine" else None,
+        f"{case.pattern} data",
+    ]
+    return clean(", ".join(part for part in parts if part))
+
+
+def device_title(device: Device) -> str:
+    """Name a device and where torch finds it: ``Example GPU (cuda:0)``."""
+    name, address = clean(device.name), clean(device.torch_device)
+    return f"{name} ({address})" if address and address != name else name
+
+
+def short_device(run: Run, device_id: str | None) -> str | None:
+    """Return where torch finds a device of the run; its id where the run does not know it."""
+    if device_id is None:
+        return None
+    for device in run.devices:
+        if device.device_id == device_id:
+            return short_address(device)
+    return clean(device_id)
+
+
+def device_ids(run: Run) -> tuple[str, ...]:
+    """Return the ids of the run's devices, then those that only measurements name."""
+    known = [device.device_id for device in run.devices]
+    return tuple(dict.fromkeys([*known, *(m.device_id for m in run.measurements)]))
+
+
+def short_address(device: Device) -> str:
+    """Return where torch finds a device: ``cuda:0``, ``cpu``."""
+    return clean(device.torch_device)

@@ -1,0 +1,122 @@
+"""How quantities are written in every report: rates, shares, spreads, sizes, times.
+
+Rates keep three significant digits (four from 1000 on) and move to the next smaller unit below 1,
+so that a processor's result reads ``214 GFLOPS``. What is not known is a dash, never a zero.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from roofprobe.records.schema import Distribution
+
+UNKNOWN = "–"
+
+_LADDERS: dict[str, tuple[str, ...]] = {
+    "TFLOPS": ("TFLOPS", "GFLOPS", "MFLOPS"),
+    "TOPS": ("TOPS", "GOPS", "MOPS"),
+    "GB/s": ("GB/s", "MB/s"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The unit in which a rate is shown, and what its recorded value is multiplied by."""
+
+    unit: str
+    factor: float
+
+    def number(self, value: float | None) -> str:
+        """Return ``value`` in this unit without naming the unit, a dash where it is unknown."""
+        return UNKNOWN if value is None else digits(value * self.factor)
+
+
+def scale_for(value: float, unit: str) -> Scale:
+    """Choose the unit of the ladder in which ``value`` is at least 1."""
+    ladder = _LADDERS.get(unit, (unit,))
+    factor = 1.0
+    for step in ladder[:-1]:
+        # 0.9996 would be written as 1000 of the smaller unit
+        if float(f"{value * factor:.3g}") >= 1 or value == 0:
+            return Scale(step, factor)
+        factor *= 1000.0
+    return Scale(ladder[-1], factor)
+
+
+def digits(value: float) -> str:
+    """Write a number with three significant digits, and whole from 100 on."""
+    rounded = float(f"{value:.3g}") if abs(value) < 1000 else value
+    if rounded == 0 or abs(rounded) >= 100:
+        return f"{rounded:.0f}"
+    return f"{rounded:.{2 - math.floor(math.log10(abs(rounded)))}f}"
+
+
+def rate(value: float | None, unit: str) -> str:
+    """Write a rate with the unit that suits its size: ``812 TFLOPS``, ``214 GFLOPS``."""
+    if value is None:
+        return UNKNOWN
+    scale = scale_for(value, unit)
+    return f"{scale.number(value)} {scale.unit}"
+
+
+def share(value: float | None) -> str:
+    """Write a share as whole percent; a share that is not known is a dash."""
+    if value is None:
+        return UNKNOWN
+    return "<1%" if 0 < value < 0.005 else f"{value * 100:.0f}%"
+
+
+def spread(distribution: Distribution) -> str:
+    """Write half of the median's confidence interval relative to it; one sample has none."""
+    if distribution.n < 2 or distribution.median == 0:
+        return UNKNOWN
+    half = (distribution.ci_high - distribution.ci_low) / 2 / distribution.median * 100
+    if half < 0.05:
+        return "<0.1%"
+    return f"±{half:.1f}%" if half < 9.95 else f"±{half:.0f}%"
+
+
+def range_text(distribution: Distribution, scale: Scale) -> str:
+    """Write the 10th and the 90th percentile in the unit of ``scale``."""
+    return f"{scale.number(distribution.p10)}–{scale.number(distribution.p90)}"
+
+
+def capacity(size_bytes: float | None) -> str:
+    """Write a capacity in binary units: ``80.0 GiB``."""
+    if size_bytes is None:
+        return UNKNOWN
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size_bytes < 1024:
+            return f"{digits(size_bytes)} {unit}"
+        size_bytes /= 1024
+    return f"{digits(size_bytes)} TiB"
+
+
+def compact(count: int) -> str:
+    """Write a count in few characters: ``268M``."""
+    value = float(count)
+    for suffix in ("", "k", "M", "G"):
+        if value < 999.5:
+            return f"{digits(value) if suffix else count}{suffix}"
+        value /= 1000
+    return f"{digits(value)}T"
+
+
+def clock(seconds: float) -> str:
+    """Write a duration as ``01:03``, from an hour on as ``1:02:03``."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, secs = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{secs:02}" if hours else f"{minutes:02}:{secs:02}"
+
+
+def duration_us(value: float | None) -> str:
+    """Write a time given in microseconds in the unit that suits it."""
+    if value is None:
+        return UNKNOWN
+    for unit in ("µs", "ms"):
+        if value < 1000:
+            return f"{digits(value)} {unit}"
+        value /= 1000
+    return f"{digits(value)} s"

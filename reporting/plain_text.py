@@ -1,0 +1,75 @@
+"""Text that came from a device, a driver or a file, made safe to show.
+
+A device name or an error text may hold anything: terminal escapes, direction overrides, lone
+surrogates. ``clean`` turns such characters into visible escapes, so that every renderer gets text
+that is only text; what Markdown or HTML would read as markup is escaped by those renderers.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_ASCII = str.maketrans(
+    {
+        "–": "-",
+        "—": "-",
+        "−": "-",
+        "·": "|",
+        "×": "x",
+        "±": "+-",
+        "…": "...",
+        "≤": "<=",
+        "≥": ">=",
+        "→": "->",
+        "²": "^2",
+        "³": "^3",
+        "µ": "u",
+        "°": "",
+        "’": "'",
+        "“": '"',
+        "”": '"',
+    }
+)
+
+
+def clean(text: str) -> str:
+    """Return ``text`` on one line, with control and invisible characters as visible escapes."""
+    words = " ".join(text.split())
+    if words.isascii() and words.isprintable():
+        return words
+    return "".join(_visible(character) for character in words)
+
+
+def _visible(character: str) -> str:
+    if unicodedata.category(character) not in _INVISIBLE:
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def in_encoding(text: str, encoding: str) -> str:
+    """Return ``text`` with what ``encoding`` cannot write replaced by its nearest ASCII."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
+    except LookupError:
+        return text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
+    return text
+
+
+def shorten(text: str, width: int) -> str:
+    """Return ``text`` cut to ``width`` characters, with an ellipsis where something was cut."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def listed(labels: tuple[str, ...], most: int) -> str:
+    """Join labels with commas; beyond ``most`` of them only their number is told."""
+    if len(labels) <= most:
+        return ", ".join(labels)
+    return f"{', '.join(labels[:most])} and {len(labels) - most} more"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``3 cases`` or ``1 case``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,225 @@
+"""The summary of a run on a terminal: what was reached, beside what should be, in 80 columns.
+
+Each result takes two lines, the figures and below them how they were made, so that nothing has to
+be cut. Colour, width and encoding are the console's business; where it cannot write a sign, plain
+ASCII stands in. No text of a run is read as markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from roofprobe.records.schema import Device, Family, Run
+from roofprobe.reporting import tables
+from roofprobe.reporting.facts import device_line, observed_facts
+from roofprobe.reporting.naming import device_ids, device_title
+from roofprobe.reporting.plain_text import clean, in_encoding, listed, plural, shorten
+from roofprobe.reporting.tables import AbsentGroup, HeadlineRow
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_COLUMNS = ("achieved", "±", "datasheet", "%", "derived", "%", "at clock")
+_TITLES: dict[Family, str] = {"compute": "Compute", "memory": "Memory"}
+_JUDGEMENT_STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "unknown": "magenta"}
+_STATUS_STYLES = {"failed": "red", "invalid": "magenta", "skipped": "dim"}
+_LABEL_WIDTH = 20
+_MOST_LABELS = 4
+_MOST_NOTES = 8
+
+HOW_TO_READ = (
+    "±: half of the 95% interval of the median. datasheet: printed peak. derived: units × rate × "
+    "greatest clock. at clock: share of the derived peak at the clock measured meanwhile."
+)
+
+
+def render_run(run: Run, console: Console, *, folder: Path | None = None) -> None:
+    """Print the summary of ``run``; ``folder`` is where its files are, if they were written."""
+    page = _Page(console)
+    sentence = tables.status_sentence(run)
+    if sentence:
+        page.line(sentence, style="bold yellow")
+        for event in tables.event_lines(run):
+            page.line(event, indent=2)
+        page.gap()
+    if not device_ids(run):
+        page.line("No device was found, so nothing was measured.")
+    for device_id in device_ids(run):
+        _device(page, run, device_id)
+    if run.headlines:
+        page.gap()
+        page.line(HOW_TO_READ, style="dim")
+    page.gap()
+    _verdict(page, run)
+    if folder is not None:
+        page.path("Report", folder / "report.html")
+        page.path("Record", folder / "run.json")
+
+
+def _device(page: _Page, run: Run, device_id: str) -> None:
+    device = next((d for d in run.devices if d.device_id == device_id), None)
+    page.gap()
+    page.line(device_title(device) if device else clean(device_id), style="bold")
+    if device:
+        _device_conditions(page, run, device)
+    if not any(h.device_id == device_id for h in run.headlines):
+        page.line(f"Nothing was measured on this device ({tables.counts_text(run, device_id)}).")
+    for family in _TITLES:
+        rows = tables.headline_rows(run, device_id, family)
+        if rows:
+            page.gap()
+            _result_table(page, _TITLES[family], rows)
+    _absent(page, tables.absent_groups(run, device_id))
+    _notes(page, run, device_id)
+
+
+def _device_conditions(page: _Page, run: Run, device: Device) -> None:
+    page.line(device_line(device), style="dim")
+    wanted = ("SM clock seen", "power seen", "temperature seen", "throttling seen")
+    seen = {fact.label: fact.text for fact in observed_facts(run, device.device_id)}
+    told = [f"{label.removesuffix(' seen')} {seen[label]}" for label in wanted if label in seen]
+    if told:
+        page.line(f"While measuring: {', '.join(told)}", style="dim")
+
+
+def _result_table(page: _Page, title: str, rows: Sequence[HeadlineRow]) -> None:
+    from rich.text import Text
+
+    lines = [
+        [
+            shorten(row.label, _LABEL_WIDTH),
+            f"{row.achieved} {row.unit}",
+            row.spread,
+            row.datasheet,
+            row.share_datasheet,
+            row.derived,
+            row.share_derived,
+            row.share_clock_normalised,
+        ]
+        for row in rows
+    ]
+    cells = [[page.text(cell) for cell in line] for line in [[title, *_COLUMNS], *lines]]
+    widths = [max(_cell_width(line[i]) for line in cells) for i in range(len(cells[0]))]
+    page.styled(Text(_aligned(cells[0], widths), style="bold"))
+    for row, line in zip(rows, cells[1:], strict=True):
+        page.styled(Text(_aligned(line, widths)))
+        page.line(_made(row), indent=2, style="dim")
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padding = [" " * (width - _cell_width(cell)) for cell, width in zip(cells, widths, strict=True)]
+    first, *rest = zip(cells, padding, strict=True)
+    return "  ".join([first[0] + first[1], *(space + cell for cell, space in rest)]).rstrip()
+
+
+def _cell_width(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _made(row: HeadlineRow) -> str:
+    route = row.route if row.kernel in ("–", row.route) else f"{row.route}: {row.kernel}"
+    clock = "" if row.sm_clock == "–" else f" · {row.sm_clock}"
+    return f"{shorten(route, 60)} · {row.shape} · {row.regime} · p10–p90 {row.range}{clock}"
+
+
+def _absent(page: _Page, groups: Sequence[AbsentGroup]) -> None:
+    if not groups:
+        return
+    page.gap()
+    page.line("Without a number", style="bold")
+    for group in groups:
+        what = f"{plural(group.count, 'case')}: {listed(group.labels, _MOST_LABELS)}"
+        page.marked(group.status, _STATUS_STYLES[group.status], [what, _advised(group)])
+
+
+def _advised(group: AbsentGroup) -> str:
+    remedy = f" {group.remedy}" if group.remedy else ""
+    return f"{group.sentence}{remedy} [{group.code}]"
+
+
+def _notes(page: _Page, run: Run, device_id: str) -> None:
+    groups = tables.note_groups(run, device_id)
+    if not groups:
+        return
+    page.gap()
+    page.line("Notes", style="bold")
+    for group in groups[:_MOST_NOTES]:
+        where = listed(group.labels, _MOST_LABELS)
+        page.marked("note", "yellow", [f"{group.sentence} ({where}) [{group.code}]"])
+    if len(groups) > _MOST_NOTES:
+        page.line(f"and {plural(len(groups) - _MOST_NOTES, 'more note')} in the report", indent=2)
+
+
+def _verdict(page: _Page, run: Run) -> None:
+    judgement = tables.judgement_of(run)
+    for finding in tables.finding_rows(run):
+        if finding.judgement != "pass":
+            place = f"{finding.device}: " if finding.device else ""
+            lines = [place + finding.sentence, *([finding.remedy] if finding.remedy else [])]
+            page.marked(finding.judgement, _JUDGEMENT_STYLES[finding.judgement], lines)
+    page.line(f"Measured: {tables.counts_text(run)}")
+    page.labelled(
+        "Verdict:", judgement, _JUDGEMENT_STYLES[judgement], f" – {tables.verdict_sentence(run)}"
+    )
+
+
+class _Page:
+    """Prints plain text to a console: no markup, no highlighting, signs that it can write."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._blank = True
+
+    def text(self, text: str) -> str:
+        """Return ``text`` in signs of the console's encoding."""
+        return in_encoding(text, self._console.encoding)
+
+    def gap(self) -> None:
+        """Leave one blank line, but none at the top and never two."""
+        if not self._blank:
+            self._console.print()
+        self._blank = True
+
+    def styled(self, text: object, *, soft_wrap: bool = False) -> None:
+        """Print something that is already text of rich."""
+        self._console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=soft_wrap)
+        self._blank = False
+
+    def line(self, text: str, *, indent: int = 0, style: str = "") -> None:
+        """Print one paragraph."""
+        if not text:
+            return
+        from rich.padding import Padding
+        from rich.text import Text
+
+        self.styled(Padding(Text(self.text(text), style=style), (0, 0, 0, indent), expand=False))
+
+    def marked(self, mark: str, style: str, lines: Sequence[str]) -> None:
+        """Print paragraphs with a coloured word before the first, all indented behind it."""
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(width=7, no_wrap=True)
+        grid.add_column(overflow="fold")
+        for number, line in enumerate(lines):
+            word = Text(self.text(mark) if number == 0 else "", style=style)
+            grid.add_row(word, Text(self.text(line)))
+        self.styled(grid)
+
+    def labelled(self, label: str, word: str, style: str, rest: str) -> None:
+        """Print one line in which one word has a colour."""
+        from rich.text import Text
+
+        text = Text.assemble((label, "bold"), " ", (word.upper(), style), self.text(rest))
+        self.styled(text)
+
+    def path(self, label: str, path: Path) -> None:
+        """Print where a file is, on one line that can be copied whole."""
+        from rich.text import Text
+
+        self.styled(Text(self.text(f"{label}: {clean(str(path))}")), soft_wrap=True)

@@ -1,0 +1,307 @@
+"""The ``probe`` command: arguments and exit codes only; the work is in ``roofprobe.run``.
+
+Data goes to standard output, progress and messages to standard error. Heavy modules are imported
+inside the commands, so that ``probe --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from roofprobe import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    name="probe",
+    help="Measure what a GPU really reaches, beside its datasheet.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Out = Annotated[Path, typer.Option("--out", help="Folder for run folders; made if needed.")]
+DeviceName = Annotated[
+    str, typer.Option("--device", help="auto, all, cpu, cuda:0, a UUID, or several with commas.")
+]
+Tier = Annotated[str, typer.Option("--tier", help="quick, standard or soak.")]
+Precisions = Annotated[
+    str | None, typer.Option("--precision", help="Only these, with commas: bf16,fp8.")
+]
+Budget = Annotated[
+    str | None, typer.Option("--time-budget", help="Skip what would not fit: 90s, 5m, 1h.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the newest run in --out, measuring nothing twice.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no tables.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the random operands.", min=0)]
+
+_DEFAULT_OUT = Path("reports")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"roofprobe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Measure what a GPU really reaches, beside its datasheet."""
+
+
+@app.command("all")
+def all_(
+    out: Out = _DEFAULT_OUT,
+    device: DeviceName = "auto",
+    tier: Tier = "standard",
+    precision: Precisions = None,
+    time_budget: Budget = None,
+    resume: Resume = False,
+    json_: AsJson = False,
+    quiet: Quiet = False,
+    seed: Seed = 0,
+) -> None:
+    """Measure everything that fits this host, and write a report."""
+    families = ("compute", "memory")
+    _measure(families, out, device, tier, precision, time_budget, resume, json_, quiet, seed)
+
+
+@app.command()
+def compute(
+    out: Out = _DEFAULT_OUT,
+    device: DeviceName = "auto",
+    tier: Tier = "standard",
+    precision: Precisions = None,
+    time_budget: Budget = None,
+    resume: Resume = False,
+    json_: AsJson = False,
+    quiet: Quiet = False,
+    seed: Seed = 0,
+) -> None:
+    """Measure matrix products only, at every precision."""
+    families = ("compute",)
+    _measure(families, out, device, tier, precision, time_budget, resume, json_, quiet, seed)
+
+
+@app.command()
+def memory(
+    out: Out = _DEFAULT_OUT,
+    device: DeviceName = "auto",
+    tier: Tier = "standard",
+    time_budget: Budget = None,
+    resume: Resume = False,
+    json_: AsJson = False,
+    quiet: Quiet = False,
+    seed: Seed = 0,
+) -> None:
+    """Measure device memory only: read, write, copy, scale, add, triad, dot."""
+    _measure(("memory",), out, device, tier, None, time_budget, resume, json_, quiet, seed)
+
+
+@app.command()
+def doctor(out: Out = _DEFAULT_OUT, json_: AsJson = False) -> None:
+    """Say what is missing or wrong on this host, and how to mend it."""
+
+    def run() -> int:
+        from roofprobe.probes.doctor import examine, exit_code
+        from roofprobe.reporting import doctor_view
+
+        findings = examine(out=out)
+        if json_:
+            _print_json(doctor_view.to_json(findings))
+        else:
+            doctor_view.render(findings, _console())
+        return exit_code(findings)
+
+    _exit_with(run, json_)
+
+
+@app.command()
+def show(
+    run: Annotated[Path, typer.Argument(help="A run folder, its run.json, or a folder of runs.")],
+    json_: AsJson = False,
+) -> None:
+    """Show the result tables of a run."""
+
+    def show_run() -> int:
+        from roofprobe.records.runfolder import read_run, run_bytes
+        from roofprobe.reporting.terminal import render_run
+
+        record = read_run(run)
+        if json_:
+            _write_stdout(run_bytes(record))
+        else:
+            render_run(record, _console())
+        return 0
+
+    _exit_with(show_run, json_)
+
+
+@app.command()
+def peaks(
+    name: Annotated[
+        str | None, typer.Argument(help="An accelerator, e.g. \"H20 96G\"; none lists all.")
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """Show datasheet and derived peaks, conflicts and sources."""
+
+    def run() -> int:
+        from roofprobe.peaks.catalogue import load
+        from roofprobe.peaks.find import UnknownAcceleratorError, find
+        from roofprobe.records.errors import RoofprobeError
+        from roofprobe.reporting import peaks_view
+
+        if name is None:
+            if json_:
+                _print_json(peaks_view.list_json(load()))
+            else:
+                peaks_view.render_list(load(), _console())
+            return 0
+        try:
+            accelerator = find(name)
+        except UnknownAcceleratorError as error:
+            raise RoofprobeError("unknown-accelerator", str(error)) from None
+        if json_:
+            _print_json(peaks_view.accelerator_json(accelerator))
+        else:
+            peaks_view.render_accelerator(accelerator, _console())
+        return 0
+
+    _exit_with(run, json_)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of run.json."""
+
+    def run() -> int:
+        from roofprobe.records.schema import run_json_schema
+
+        _print_json(run_json_schema())
+        return 0
+
+    _exit_with(run, True)
+
+
+def _measure(
+    families: tuple[str, ...],
+    out: Path,
+    device: str,
+    tier: str,
+    precision: str | None,
+    time_budget: str | None,
+    resume: bool,
+    json_: bool,
+    quiet: bool,
+    seed: int,
+) -> None:
+    def run() -> int:
+        from roofprobe import run as flow
+        from roofprobe.records.runfolder import run_bytes
+        from roofprobe.reporting.terminal import render_run
+
+        options = flow.options_from(families, device, tier, precision, time_budget, seed)
+        finished = flow.probe_all(
+            options,
+            out,
+            progress=_progress(quiet),
+            resume=resume,
+            command=flow.command_line(),
+        )
+        if json_:
+            _write_stdout(run_bytes(finished.run))
+        elif not quiet:
+            render_run(finished.run, _console())
+        if not quiet:
+            _say(f"The run is in {finished.folder}: report.html, report.md, run.json")
+        if finished.run.status != "complete":
+            _say(
+                f"{'Interrupted' if finished.interrupted else 'Incomplete'}: "
+                f"{len(finished.run.measurements)} results are kept; go on with "
+                f"`probe all --out {out} --resume`"
+            )
+        return flow.exit_code(finished)
+
+    _exit_with(run, json_)
+
+
+def _exit_with(run: Callable[[], int], json_: bool) -> NoReturn:
+    """Run a command; turn what went wrong into one sentence and an exit code."""
+    from roofprobe.records.errors import RoofprobeError
+
+    try:
+        code = run()
+        sys.stdout.flush()
+    except RoofprobeError as error:
+        code = _report(error.code, error.sentence, error.exit_code, json_)
+    except KeyboardInterrupt:
+        code = _report("interrupted", "interrupted before anything was measured", 3, json_)
+    except BrokenPipeError:
+        # The reader went away (`probe show … | head`); Python must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _report(code: str, sentence: str, exit_code: int, json_: bool) -> int:
+    if json_:
+        _print_json({"error": {"code": code, "sentence": sentence, "exit_code": exit_code}})
+    _say(f"probe: {sentence}")
+    return exit_code
+
+
+def _progress(quiet: bool) -> Any:
+    from roofprobe.reporting import progress
+
+    if quiet:
+        return progress.Silent()
+    if sys.stderr.isatty():
+        return progress.LiveProgress(_console(stderr=True))
+    return progress.PlainProgress(sys.stderr)
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 100
+    return Console(file=stream, width=width, highlight=False)
+
+
+def _print_json(document: Any) -> None:
+    _write_stdout(json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n")
+
+
+def _write_stdout(data: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _say(sentence: str) -> None:
+    try:
+        print(sentence, file=sys.stderr)
+    except (BrokenPipeError, ValueError):
+        pass
+
+
+def main() -> None:
+    """Run the command; usage errors exit with 2."""
+    app()

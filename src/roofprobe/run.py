@@ -1,0 +1,275 @@
+"""The main flow: find devices, plan, measure, summarise, judge, render.
+
+This is the one place that knows all rooms. It holds no torch: devices are found and measured in
+worker processes, so a driver that hangs or crashes cannot take the run with it.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from roofprobe.acceptance.judge import judge
+from roofprobe.acceptance.validity import invalidate
+from roofprobe.costmodel.efficiency import efficiency_factors
+from roofprobe.probes import host
+from roofprobe.probes.devices import select
+from roofprobe.probes.plan import expected_s, plan_cases, policy_for
+from roofprobe.probes.runner import WORKER_COMMAND, Job, Outcome, Runner, discover_devices
+from roofprobe.records import journal, runfolder
+from roofprobe.records.ceilings import ceilings_of
+from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.headlines import headlines_of
+from roofprobe.records.schema import Device, Options, Run
+from roofprobe.records.tables import measurements_csv
+from roofprobe.reporting.files import render_files
+from roofprobe.reporting.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run that ended: its record, its folder, and whether it was cut short."""
+
+    run: Run
+    folder: Path
+    interrupted: bool
+
+
+def probe_all(
+    options: Options,
+    out: Path,
+    *,
+    progress: Progress,
+    resume: bool = False,
+    command: Sequence[str] = (),
+    worker_command: Sequence[str] = WORKER_COMMAND,
+) -> Finished:
+    """Measure what ``options`` ask for and write a run folder below ``out``.
+
+    Raises ``RoofprobeError`` for what the user can mend. An interrupt (Ctrl-C, SIGTERM) ends the
+    run as incomplete, with all that was measured written.
+    """
+    runfolder.prepare_out(out)
+    lock_at = out.parent if resume and (out / journal.NAME).exists() else out
+    with runfolder.locked(lock_at), _terminations_as_interrupts():
+        if resume:
+            folder, past = runfolder.resumable(out)
+        else:
+            folder, past = _begin(options, out, command, worker_command)
+        header = past.header
+        writer = journal.JournalWriter(folder, truncate_to=past.valid_bytes)
+        done = journal.done_keys(past.measurements)
+        jobs = _plan(header.devices, header.options, done)
+        runner = Runner(
+            writer,
+            progress,
+            folder,
+            seed=header.options.seed,
+            time_budget_s=header.options.time_budget_s,
+            command=worker_command,
+        )
+        interrupted = False
+        try:
+            if resume:
+                runner.event("resumed", f"{len(done)} cases were already measured")
+            cases = [case for job in jobs for case in job.cases]
+            progress.begin(header.devices, len(cases), sum(expected for *_, expected in cases))
+            outcome = runner.run(jobs)
+        except KeyboardInterrupt:
+            interrupted = True
+            outcome = runner.outcome
+            outcome.finished = False
+            runner.event("interrupted", "the run was interrupted; --resume goes on with it")
+        finally:
+            progress.end()
+        with _deaf_to_interrupts():
+            run = summarise(past, outcome)
+            write_files(folder, run)
+            writer.close()
+        return Finished(run, folder, interrupted)
+
+
+def summarise(past: journal.Journal, outcome: Outcome) -> Run:
+    """Turn what the journal holds, and what was just measured, into the whole record."""
+    header = past.header
+    measured = (*past.measurements, *outcome.measurements)
+    ceilings = tuple(c for device in header.devices for c in ceilings_of(device))
+    measurements = invalidate(measured, ceilings)
+    run = Run(
+        run_id=header.run_id,
+        status="complete" if outcome.finished else "incomplete",
+        started_at=header.started_at,
+        finished_at=_now(),
+        command=header.command,
+        options=header.options,
+        environment=header.environment,
+        devices=header.devices,
+        measurements=measurements,
+        ceilings=ceilings,
+        headlines=headlines_of(header.devices, measurements, ceilings),
+        events=(*past.events, *outcome.events),
+        method_version=header.method_version,
+    )
+    return run.model_copy(update={"verdict": judge(run)})
+
+
+def write_files(folder: Path, run: Run) -> None:
+    """Write every file of the run but the journal; the record itself comes first."""
+    runfolder.write_run(folder, run)
+    runfolder.write_whole(folder / "measurements.csv", measurements_csv(run))
+    runfolder.write_whole(folder / "calibration.json", efficiency_factors(run))
+    for name, data in render_files(run).items():
+        runfolder.write_whole(folder / name, data)
+
+
+def exit_code(finished: Finished) -> int:
+    """Return 0 when all that could be measured was, 1 on a failed verdict, 3 when incomplete."""
+    if finished.run.status != "complete":
+        return 3
+    verdict = finished.run.verdict
+    return 1 if verdict is not None and verdict.judgement == "fail" else 0
+
+
+def _begin(
+    options: Options, out: Path, command: Sequence[str], worker_command: Sequence[str]
+) -> tuple[Path, journal.Journal]:
+    """Find the devices, make the run folder, write the journal's header and a first record."""
+    devices = select(discover_devices(worker_command), options.devices)
+    started_at = _now()
+    environment = host.environment()
+    folder = runfolder.new_run_folder(out, started_at, environment.host)
+    header = journal.Header(
+        run_id=folder.name,
+        started_at=started_at,
+        command=tuple(command),
+        options=options,
+        environment=environment,
+        devices=devices,
+    )
+    writer = journal.JournalWriter(folder)
+    writer.header(header)
+    writer.close()
+    past = journal.read_journal(folder)
+    running = summarise(past, Outcome(finished=False)).model_copy(
+        update={"status": "running", "finished_at": None}
+    )
+    runfolder.write_run(folder, running)
+    runfolder.point_latest(out, folder)
+    return folder, past
+
+
+def _plan(
+    devices: Sequence[Device], options: Options, done: set[tuple[str, str]]
+) -> tuple[Job, ...]:
+    jobs = []
+    for device in devices:
+        cases = tuple(
+            (case, policy_for(case, device, options), expected_s(case, device, options))
+            for case in plan_cases(device, options)
+            if (device.device_id, case.case_id) not in done
+        )
+        jobs.append(Job(device, cases))
+    return tuple(jobs)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@contextmanager
+def _terminations_as_interrupts() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does; elsewhere than in the main thread, nothing."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = {
+            number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+        }
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Ignore interrupts while the files are written: it takes a second, and they are whole then."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    try:
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def options_from(
+    families: Sequence[str],
+    device: str,
+    tier: str,
+    precision: str | None,
+    time_budget: str | None,
+    seed: int,
+) -> Options:
+    """Return checked options; raises ``RoofprobeError`` naming what is allowed."""
+    from roofprobe.probes.compute import PRECISIONS
+
+    tiers = ("quick", "standard", "soak")
+    if tier not in tiers:
+        raise RoofprobeError(
+            "unknown-tier", f"there is no tier {tier!r}; choose one of {', '.join(tiers)}"
+        )
+    chosen = tuple(part.strip() for part in precision.split(",")) if precision else ()
+    unknown = [name for name in chosen if name not in PRECISIONS]
+    if unknown:
+        raise RoofprobeError(
+            "unknown-precision",
+            f"there is no precision {unknown[0]!r}; choose from {', '.join(PRECISIONS)}",
+        )
+    return Options.model_validate(
+        {
+            "families": tuple(families),
+            "devices": device,
+            "tier": tier,
+            "precisions": tuple(dict.fromkeys(chosen)),
+            "time_budget_s": parse_duration_s(time_budget) if time_budget else None,
+            "seed": seed,
+        }
+    )
+
+
+def parse_duration_s(text: str) -> float:
+    """Return the seconds of ``90``, ``90s``, ``5m`` or ``1.5h``; raises ``RoofprobeError``."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, factor = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    try:
+        seconds = float(number) * factor
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 1e7:
+        raise RoofprobeError(
+            "bad-time-budget",
+            f"--time-budget {text!r} is not a duration; write 90s, 5m or 1h",
+        )
+    return seconds
+
+
+def command_line() -> tuple[str, ...]:
+    """Return the command as it was typed, for the record."""
+    return ("probe", *sys.argv[1:])
