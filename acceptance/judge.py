@@ -45,7 +45,7 @@ def _measurement_findings(run: Run) -> Iterator[Finding]:
 
 
 def _headline_findings(run: Run) -> Iterator[Finding]:
-    # A peak that rests on assumptions (a processor's, at a clock that it may exceed) judges nothing.
+    # A peak that rests on assumptions (a processor's, at a clock it may exceed) judges nothing.
     sure = {
         (ceiling.device_id, ceiling.family, ceiling.precision)
         for ceiling in run.ceilings

@@ -27,6 +27,7 @@ ran something else under its name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -74,13 +75,13 @@ def poison(out: torch.Tensor) -> None:
 
 
 def unwritten(out: torch.Tensor) -> int:
-    """Count the elements of ``out`` (any shape) that are still poison, or that became NaN."""
+    """Count the elements of ``out`` (any shape) that are still poison, NaN or infinite."""
     import torch
 
     total = 0
     for chunk in out.reshape(-1).split(_CHUNK_ELEMENTS):
-        bad = torch.isnan(chunk) if chunk.dtype.is_floating_point else chunk == INT32_POISON
-        total += int(bad.sum())
+        floating = chunk.dtype.is_floating_point
+        total += int(((~torch.isfinite(chunk)) if floating else chunk == INT32_POISON).sum())
     return total
 
 
@@ -108,7 +109,7 @@ def check_matmul(
             tolerance=tolerance.error,
             measure=MATMUL_MEASURE,
             checked_elements=out.numel(),
-            problem=f"{missing} of {out.numel()} elements were not written or are NaN",
+            problem=f"{missing} of {out.numel()} elements were not written or are not finite",
         )
     device = out.device if out.device.type in ("cpu", "cuda") else torch.device("cpu")
     signs = torch.randint(0, 2, (out.shape[1],), generator=torch.Generator().manual_seed(seed))
@@ -148,7 +149,7 @@ def check_elementwise(
     error = worst / scale if scale > 0 else worst
     problem = None
     if missing:
-        problem = f"{missing} of {out.numel()} elements were not written or are NaN"
+        problem = f"{missing} of {out.numel()} elements were not written or are not finite"
     elif error > tolerance:
         problem = f"the error {error:.2g} is above the tolerance {tolerance:.2g}"
     return Check(error, tolerance, STREAM_MEASURE, out.numel(), problem)
@@ -156,9 +157,9 @@ def check_elementwise(
 
 def check_sum(value: float, reference: float, magnitude: float, count: int, tol: float) -> Check:
     """Compare a reduction's ``value`` with its float64 ``reference``; ``magnitude`` is Σ|terms|."""
+    if not math.isfinite(value):
+        return Check(1.0, tol, SUM_MEASURE, count, "the sum was not written or is not finite")
     error = abs(value - reference) / magnitude if magnitude > 0 else abs(value - reference)
-    if value != value:
-        return Check(1.0, tol, SUM_MEASURE, count, "the sum was not written or is NaN")
     problem = None
     if error > tol:
         problem = f"the error {error:.2g} is above the tolerance {tol:.2g}"
@@ -176,9 +177,7 @@ def _problem(error: float, tolerance: Tolerance) -> str | None:
     return None
 
 
-def _rows(
-    matrix: torch.Tensor, device: torch.device
-) -> Iterator[tuple[int, torch.Tensor]]:
+def _rows(matrix: torch.Tensor, device: torch.device) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield (start, block) with float64 blocks of rows of ``matrix`` on ``device``."""
     import torch
 

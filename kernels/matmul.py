@@ -62,10 +62,26 @@ ROUTES: tuple[MatmulRoute, ...] = (
     MatmulRoute("bf16", "torch.mm", "bfloat16", "bfloat16", "fp32", setting="no-reduced"),
     MatmulRoute("fp16", "torch.mm", "float16", "float16", "fp32", setting="no-reduced"),
     MatmulRoute("fp16-acc16", "torch.mm", "float16", "float16", "fp16", setting="fp16-acc"),
-    MatmulRoute("fp8", "torch._scaled_mm", "float8_e4m3fn", "bfloat16", "fp32", fast_accum=True,
-                align_n=16, align_k=16),
-    MatmulRoute("fp8", "torch._scaled_mm", "float8_e4m3fn", "bfloat16", "fp32", fast_accum=False,
-                align_n=16, align_k=16),
+    MatmulRoute(
+        "fp8",
+        "torch._scaled_mm",
+        "float8_e4m3fn",
+        "bfloat16",
+        "fp32",
+        fast_accum=True,
+        align_n=16,
+        align_k=16,
+    ),
+    MatmulRoute(
+        "fp8",
+        "torch._scaled_mm",
+        "float8_e4m3fn",
+        "bfloat16",
+        "fp32",
+        fast_accum=False,
+        align_n=16,
+        align_k=16,
+    ),
     MatmulRoute("int8", "torch._int_mm", "int8", "int32", "int32", align_n=8, align_k=8, min_m=16),
     MatmulRoute("fp64", "triton", "float64", "float64", "fp64"),
     MatmulRoute("fp32", "triton", "float32", "float32", "fp32"),
@@ -106,9 +122,7 @@ def unavailable(route: MatmulRoute, target: Target) -> Unsupported | None:
         arch = target.architecture or "unknown"
         if wanted is not None and arch not in wanted:
             where = f"needs one of {', '.join(wanted)}" if wanted else "has no route on ROCm"
-            return Unsupported(
-                "architecture", f"{route.precision} {where}, this device is {arch}"
-            )
+            return Unsupported("architecture", f"{route.precision} {where}, this device is {arch}")
         return _fast_accum_unavailable(route, target)
     if target.kind == "cpu":
         if route.precision == "tf32":
@@ -334,9 +348,7 @@ def _triton_unavailable(route: MatmulRoute, target: Target) -> Unsupported | Non
     try:
         import triton
     except ImportError:
-        return Unsupported(
-            "no-triton", "the triton package is not installed", "pip install triton"
-        )
+        return Unsupported("no-triton", "the triton package is not installed", "pip install triton")
     from roofprobe.kernels import triton_matmul
 
     sentence = triton_matmul.unsupported_reason(
@@ -381,9 +393,7 @@ def _random(
         seed = int(torch.randint(0, 2**31, (), generator=generator))
         generator = torch.Generator(device=device).manual_seed(seed)
     if dtype == torch.int8:
-        return torch.randint(
-            -127, 128, shape, dtype=torch.int8, device=device, generator=generator
-        )
+        return torch.randint(-127, 128, shape, dtype=torch.int8, device=device, generator=generator)
     wide = dtype if dtype in (torch.float32, torch.float64) else torch.float32
     values = torch.empty(shape, dtype=wide, device=device).uniform_(-1, 1, generator=generator)
     return values.to(dtype)
@@ -446,5 +456,3 @@ class _Switch:
 def routes_for(precision: str) -> tuple[MatmulRoute, ...]:
     """Return the routes of a precision, library first; empty where there is none yet."""
     return tuple(route for route in ROUTES if route.precision == precision)
-
-

@@ -267,7 +267,9 @@ def _check(
     reads = arrays[: row.reads]
 
     def reference_of(start: int, stop: int) -> torch.Tensor:
-        return _reference(kernel, tuple(array[start:stop].double() for array in reads), stop - start)
+        return _reference(
+            kernel, tuple(array[start:stop].double() for array in reads), stop - start
+        )
 
     if kernel == "write":
         constant = _constant(out)

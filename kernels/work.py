@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 
-class Unsupported(Exception):  # noqa: N818 - it reports a fact about a device, not a fault
+class Unsupported(Exception):
     """This work cannot be done on this device; ``code`` is stable and the text one sentence."""
 
     def __init__(self, code: str, sentence: str, remedy: str | None = None) -> None:

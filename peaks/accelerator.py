@@ -43,8 +43,8 @@ class Accelerator:
 
     ``sources`` maps every sourced value ("mem_bw_gbps", "dense.fp64") to source keys. ``unit_kind``
     is SM, CU, AI core or MME. ``tensor_clock_mhz`` is the clock at which tensor peaks are quoted
-    where that is not the boost clock; ``tensor_clock_mhz_assumed`` is one that only the arithmetic
-    suggests. ``mem_clock_mhz`` x ``mem_clock_multiplier`` x ``mem_bus_bits`` / 8 / 1000 is the
+    where that is not the boost clock; ``tensor_clock_mhz_assumed`` is one that was fitted or
+    supposed. ``mem_clock_mhz`` x ``mem_clock_multiplier`` x ``mem_bus_bits`` / 8 / 1000 is the
     memory's GB/s. ``nvlink_gbps`` counts both directions. ``excluded_subsystem_ids`` are boards
     that carry one of ``pci_ids`` but are another product.
     """

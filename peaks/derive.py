@@ -62,7 +62,7 @@ def memory_peak_gbps(clock_mhz: float, bus_bits: int, multiplier: float) -> floa
 
 
 def nvml_memory_peak_gbps(max_mem_clock_mhz: float, bus_bits: int) -> float:
-    """Pin bandwidth in GB/s from the *maximum* memory clock that NVML reports, for any NVIDIA memory.
+    """Pin bandwidth in GB/s from the *maximum* memory clock of NVML, for any NVIDIA memory.
 
     The current clock is no use: idle cards sit far below it. Not for AMD (see the module
     docstring).
@@ -71,7 +71,7 @@ def nvml_memory_peak_gbps(max_mem_clock_mhz: float, bus_bits: int) -> float:
 
 
 def catalogue_memory_peak_gbps(accelerator: Accelerator) -> float | None:
-    """Pin bandwidth of a catalogue row in GB/s; None where its clock or bus width is not sourced."""
+    """Pin bandwidth of a catalogue row in GB/s; None where clock or bus width is not sourced."""
     clock, bus = accelerator.mem_clock_mhz, accelerator.mem_bus_bits
     if clock is None or bus is None or accelerator.mem_clock_multiplier is None:
         return None

@@ -81,7 +81,7 @@ def _first_with_digit(names: tuple[str, ...]) -> str:
 
 
 def _closest(query: str) -> tuple[str, ...]:
-    """Up to five names: models that the query begins or is begun by first, then similar spelling."""
+    """Up to five names: first models that begin like the query, then similar spellings."""
     text = " ".join(words(query))
     model = _first_with_digit(words(query))
     begun = [

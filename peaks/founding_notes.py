@@ -1,8 +1,8 @@
 """The founding notes' table of ten accelerators, cell by cell, beside the catalogue.
 
-The project began with a table 常见卡型参数 ("parameters of common cards"). It is kept verbatim: where
-it differs from the catalogue both figures are shown, with what is known about the difference. The
-founding notes are never the only source of a catalogue peak.
+The project began with a table 常见卡型参数 ("parameters of common cards"). It is kept verbatim:
+where it differs from the catalogue both figures are shown, with what is known about the difference.
+The founding notes are never the only source of a catalogue peak.
 """
 
 from __future__ import annotations

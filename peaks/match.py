@@ -86,8 +86,8 @@ def identify(
             rows, how = both, "pci+name"
         else:
             contradiction = (
-                f"The driver calls it {shown(name)}, which is {_names(by_name)}, but PCI id {pci} is "
-                f"{_names(rows)}."
+                f"The driver calls it {shown(name or '')}, which is {_names(by_name)}, but PCI id "
+                f"{pci} is {_names(rows)}."
             )
     elif name and all(row.driver_names and row.vendor == "NVIDIA" for row in rows):
         contradiction = (
@@ -109,7 +109,9 @@ def _by_name(
     called = f"name {shown(name)}" if name else ""
     if not rows:
         told = " or ".join(text for text in (f"PCI id {pci}" if pci else "", called) if text)
-        return _none(f"No catalogue row has {told or 'no name and no PCI id'}.", [])
+        if not told:
+            return _none("The device reports neither a PCI id nor a name.", [])
+        return _none(f"No catalogue row has {told}.", [])
     if pci and all(row.pci_ids for row in rows):
         ids = ", ".join(pci_id for row in rows for pci_id in row.pci_ids)
         reason = f"The {called} is {_names(rows)}, whose PCI id is {ids}, not {pci}."

@@ -38,7 +38,7 @@ class CatalogueError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One source: whose words they are (``kind``), its title, and where it was read (``locator``)."""
+    """One source: whose words they are (``kind``), its title, where it was read (``locator``)."""
 
     key: str
     kind: str

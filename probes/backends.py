@@ -170,7 +170,9 @@ class CudaBackend:
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)
         sleep: Callable[[int], None] | None = getattr(torch.cuda, "_sleep", None)
-        clock_khz = getattr(torch.cuda.get_device_properties(index), "clock_rate", None) or 2_000_000
+        clock_khz = (
+            getattr(torch.cuda.get_device_properties(index), "clock_rate", None) or 2_000_000
+        )
 
         def hold(microseconds: float) -> None:
             assert sleep is not None
@@ -233,7 +235,7 @@ class AcceleratorBackend:
             try:
                 return question()
             except Exception as error:  # each backend lacks other things, in other ways
-                missing[fact] = f"{type(error).__name__}: {error}" or type(error).__name__
+                missing[fact] = f"{type(error).__name__}: {error}"
                 return None
 
         module = self._module
@@ -267,6 +269,8 @@ class AcceleratorBackend:
         import torch
 
         synchronize = self._interface.synchronize
+        with suppress(Exception):  # events are recorded on the current device
+            self._interface.set_device_index(index)
         event_type = getattr(self._module, "Event", None) or getattr(torch, "Event", None)
         try:
             probe = event_type(enable_timing=True)  # type: ignore[misc]
@@ -301,8 +305,10 @@ class AcceleratorBackend:
         ):
             question = getattr(owner, name, None)
             if question is not None:
-                free, total = question(index)
-                return int(free), int(total)
+                # torch has the first for every backend, but not every backend fills it in.
+                with suppress(Exception):
+                    free, total = question(index)
+                    return int(free), int(total)
         raise NotImplementedError(f"{self.kind} reports no memory information")
 
 

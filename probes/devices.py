@@ -9,19 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from roofprobe.probes.backends import AcceleratorBackend, Backend, CpuBackend, CudaBackend
-from roofprobe.probes.backends import available_backends as available_backends
+from roofprobe.peaks.match import identify
+from roofprobe.probes.backends import (
+    AcceleratorBackend,
+    Backend,
+    CpuBackend,
+    CudaBackend,
+    available_backends,
+)
+from roofprobe.probes.nvml import Nvml, NvmlDevice, NvmlUnavailable, open_nvml
 from roofprobe.records.errors import RoofprobeError
-from roofprobe.records.schema import Device, Telemetry
+from roofprobe.records.schema import Device, Limits, Telemetry
 
 
 def discover(backends: Sequence[Backend] | None = None) -> tuple[Device, ...]:
     """Return all devices of the host, accelerators first, the CPU last."""
     found = available_backends() if backends is None else backends
-    devices = [
-        backend.describe(index) for backend in found for index in range(backend.count())
-    ]
-    return tuple(_enriched(device) for device in devices)
+    devices = [backend.describe(index) for backend in found for index in range(backend.count())]
+    nvml = open_nvml() if any(device.backend == "cuda" for device in devices) else None
+    return tuple(
+        _enriched(device, nvml if device.backend == "cuda" else None) for device in devices
+    )
 
 
 def select(devices: Sequence[Device], wanted: str) -> tuple[Device, ...]:
@@ -40,9 +48,7 @@ def select(devices: Sequence[Device], wanted: str) -> tuple[Device, ...]:
     for name in (part.strip() for part in wanted.split(",")):
         matches = [device for device in devices if _is_called(device, name)]
         if not matches or not name:
-            known = ", ".join(
-                f"{device.torch_device} ({device.name})" for device in devices
-            )
+            known = ", ".join(f"{device.torch_device} ({device.name})" for device in devices)
             raise RoofprobeError(
                 "unknown-device",
                 f"there is no device {name!r} on this host; there is: {known}",
@@ -63,15 +69,14 @@ def backend_of(device: Device) -> Backend:
 def telemeter_of(device: Device) -> SamplerTelemeter:
     """Return what watches ``device``: NVML for NVIDIA, the system for the CPU, else nothing."""
     from roofprobe.probes import telemetry
-    from roofprobe.probes.nvml import Nvml, open_nvml
 
     if device.backend == "cpu":
         return SamplerTelemeter(telemetry.CpuSource())
     if device.backend == "cuda":
         nvml = open_nvml()
         if isinstance(nvml, Nvml):
-            handle = nvml.device_by_uuid(device.uuid or "", pci_bus_id=device.pci_bus_id)
-            if handle is not None:
+            handle = nvml.device_by_uuid(device.uuid, device.pci_bus_id)
+            if isinstance(handle, NvmlDevice):
                 return SamplerTelemeter(handle)
     return SamplerTelemeter(None)
 
@@ -112,5 +117,46 @@ def _is_called(device: Device, name: str) -> bool:
     return name.lower() in {known.lower() for known in names}
 
 
-def _enriched(device: Device) -> Device:
-    return device
+def _enriched(device: Device, nvml: Nvml | NvmlUnavailable | None) -> Device:
+    """Add what NVML tells of an NVIDIA GPU, and which row of the catalogue the device is."""
+    if device.backend == "cpu":
+        return device
+    if isinstance(nvml, NvmlUnavailable):
+        device = device.model_copy(update={"missing": {**device.missing, "nvml": nvml.sentence}})
+    elif nvml is not None:
+        device = _with_nvml(device, nvml)
+    match = identify(
+        name=device.name,
+        pci_id=device.pci_id,
+        pci_subsystem_id=device.pci_subsystem_id,
+        memory_gib=device.memory_bytes / 2**30 if device.memory_bytes else None,
+        unit_count=device.unit_count,
+    )
+    return device.model_copy(
+        update={
+            "catalogue_key": match.accelerator.key if match.accelerator else None,
+            "identity": match.contradiction or match.reason,
+        }
+    )
+
+
+def _with_nvml(device: Device, nvml: Nvml) -> Device:
+    handle = nvml.device_by_uuid(device.uuid, device.pci_bus_id)
+    if isinstance(handle, NvmlUnavailable):
+        missing = {**device.missing, "nvml": handle.sentence}
+        return device.model_copy(update={"missing": missing})
+    identity, limits, processes = handle.identity(), handle.limits(), handle.processes()
+    return device.model_copy(
+        update={
+            "pci_bus_id": identity.pci_bus_id or device.pci_bus_id,
+            "pci_id": identity.pci_device_id,
+            "pci_subsystem_id": identity.pci_subsystem_id,
+            "driver": identity.driver_version,
+            "limits": Limits(**{name: getattr(limits, name) for name in Limits.model_fields}),
+            "other_processes": tuple(
+                f"{process.name or 'process'} ({process.pid}, {process.kind})"
+                for process in processes.others
+            ),
+            "missing": {**device.missing, **identity.missing, **limits.missing},
+        }
+    )

@@ -50,7 +50,7 @@ class Sampled:
     elapsed_s: float
 
 
-class WrongResult(Exception):  # noqa: N818 - the name says what was found
+class WrongResult(Exception):
     """A kernel computed something else than its reference; ``check`` has the error."""
 
     def __init__(self, check: Check) -> None:
@@ -106,12 +106,13 @@ def sample(
 
 def _batch_size(launch_s: float, batch_s: float, sets: int) -> int:
     """Return how many launches make a sample: long enough, and whole rounds where it is many."""
+    most = max(MAX_LAUNCHES_PER_SAMPLE // sets * sets, 1)
     if launch_s <= 0:
-        return MAX_LAUNCHES_PER_SAMPLE
+        return most
     count = max(1, math.ceil(batch_s / launch_s))
     if count > sets:
         count = math.ceil(count / sets) * sets
-    return min(count, MAX_LAUNCHES_PER_SAMPLE)
+    return min(count, most)
 
 
 def _stop_reason(samples_us: list[float], elapsed_s: float, policy: Policy) -> str | None:
@@ -123,7 +124,7 @@ def _stop_reason(samples_us: list[float], elapsed_s: float, policy: Policy) -> s
     enough = n >= policy.min_samples and elapsed_s >= policy.min_time_s
     # The interval needs a sort of all samples: ask at every sample while they are few, and at
     # every 5 % of growth later, so that the question never costs more than the measurement.
-    if enough and (n < 100 or n % max(1, n // 20) == 0):
-        if statistics.relative_ci_halfwidth(samples_us) <= policy.target_ci:
-            return "interval narrow enough"
+    asked = enough and (n < 100 or n % max(1, n // 20) == 0)
+    if asked and statistics.relative_ci_halfwidth(samples_us) <= policy.target_ci:
+        return "interval narrow enough"
     return None

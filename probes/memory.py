@@ -3,8 +3,8 @@
 Read, write, copy, scale, add, triad and dot go once over arrays of at least four times the
 last-level cache (1 GiB on a GPU where it fits), so that caches can hold only a small part. The rate
 is bytes read plus bytes written over the median time. What limits it: pins × clock, the bus turning
-between reads and writes, refresh, and too few bytes in flight. It is **not** a latency, not the rate
-of the host link, and a copy's figure is twice what tools that count one direction print.
+between reads and writes, refresh, and too few bytes in flight. It is **not** a latency, not the
+rate of the host link, and a copy's figure is twice what tools that count one direction print.
 """
 
 from __future__ import annotations

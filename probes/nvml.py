@@ -28,10 +28,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 Call = tuple[Any, ...]  # the name of an NVML function and its arguments
+Question = tuple[Any, ...]  # a field, its reader, the name of an NVML function, further arguments
 
 # Numbers of the NVML interface, which it keeps for good; a test holds them against pynvml.
 CLOCK_SM, CLOCK_MEMORY = 1, 2
@@ -231,7 +233,7 @@ def open_nvml(module: Any = None) -> Nvml | NvmlUnavailable:
     """Load and start NVML; ``module`` stands in for ``pynvml``."""
     if module is None:
         try:
-            import pynvml as module
+            module = import_module("pynvml")
         except ImportError:
             return NvmlUnavailable(
                 "binding-missing",
@@ -244,7 +246,7 @@ def open_nvml(module: Any = None) -> Nvml | NvmlUnavailable:
 
 
 class Nvml:
-    """NVML, started: the way to its devices."""
+    """NVML, started: the way to its devices. Each process opens its own."""
 
     def __init__(self, module: Any) -> None:
         """Keep the module; use `open_nvml`, which starts the library."""
@@ -293,19 +295,21 @@ class Nvml:
 
     def cuda_driver_version(self) -> str | None:
         """Return the newest CUDA version that the driver speaks, such as ``13.0``."""
-        return _Interview(self._module).one("cuda", _cuda_version, *_CUDA_VERSION_CALLS)
+        return _Interview(self._module).one(
+            "cuda", _cuda_version, ("nvmlSystemGetCudaDriverVersion_v2",)
+        )
 
     def close(self) -> None:
         """Let the library go; devices of this object must not be asked any more."""
         _call(self._module, "nvmlShutdown")
 
     def _handles(self) -> dict[str, _Answer]:
-        count = _call(self._module, "nvmlDeviceGetCount")
-        if count.reason is not None:
-            return {"count": count}
+        ask = _Interview(self._module)
+        count = ask.one("count", _count, ("nvmlDeviceGetCount",))
+        if count is None:
+            return {"count": _Answer(None, ask.missing["count"])}
         return {
-            str(index): _call(self._module, "nvmlDeviceGetHandleByIndex", index)
-            for index in range(count.value)
+            str(index): ask.call(("nvmlDeviceGetHandleByIndex", index)) for index in range(count)
         }
 
     def _device(self, handle: Any) -> NvmlDevice:
@@ -325,146 +329,79 @@ class NvmlDevice:
 
     def identity(self) -> Identity:
         """Return who this is."""
-        ask = _Interview(self._module)
-        pci = ask.call(
-            ("nvmlDeviceGetPciInfo_v3", self._chip), ("nvmlDeviceGetPciInfo", self._chip)
-        )
+        ask, chip = _Interview(self._module), self._chip
+        pci = ask.call(("nvmlDeviceGetPciInfo_v3", chip), ("nvmlDeviceGetPciInfo", chip))
         return Identity(
-            name=ask.one("name", _text, ("nvmlDeviceGetName", self._handle)),
-            uuid=ask.one("uuid", _text, ("nvmlDeviceGetUUID", self._handle)),
+            **ask.table((self._handle,), _IDENTITY),
+            **ask.table((), _SYSTEM),
             pci_bus_id=ask.read("pci_bus_id", pci, lambda info: _text(info.busId)),
             pci_device_id=ask.read("pci_device_id", pci, lambda info: _pci_id(info.pciDeviceId)),
             pci_subsystem_id=ask.read(
                 "pci_subsystem_id", pci, lambda info: _pci_id(info.pciSubSystemId)
             ),
-            vbios=ask.one("vbios", _text, ("nvmlDeviceGetVbiosVersion", self._chip)),
-            driver_version=ask.one("driver_version", _text, ("nvmlSystemGetDriverVersion",)),
-            cuda_driver_version=ask.one("cuda_driver_version", _cuda_version, *_CUDA_VERSION_CALLS),
+            vbios=ask.one("vbios", _text, ("nvmlDeviceGetVbiosVersion", chip)),
             missing=ask.missing,
         )
 
     def limits(self) -> DeviceLimits:
         """Return what bounds this device and in which modes it is."""
         ask, chip = _Interview(self._module), self._chip
-        power_range = ask.call(("nvmlDeviceGetPowerManagementLimitConstraints", chip))
         memory = self._memory(ask)
+        power = ask.call(("nvmlDeviceGetPowerManagementLimitConstraints", chip))
         ecc = ask.call(("nvmlDeviceGetEccMode", chip))
         mig = ask.call(("nvmlDeviceGetMigMode", chip))
-        bus_bits = None
+        told = ask.table((chip,), _LIMITS)
         if self.is_mig_slice:
+            told["memory_bus_bits"] = None
             ask.missing["memory_bus_bits"] = "mig-slice (its share of the bus is not told)"
-        else:
-            bus_bits = ask.one("memory_bus_bits", _positive, ("nvmlDeviceGetMemoryBusWidth", chip))
         return DeviceLimits(
-            power_limit_w=ask.one(
-                "power_limit_w", _watts, ("nvmlDeviceGetEnforcedPowerLimit", chip)
-            ),
-            requested_power_limit_w=ask.one(
-                "requested_power_limit_w", _watts, ("nvmlDeviceGetPowerManagementLimit", chip)
-            ),
-            default_power_limit_w=ask.one(
-                "default_power_limit_w", _watts, ("nvmlDeviceGetPowerManagementDefaultLimit", chip)
-            ),
-            min_power_limit_w=ask.read("min_power_limit_w", power_range, lambda w: _watts(w[0])),
-            max_power_limit_w=ask.read("max_power_limit_w", power_range, lambda w: _watts(w[1])),
-            max_sm_clock_mhz=ask.one(
-                "max_sm_clock_mhz", _mhz, ("nvmlDeviceGetMaxClockInfo", chip, CLOCK_SM)
-            ),
-            max_mem_clock_mhz=ask.one(
-                "max_mem_clock_mhz", _mhz, ("nvmlDeviceGetMaxClockInfo", chip, CLOCK_MEMORY)
-            ),
-            memory_bus_bits=bus_bits,
+            **told,
             memory_total_bytes=ask.read("memory_total_bytes", memory, lambda m: _positive(m.total)),
             memory_reserved_bytes=ask.read(
                 "memory_reserved_bytes", memory, lambda m: _count(m.reserved)
             ),
             memory_used_bytes=ask.read("memory_used_bytes", memory, lambda m: _count(m.used)),
             memory_free_bytes=ask.read("memory_free_bytes", memory, lambda m: _count(m.free)),
+            min_power_limit_w=ask.read("min_power_limit_w", power, lambda pair: _watts(pair[0])),
+            max_power_limit_w=ask.read("max_power_limit_w", power, lambda pair: _watts(pair[1])),
             ecc_enabled=ask.read("ecc_enabled", ecc, lambda modes: _switch(modes[0])),
             ecc_pending=ask.read("ecc_pending", ecc, lambda modes: _switch(modes[1])),
             mig_enabled=ask.read("mig_enabled", mig, lambda modes: _switch(modes[0])),
             mig_pending=ask.read("mig_pending", mig, lambda modes: _switch(modes[1])),
-            compute_mode=ask.one(
-                "compute_mode", _one_of(_COMPUTE_MODES), ("nvmlDeviceGetComputeMode", chip)
-            ),
-            persistence_mode=ask.one(
-                "persistence_mode", _switch, ("nvmlDeviceGetPersistenceMode", chip)
-            ),
-            pcie_generation=ask.one(
-                "pcie_generation", _positive, ("nvmlDeviceGetCurrPcieLinkGeneration", chip)
-            ),
-            pcie_generation_max=ask.one(
-                "pcie_generation_max", _positive, ("nvmlDeviceGetMaxPcieLinkGeneration", chip)
-            ),
-            pcie_width=ask.one(
-                "pcie_width", _positive, ("nvmlDeviceGetCurrPcieLinkWidth", chip)
-            ),
-            pcie_width_max=ask.one(
-                "pcie_width_max", _positive, ("nvmlDeviceGetMaxPcieLinkWidth", chip)
-            ),
-            virtualization=ask.one(
-                "virtualization", _one_of(_VIRTUALIZATION), ("nvmlDeviceGetVirtualizationMode", chip)
-            ),
-            slowdown_temperature_c=ask.one(
-                "slowdown_temperature_c",
-                _celsius,
-                ("nvmlDeviceGetTemperatureThreshold", chip, THRESHOLD_SLOWDOWN),
-            ),
             missing=ask.missing,
-        )  # fmt: skip
+        )
 
-    def snapshot(self, *, health: bool = True) -> Snapshot:
-        """Return this moment; without ``health`` only what changes while a kernel runs.
+    def snapshot(self, *, health: bool = False) -> Snapshot:
+        """Return this moment; with ``health`` also link errors, utilisation and memory in use.
 
-        Each question costs the driver a little, so the sampler leaves out link, utilisation and
-        memory (``missing`` says ``not-asked``).
+        Each question costs the driver a little, and a sampler asks many times while a kernel
+        runs, so these four are left out (``missing`` says ``not-asked``) unless wanted.
         """
         ask, chip = _Interview(self._module), self._chip
         fields = self._fields(ask)
-        replay = utilisation = memory_utilisation = memory_used = None
-        if health:
-            replay = ask.one("pcie_replay_count", _count, ("nvmlDeviceGetPcieReplayCounter", chip))
-            busy = ask.call(("nvmlDeviceGetUtilizationRates", chip))
-            utilisation = ask.read("utilisation_percent", busy, lambda u: float(_count(u.gpu)))
-            memory_utilisation = ask.read(
-                "memory_utilisation_percent", busy, lambda u: float(_count(u.memory))
-            )
-            memory_used = ask.read("memory_used_bytes", self._memory(ask), lambda m: _count(m.used))
-        else:
-            for name in ("pcie_replay_count", "utilisation_percent", "memory_utilisation_percent",
-                         "memory_used_bytes"):  # fmt: skip
-                ask.missing[name] = "not-asked"
         return Snapshot(
-            sm_clock_mhz=ask.one("sm_clock_mhz", _mhz, ("nvmlDeviceGetClockInfo", chip, CLOCK_SM)),
-            mem_clock_mhz=ask.one(
-                "mem_clock_mhz", _mhz, ("nvmlDeviceGetClockInfo", chip, CLOCK_MEMORY)
+            **ask.table((chip,), _NOW),
+            **(self._health(ask) if health else ask.leave_out(_HEALTH)),
+            memory_temperature_c=ask.read(
+                "memory_temperature_c",
+                fields[FIELD_MEMORY_TEMPERATURE],
+                lambda reading: _celsius(_field_value(reading)),
             ),
-            power_w=ask.one("power_w", _watts, ("nvmlDeviceGetPowerUsage", chip)),
             temperature_c=ask.one(
                 "temperature_c",
                 _celsius,
                 ("nvmlDeviceGetTemperatureV", chip, TEMPERATURE_GPU),
                 ("nvmlDeviceGetTemperature", chip, TEMPERATURE_GPU),
             ),
-            memory_temperature_c=ask.read(
-                "memory_temperature_c",
-                fields[FIELD_MEMORY_TEMPERATURE],
-                lambda reading: _celsius(_field_value(reading)),
-            ),
             throttle_bits=ask.one(
                 "throttle_bits",
-                _bits,
+                _count,
                 ("nvmlDeviceGetCurrentClocksEventReasons", chip),
                 ("nvmlDeviceGetCurrentClocksThrottleReasons", chip),
             ),
-            energy_mj=ask.one("energy_mj", _count, ("nvmlDeviceGetTotalEnergyConsumption", chip)),
             throttle_ns=_throttle_counters(ask, fields),
-            pcie_replay_count=replay,
-            utilisation_percent=utilisation,
-            memory_utilisation_percent=memory_utilisation,
-            memory_used_bytes=memory_used,
             missing=ask.missing,
-        )  # fmt: skip
+        )
 
     def processes(
         self, own_pids: frozenset[int] | None = None, sees_host_pids: bool | None = None
@@ -478,14 +415,11 @@ class NvmlDevice:
         host = _in_first_pid_namespace() if sees_host_pids is None else sees_host_pids
         ask = _Interview(self._module)
         others: dict[int, GpuProcess] = {}
-        for kind, call in _PROCESS_CALLS.items():
-            answer = ask.call((f"{call}_v3", self._handle), (call, self._handle))
-            listed = ask.read(kind, answer, list) or []
-            for entry in listed:
-                pid = int(entry.pid)
+        for kind, names in _PROCESS_CALLS.items():
+            answer = ask.call(*((name, self._handle) for name in names))
+            for pid, memory in (ask.read(kind, answer, _pids_and_memory) or {}).items():
                 if pid not in own and pid not in others:
                     name = _process_name(pid) if host else None
-                    memory = _optional_count(entry.usedGpuMemory)
                     others[pid] = GpuProcess(pid, kind, name, memory)
         note = None
         if not host:
@@ -500,6 +434,16 @@ class NvmlDevice:
             )
         return ProcessList(tuple(others.values()), note is None, note, ask.missing)
 
+    def _health(self, ask: _Interview) -> dict[str, Any]:
+        busy = ask.call(("nvmlDeviceGetUtilizationRates", self._chip))
+        readers: dict[str, tuple[_Answer, Callable[[Any], Any]]] = {
+            "pcie_replay_count": (ask.call(("nvmlDeviceGetPcieReplayCounter", self._chip)), _count),
+            "utilisation_percent": (busy, lambda rates: float(_count(rates.gpu))),
+            "memory_utilisation_percent": (busy, lambda rates: float(_count(rates.memory))),
+            "memory_used_bytes": (self._memory(ask), lambda memory: _count(memory.used)),
+        }
+        return {name: ask.read(name, *readers[name]) for name in _HEALTH}
+
     def _memory(self, ask: _Interview) -> _Answer:
         """Return the memory sizes; only the newer question tells what the driver reserves."""
         return ask.call(
@@ -510,25 +454,29 @@ class NvmlDevice:
     def _fields(self, ask: _Interview) -> dict[int, _Answer]:
         """Return the field values, one answer each: every value carries its own return code."""
         name = "nvmlDeviceGetFieldValues"
-        together = ask.call((name, self._chip, list(FIELD_IDS)))
-        if together.reason is None:
-            readings = {int(reading.fieldId): reading for reading in together.value}
-        elif reason_code(together.reason) == "invalid-argument":  # an id that the driver refuses
-            alone = {number: ask.call((name, self._chip, [number])) for number in FIELD_IDS}
-            readings = {number: a.value[0] for number, a in alone.items() if a.reason is None}
-        else:
-            return dict.fromkeys(FIELD_IDS, together)
-        return {number: _field_answer(readings.get(number), number) for number in FIELD_IDS}
+        answers = [ask.call((name, self._chip, list(FIELD_IDS)))]
+        if answers[0].reason and reason_code(answers[0].reason) == "invalid-argument":
+            # This driver refuses the whole list for one number that it does not know.
+            answers = [ask.call((name, self._chip, [number])) for number in FIELD_IDS]
+        try:
+            told = {int(reading.fieldId): reading for a in answers for reading in a.value or ()}
+            found = {number: _field_answer(told.get(number), number) for number in FIELD_IDS}
+        except (AttributeError, TypeError, ValueError):
+            return dict.fromkeys(FIELD_IDS, _Answer(None, f"unreadable ({name})"))
+        whole = answers[0].reason if len(answers) == 1 else None
+        return dict.fromkeys(FIELD_IDS, answers[0]) if whole else found
 
 
-_CUDA_VERSION_CALLS: Final[tuple[Call, ...]] = (
-    ("nvmlSystemGetCudaDriverVersion_v2",),
-    ("nvmlSystemGetCudaDriverVersion",),
-)
 _PROCESS_CALLS: Final = {
-    "compute": "nvmlDeviceGetComputeRunningProcesses",
-    "mps": "nvmlDeviceGetMPSComputeRunningProcesses",
-    "graphics": "nvmlDeviceGetGraphicsRunningProcesses",
+    "compute": ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses"),
+    "mps": (
+        "nvmlDeviceGetMPSComputeRunningProcesses_v3",
+        "nvmlDeviceGetMPSComputeRunningProcesses",
+    ),
+    "graphics": (
+        "nvmlDeviceGetGraphicsRunningProcesses_v3",
+        "nvmlDeviceGetGraphicsRunningProcesses",
+    ),
 }
 
 
@@ -538,6 +486,7 @@ class _Answer:
 
     value: Any
     reason: str | None = None
+    call: str = ""
 
 
 class _Interview:
@@ -553,33 +502,42 @@ class _Interview:
 
     def one(self, name: str, reader: Callable[[Any], T], *calls: Call) -> T | None:
         """Return the one value that a call gives."""
-        return self.read(name, self.call(*calls), reader, calls[0][0])
+        return self.read(name, self.call(*calls), reader)
 
-    def read(
-        self, name: str, answer: _Answer, reader: Callable[[Any], T], call: str = ""
-    ) -> T | None:
+    def table(self, about: Call, questions: Sequence[Question]) -> dict[str, Any]:
+        """Return field by field what one call each tells ``about`` a handle (or nothing)."""
+        return {
+            name: self.one(name, reader, (call, *about, *arguments))
+            for name, reader, call, *arguments in questions
+        }
+
+    def leave_out(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return these fields as not asked for."""
+        self.missing.update(dict.fromkeys(names, "not-asked"))
+        return dict.fromkeys(names)
+
+    def read(self, name: str, answer: _Answer, reader: Callable[[Any], T]) -> T | None:
         """Return one value out of an answer; note under ``name`` why there is none."""
         reason = answer.reason
         if reason is None:
             try:
                 return reader(answer.value)
             except _NotTold:
-                reason = "not-told"
+                reason = f"not-told ({answer.call})"
             except Exception:  # a driver or binding that answers in another shape
-                reason = "unreadable"
-            reason += f" ({call})" if call else ""
+                reason = f"unreadable ({answer.call})"
         self.missing[name] = reason
         return None
 
 
-class _NotTold(Exception):  # noqa: N818 - it reports a fact, not a fault
+class _NotTold(Exception):
     """The driver answered with a value that stands for "no value"."""
 
 
 def _call(module: Any, name: str, *arguments: Any) -> _Answer:
     """Ask one question; whatever goes wrong becomes a reason."""
     try:
-        return _Answer(getattr(module, name)(*arguments))
+        return _Answer(getattr(module, name)(*arguments), call=name)
     except Exception as error:  # NVML errors, old bindings, broken libraries: see _error_code
         return _Answer(None, f"{_error_code(error)} ({name})")
 
@@ -661,15 +619,10 @@ def _uuid_spellings(uuid: str | None) -> tuple[str, ...]:
 def _field_answer(reading: Any, number: int) -> _Answer:
     """Return a field's reading as an answer of its own: it has its own return code."""
     call = f"nvmlDeviceGetFieldValues[{number}]"
-    if reading is None:
-        return _Answer(None, f"invalid-argument ({call})")
-    try:
-        code = int(reading.nvmlReturn)
-    except (AttributeError, TypeError, ValueError):
-        return _Answer(None, f"unreadable ({call})")
+    code = 2 if reading is None else int(reading.nvmlReturn)
     if code:
         return _Answer(None, f"{ERROR_CODES.get(code, f'nvml-error-{code}')} ({call})")
-    return _Answer(reading)
+    return _Answer(reading, call=call)
 
 
 def _field_value(reading: Any) -> Any:
@@ -690,8 +643,8 @@ def _throttle_counters(ask: _Interview, fields: Mapping[int, _Answer]) -> dict[s
         if name == "thermal" and counters.keys() & {"sw_thermal", "hw_thermal"}:
             continue
         side = _Interview(None)
-        told = {n: side.read(str(n), fields[n], _counter) for n in numbers}
-        values = [value for value in told.values() if value is not None]
+        told = (side.read(str(number), fields[number], _counter) for number in numbers)
+        values = [value for value in told if value is not None]
         if len(values) == 1:
             counters[name] = values[0]
         elif values:
@@ -715,6 +668,10 @@ def _count(value: Any) -> int:
     if number < 0 or number in NOT_AVAILABLE:
         raise _NotTold
     return number
+
+
+def _pids_and_memory(entries: Any) -> dict[int, int | None]:
+    return {int(entry.pid): _optional_count(entry.usedGpuMemory) for entry in entries}
 
 
 def _optional_count(value: Any) -> int | None:
@@ -791,3 +748,38 @@ def _in_first_pid_namespace() -> bool:
         return os.readlink("/proc/self/ns/pid") == _FIRST_PID_NAMESPACE
     except OSError:
         return False
+
+
+_IDENTITY: Final[tuple[Question, ...]] = (
+    ("name", _text, "nvmlDeviceGetName"),
+    ("uuid", _text, "nvmlDeviceGetUUID"),
+)
+_SYSTEM: Final[tuple[Question, ...]] = (
+    ("driver_version", _text, "nvmlSystemGetDriverVersion"),
+    ("cuda_driver_version", _cuda_version, "nvmlSystemGetCudaDriverVersion_v2"),
+)
+_LIMITS: Final[tuple[Question, ...]] = (
+    ("power_limit_w", _watts, "nvmlDeviceGetEnforcedPowerLimit"),
+    ("requested_power_limit_w", _watts, "nvmlDeviceGetPowerManagementLimit"),
+    ("default_power_limit_w", _watts, "nvmlDeviceGetPowerManagementDefaultLimit"),
+    ("max_sm_clock_mhz", _mhz, "nvmlDeviceGetMaxClockInfo", CLOCK_SM),
+    ("max_mem_clock_mhz", _mhz, "nvmlDeviceGetMaxClockInfo", CLOCK_MEMORY),
+    ("memory_bus_bits", _positive, "nvmlDeviceGetMemoryBusWidth"),
+    ("compute_mode", _one_of(_COMPUTE_MODES), "nvmlDeviceGetComputeMode"),
+    ("persistence_mode", _switch, "nvmlDeviceGetPersistenceMode"),
+    ("pcie_generation", _positive, "nvmlDeviceGetCurrPcieLinkGeneration"),
+    ("pcie_generation_max", _positive, "nvmlDeviceGetMaxPcieLinkGeneration"),
+    ("pcie_width", _positive, "nvmlDeviceGetCurrPcieLinkWidth"),
+    ("pcie_width_max", _positive, "nvmlDeviceGetMaxPcieLinkWidth"),
+    ("virtualization", _one_of(_VIRTUALIZATION), "nvmlDeviceGetVirtualizationMode"),
+    ("slowdown_temperature_c", _celsius, "nvmlDeviceGetTemperatureThreshold", THRESHOLD_SLOWDOWN),
+)
+_NOW: Final[tuple[Question, ...]] = (
+    ("sm_clock_mhz", _mhz, "nvmlDeviceGetClockInfo", CLOCK_SM),
+    ("mem_clock_mhz", _mhz, "nvmlDeviceGetClockInfo", CLOCK_MEMORY),
+    ("power_w", _watts, "nvmlDeviceGetPowerUsage"),
+    ("energy_mj", _count, "nvmlDeviceGetTotalEnergyConsumption"),
+)
+_HEALTH: Final = (
+    "pcie_replay_count", "utilisation_percent", "memory_utilisation_percent", "memory_used_bytes",
+)  # fmt: skip

@@ -2,8 +2,8 @@
 
 Each case is handed to the device's worker, and its measurement journaled, before the next one
 begins. A worker that crashes, prints nonsense or does not answer in time is replaced: its case ends
-as ``failed`` with the reason, and the following cases go on. Accelerators are measured side by side;
-the CPU afterwards, alone, since it also feeds them.
+as ``failed`` with the reason, and the following cases go on. Accelerators are measured side by
+side; the CPU afterwards, alone, since it also feeds them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,7 +67,7 @@ class Outcome:
     finished: bool = True
 
 
-class WorkerGone(Exception):  # noqa: N818 - what happened
+class WorkerGone(Exception):
     """The worker gave no (usable) answer; ``code`` and ``sentence`` say how."""
 
     def __init__(self, code: str, sentence: str) -> None:
@@ -120,10 +121,8 @@ class Worker:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                try:
+                with suppress(OSError):
                     pipe.close()
-                except OSError:
-                    pass
 
     def _read_line(self, timeout_s: float) -> bytes:
         assert self._process.stdout is not None

@@ -5,8 +5,8 @@ Device work is asynchronous, so a host clock around a launch measures the launch
 - ``GraphTimer`` records the batch into a CUDA graph once and times replays between two events: the
   host takes no part between the first and the last kernel.
 - ``EventTimer`` first occupies the stream (a kernel that waits), so that the whole batch is
-  queued before the first event fires; then the events bound device time only. Where a backend has no
-  such kernel, the batch must be long against its launches, and the timer's name says so.
+  queued before the first event fires; then the events bound device time only. Where a backend has
+  no such kernel, the batch must be long against its launches, and the timer's name says so.
 - ``WallTimer`` reads the host's monotonic clock around synchronous work: the CPU.
 
 A timer returns seconds for the whole batch; ``launches`` go round the sets of buffers.
@@ -15,6 +15,7 @@ A timer returns seconds for the whole batch; ``launches`` go round the sets of b
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -101,7 +102,9 @@ class EventTimer:
 class GraphTimer:
     """CUDA graph replays between events; falls back to ``EventTimer`` when capture fails.
 
-    A graph is captured once per (launches, count) and kept until another is asked for.
+    A graph is captured once per (launches, count) and kept until another is asked for. The timer
+    outlives the work, so it knows the launches by a weak reference: it holds no buffers, and a
+    later work at the same address is not taken for the one that was captured.
     """
 
     name = "CUDA graph replay between events"
@@ -111,6 +114,7 @@ class GraphTimer:
         self._device = device
         self._fallback = fallback
         self._key: tuple[int, int] | None = None
+        self._first: Callable[[], Any] = lambda: None
         self._graph: Any = None
 
     def time_batch(self, launches: Launches, count: int) -> float:
@@ -118,8 +122,8 @@ class GraphTimer:
         import torch
 
         key = (id(launches), count)
-        if key != self._key:
-            self._key = key
+        if key != self._key or self._first() is not launches[0]:
+            self._key, self._first = key, weakref.ref(launches[0])
             self._graph = self._capture(launches, count)
             self.name = GraphTimer.name if self._graph is not None else self._fallback.name
         if self._graph is None:

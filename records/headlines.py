@@ -1,4 +1,4 @@
-"""Headlines: of all cases of a precision or a memory kernel, the best valid one, beside its peaks."""
+"""Headlines: of all cases of a precision or a memory kernel, the best valid one and its peaks."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ def label_of(measurement: Measurement) -> str:
     return f"{case.op} {case.precision}{engine}"
 
 
-def ceiling_for(
-    measurement: Measurement, kind: str, ceilings: Iterable[Ceiling]
-) -> Ceiling | None:
+def ceiling_for(measurement: Measurement, kind: str, ceilings: Iterable[Ceiling]) -> Ceiling | None:
     """Return the ceiling of ``kind`` that a measurement is held to, or None when unknown."""
     case = measurement.case
     for ceiling in ceilings:

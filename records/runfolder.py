@@ -182,8 +182,9 @@ def read_run(path: Path) -> Run:
         raise RoofprobeError("unreadable", f"cannot read {file} ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise RoofprobeError(
-            "damaged-run", f"{file} is truncated or not JSON; its journal may be whole: repeat "
-            "the run's command with --resume"
+            "damaged-run",
+            f"{file} is truncated or not JSON; its journal may be whole: repeat "
+            "the run's command with --resume",
         ) from error
     if not isinstance(data, dict):
         raise RoofprobeError("not-a-run", f"{file} is not a run of roofprobe")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from roofprobe.records.schema import Device, Run, Span, Telemetry
 from roofprobe.reporting.numbers import capacity
-from roofprobe.reporting.plain_text import clean
+from roofprobe.reporting.plain_text import clean, plural
 from roofprobe.reporting.tables import measurements_of
 
 
@@ -24,7 +24,7 @@ def device_line(device: Device) -> str:
     limits = device.limits
     parts = [
         device.architecture,
-        f"{device.unit_count} {device.unit}" if device.unit_count else None,
+        plural(device.unit_count, device.unit) if device.unit_count else None,
         f"{capacity(device.memory_bytes)} memory" if device.memory_bytes else None,
         f"driver {device.driver}" if device.driver else None,
         _watts(limits.power_limit_w, "limit"),
@@ -43,7 +43,7 @@ def device_facts(device: Device) -> tuple[Fact, ...]:
         ("backend", f"{device.backend} ({device.torch_device})"),
         ("PCI", _joined(device.pci_bus_id, device.pci_id, device.pci_subsystem_id)),
         ("architecture", device.architecture),
-        ("units", f"{device.unit_count} × {device.unit}" if device.unit_count else None),
+        ("units", plural(device.unit_count, device.unit) if device.unit_count else None),
         ("memory", _size(device.memory_bytes)),
         ("memory free at start", _size(device.memory_free_bytes)),
         ("last-level cache", _size(device.last_level_cache_bytes)),

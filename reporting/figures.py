@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import atan2, degrees, log10
 from typing import TYPE_CHECKING, Literal
 
 from roofprobe.records.schema import Family, Headline, Run
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WIDTH = 400.0  # points; the page shows a point as a pixel or more
-_ROW = 33.0
+_WIDTH = 360.0  # points; the page shows a point as a pixel or more
+_ROW = 35.0
 _TOP, _BOTTOM = 26.0, 34.0
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _READERS = ("read", "copy")
@@ -118,15 +119,19 @@ def _bar_figure(headlines: Sequence[Headline]) -> Figure:
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: scale.number(x)))
-    axes.tick_params(axis="x", color=GRID, labelcolor=MUTED, length=3, labelsize=9)
-    units = dict.fromkeys(numbers.scale_for(longest, h.rate.unit).unit for h in headlines)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(x * scale.factor)))
+    axes.tick_params(axis="x", color=GRID, labelcolor=MUTED, length=3, labelsize=9.5)
     figure.text(
-        0.5, 3 / height, clean(" or ".join(units)), ha="center", va="bottom", color=MUTED,
-        fontsize=9, parse_math=False,
+        0.5, 3 / height, _units(headlines, longest), ha="center", va="bottom", color=MUTED,
+        fontsize=9.5, parse_math=False,
     )  # fmt: skip
     _bar_legend(figure, headlines)
     return figure
+
+
+def _units(headlines: Sequence[Headline], greatest: float) -> str:
+    units = dict.fromkeys(numbers.scale_for(greatest, h.rate.unit).unit for h in headlines)
+    return clean(" or ".join(units))
 
 
 def _longest(headline: Headline) -> float:
@@ -135,7 +140,7 @@ def _longest(headline: Headline) -> float:
 
 
 def _bar(axes: Axes, row: int, headline: Headline) -> None:
-    middle, half = row + 0.68, 0.17
+    middle, half = row + 0.72, 0.14
     right = axes.get_xlim()[1]
     peaks = [p for p in (headline.datasheet, headline.derived) if p is not None]
     if peaks:
@@ -143,14 +148,14 @@ def _bar(axes: Axes, row: int, headline: Headline) -> None:
     axes.barh(middle, headline.rate.median, 2 * half, color=BAR, linewidth=0)
     axes.plot([headline.rate.p10, headline.rate.p90], [middle] * 2, color=INK, linewidth=1.2)
     if headline.datasheet is not None:
-        upright = [middle - 1.7 * half, middle + 1.7 * half]
+        upright = [middle - 1.5 * half, middle + 1.5 * half]
         axes.plot([headline.datasheet] * 2, upright, color=INK, linewidth=2, clip_on=False)
     if headline.derived is not None:
         axes.plot(
-            [headline.derived], [middle], marker="D", markersize=6, clip_on=False,
+            [headline.derived], [middle], linestyle="", marker="D", markersize=6, clip_on=False,
             markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2,
         )  # fmt: skip
-    label = shorten(clean(headline.label), 26)
+    label = shorten(clean(headline.label), 20)
     axes.text(
         0, row + 0.44, label, ha="left", va="bottom", color=INK, weight="bold", parse_math=False
     )
@@ -175,7 +180,7 @@ def _bar_legend(figure: Figure, headlines: Sequence[Headline]) -> None:
                    markerfacecolor="none", label="derived peak")
         )  # fmt: skip
     figure.legend(
-        handles=handles, loc="upper left", ncols=3, frameon=False, labelcolor=INK, fontsize=9,
+        handles=handles, loc="upper left", ncols=3, frameon=False, labelcolor=INK, fontsize=9.5,
         handlelength=1.2, borderpad=0, borderaxespad=0.5, columnspacing=1.5,
     )  # fmt: skip
 
@@ -246,7 +251,7 @@ def _roofline_figure(
 ) -> Figure:
     from matplotlib.figure import Figure
 
-    height, left, right, top, bottom = 300.0, 44.0, 96.0, 10.0, 38.0
+    height, left, right, top, bottom = 290.0, 42.0, 112.0, 10.0, 38.0
     figure = Figure(figsize=(_WIDTH / 72, height / 72))
     figure.patch.set_visible(False)
     box = (
@@ -268,7 +273,7 @@ def _roofline_figure(
     axes.set_yscale("log")
     axes.set_xlim(x_low, x_high)
     axes.set_ylim(y_low, y_high)
-    _log_axes(axes, roofs[-1])
+    _log_axes(axes, roofs)
 
     names = [precisions.get(roof.case_id, clean(roof.label)) for roof in roofs]
     order = list(dict.fromkeys([*names, *(p.precision for p in points)]))
@@ -280,7 +285,7 @@ def _roofline_figure(
         own = [p for p in points if p.precision == name]
         axes.plot(
             [p.intensity for p in own], [p.rate for p in own], linestyle="",
-            marker=_MARKERS[order.index(name) % len(_MARKERS)], markersize=5,
+            marker=_marker(order, name), markersize=5,
             color=_color(order, name),
         )  # fmt: skip
     span = (height - top - bottom, _WIDTH - left - right)
@@ -293,24 +298,30 @@ def _color(order: Sequence[str], name: str) -> str:
     return SERIES[order.index(name) % len(SERIES)]
 
 
-def _log_axes(axes: Axes, highest: Headline) -> None:
+def _marker(order: Sequence[str], name: str) -> str:
+    number = order.index(name)  # shifted each time the colours start again
+    return _MARKERS[(number + number // len(SERIES)) % len(_MARKERS)]
+
+
+def _log_axes(axes: Axes, roofs: Sequence[Headline]) -> None:
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    scale = numbers.scale_for(highest.rate.median, highest.rate.unit)
+    highest = roofs[-1].rate
+    scale = numbers.scale_for(highest.median, highest.unit)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(x)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _tick(y * scale.factor)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_formatter(NullFormatter())
-    axes.tick_params(which="both", color=GRID, labelcolor=MUTED, labelsize=9)
+    axes.tick_params(which="both", color=GRID, labelcolor=MUTED, labelsize=9.5)
     axes.grid(color=GRID, linewidth=0.6)
     axes.spines[:].set_color(GRID)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("operations per byte", color=MUTED, fontsize=9)
-    axes.set_ylabel(clean(scale.unit), color=MUTED, fontsize=9, parse_math=False)
+    axes.set_ylabel(_units(roofs, highest.median), color=MUTED, fontsize=9.5, parse_math=False)
 
 
 def _tick(value: float) -> str:
-    return f"{value:g}" if value < 1e4 else numbers.compact(round(value))
+    return f"{value:g}" if value < 1e4 else f"{value / 1000:g}k"
 
 
 def _roof_labels(
@@ -319,15 +330,15 @@ def _roof_labels(
     """Name each roof at its right end, pushed apart where names would lie on each other."""
     from matplotlib.transforms import blended_transform_factory
 
-    at = [float(axes.transLimits.transform(
-        axes.transScale.transform((1.0, roof.rate.median)))[1]) * height for roof in roofs]  # fmt: skip
+    low, high = axes.get_ylim()
+    at = [height * log10(roof.rate.median / low) / log10(high / low) for roof in roofs]
     places = spaced(at, least=12.0, highest=height)
     where = blended_transform_factory(axes.transAxes, axes.transAxes)
     for roof, color, place in zip(roofs, colors, places, strict=True):
         number = numbers.rate(roof.rate.median, roof.rate.unit).split()[0]
         axes.text(
-            1.02, place / height, f"{shorten(clean(roof.label), 12)} {number}", color=color,
-            transform=where, va="center", fontsize=9, weight="bold", parse_math=False,
+            1.02, place / height, f"{shorten(clean(roof.label), 15)} {number}", color=color,
+            transform=where, va="center", fontsize=9.5, weight="bold", parse_math=False,
         )  # fmt: skip
 
 
@@ -347,13 +358,11 @@ def spaced(places: Sequence[float], least: float, highest: float) -> list[float]
 
 
 def _memory_label(axes: Axes, memory: Headline, slope: float, span: tuple[float, float]) -> None:
-    from math import atan2, degrees, log10
-
     (x_low, x_high), (y_low, y_high) = axes.get_xlim(), axes.get_ylim()
     height, width = span
     angle = degrees(atan2(height / log10(y_high / y_low), width / log10(x_high / x_low)))
     start = max(x_low, y_low / slope) * 1.5
     axes.text(
-        start, start * slope * 1.25, _rate_words(memory), rotation=angle, rotation_mode="anchor",
-        color=INK, fontsize=9, va="bottom", parse_math=False,
+        start, start * slope * 1.25, shorten(_rate_words(memory), 30), rotation=angle,
+        rotation_mode="anchor", color=INK, fontsize=9.5, va="bottom", parse_math=False,
     )  # fmt: skip

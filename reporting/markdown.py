@@ -57,7 +57,7 @@ def to_markdown(run: Run) -> str:
         parts.append("No device was found, so nothing was measured.")
     parts += ["## How to read this", HOW_TO_READ, _folded("Conditions", _facts(run_facts(run)))]
     if run.events:
-        parts += ["## Events", _bullets(escape(line) for line in tables.event_lines(run))]
+        parts += ["## Events", _bullets(opening(line) for line in tables.event_lines(run))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -67,19 +67,23 @@ def escape(text: str) -> str:
     text = text.replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([`*\[\]|#~$])", r"\\\1", text)
     # an underscore inside a word marks nothing up
-    text = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
-    # at the start of a line these would begin a list
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
+
+
+def opening(text: str) -> str:
+    """Return ``text`` escaped for the start of a line, where ``-`` or ``1.`` begin a list."""
+    text = escape(text)
     return re.sub(r"^(\d*)([-+.)])", r"\1\\\2", text)
 
 
 def code(text: str) -> str:
-    """Return ``text`` as a code span that may stand in a table."""
+    """Return ``text`` as a code span."""
     if not text or text == UNKNOWN:
         return text
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * (longest + 1)
     space = " " if text[0] in "` " or text[-1] in "` " else ""
-    return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|")
+    return f"{fence}{space}{text}{space}{fence}"
 
 
 def _title(run: Run) -> str:
@@ -109,7 +113,7 @@ def _device(run: Run, device_id: str) -> str:
     device = next((d for d in run.devices if d.device_id == device_id), None)
     parts = [f"## {escape(device_title(device) if device else clean(device_id))}"]
     if device:
-        parts.append(escape(device_line(device)))
+        parts.append(opening(device_line(device)))
     results = [(family, tables.headline_rows(run, device_id, family)) for family in _TITLES]
     if not any(rows for _, rows in results):
         parts.append(f"Nothing was measured on this device ({tables.counts_text(run, device_id)}).")
@@ -118,10 +122,10 @@ def _device(run: Run, device_id: str) -> str:
             parts += [f"### {_TITLES[family]}", _result_table(_FIRST_COLUMN[family], rows)]
     absent = tables.absent_groups(run, device_id)
     if absent:
-        parts += ["### Without a number", _absent_table(absent)]
+        parts += ["### Skipped, failed or invalid", _absent_table(absent)]
     notes = tables.note_groups(run, device_id)
     if notes:
-        said = [f"{escape(n.sentence)} ({_code_list(n.labels)}) {code(n.code)}" for n in notes]
+        said = [f"{opening(n.sentence)} ({_code_list(n.labels)}) {code(n.code)}" for n in notes]
         parts += ["### Notes", _bullets(said)]
     facts = [*(device_facts(device) if device else ()), *observed_facts(run, device_id)]
     if facts:
@@ -172,7 +176,7 @@ def _code_list(labels: tuple[str, ...]) -> str:
 
 
 def _facts(facts: Iterable[Fact]) -> str:
-    return _bullets(f"{escape(fact.label)}: {code(fact.text)}" for fact in facts)
+    return _bullets(f"{opening(fact.label)}: {code(fact.text)}" for fact in facts)
 
 
 def _folded(summary: str, body: str) -> str:
@@ -186,4 +190,6 @@ def _bullets(lines: Iterable[str]) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
     to_right = set(right)
     rule = ["---:" if column in to_right else "---" for column in range(len(head))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *rows])
+    # in a table a pipe parts cells even inside a code span
+    cells = [[re.sub(r"(?<!\\)\|", r"\|", cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *cells])

@@ -12,14 +12,23 @@ are printed as text, never as markup.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from roofprobe.peaks.accelerator import Accelerator, ConflictValue
 from roofprobe.peaks.catalogue import load
 from roofprobe.peaks.derive import catalogue_memory_peak_gbps, datasheet_derived_peaks
+from roofprobe.peaks.describe import (
+    IDENTITY_FIELDS,
+    accelerator_json,
+    catalogue_json,
+    catalogue_value,
+    used_sources,
+)
 from roofprobe.peaks.founding_notes import FoundingColumn, founding_column_of
-from roofprobe.peaks.precisions import NAMES, PEAK_TITLES, peak_unit
+from roofprobe.peaks.precisions import PEAK_TITLES
 from roofprobe.peaks.residuals import MEMORY_KEY, OUTLIER, reading, residuals, stored_residuals
+
+__all__ = ["accelerator_json", "catalogue_json", "render_accelerator", "render_catalogue"]
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,27 +36,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _LIST_PRECISIONS: Final = ("fp32", "bf16", "fp16", "fp8", "int8")
-_IDENTITY: Final = (
-    ("architecture", "Architecture"),
-    ("compute_capability", "Compute capability"),
-    ("gcn_arch", "GCN architecture"),
-    ("launch", "Launch"),
-    ("form_factor", "Form factor"),
-    ("driver_names", "Driver names"),
-    ("pci_ids", "PCI ids"),
-    ("devices_per_module", "Devices per module"),
-    ("boost_clock_mhz", "Boost clock, MHz"),
-    ("tensor_clock_mhz", "Tensor clock, MHz"),
-    ("tensor_clock_mhz_assumed", "Tensor clock assumed, MHz"),
-    ("l2_mb", "L2 cache, MB"),
-    ("infinity_cache_mb", "Infinity cache, MB"),
-    ("sram_mb", "SRAM, MB"),
-    ("tdp_w", "TDP, W"),
-    ("nvlink_gbps", "NVLink both ways, GB/s"),
-    ("hccs_gbps", "HCCS, GB/s"),
-    ("nic_tbit_per_s", "NICs, Tbit/s"),
-    ("pcie_gen", "PCIe generation"),
-)
 _VERDICTS: Final = {
     "same": "same",
     "same-rounded": "same, rounded",
@@ -56,30 +44,7 @@ _VERDICTS: Final = {
     "unconfirmed": "unconfirmed",
     "notes-blank": "blank there",
 }
-
-
-def catalogue_json() -> dict[str, Any]:
-    """The list as plain data: per accelerator its memory and the dense headline per precision."""
-    return {
-        "units": {"peaks": "TFLOPS, TOPS for int types", "mem_bw_gbps": "1e9 bytes/s"},
-        "accelerators": [
-            {
-                "key": row.key,
-                "name": row.name,
-                "vendor": row.vendor,
-                "architecture": row.architecture,
-                "mem_gb": row.mem_gb,
-                "mem_type": row.mem_type,
-                "mem_bw_gbps": row.mem_bw_gbps,
-                "dense_peaks": {
-                    name: row.headline_peak(name)
-                    for name in NAMES
-                    if row.headline_peak(name) is not None
-                },
-            }
-            for row in load()
-        ],
-    }
+_BASES: Final = {"independent": "indep.", "read_off": "read off", "fitted": "fitted"}
 
 
 def render_catalogue(console: Console) -> None:
@@ -102,73 +67,8 @@ def render_catalogue(console: Console) -> None:
                 )
         console.print(table)
     _line(console, f"{len(rows)} accelerators. An empty cell was not published or not sourced.")
+    _line(console, "MI250X and 910C are modules of two devices; a device has half of the figures.")
     _line(console, "probe peaks NAME shows one with derived peaks, conflicts and sources.")
-
-
-def accelerator_json(row: Accelerator) -> dict[str, Any]:
-    """All that is known about one accelerator as plain data, with the sources of each value."""
-    derived, found = datasheet_derived_peaks(row), residuals(row)
-    rates, column = row.rates().rates, founding_column_of(row.key)
-    keys = [key for key in PEAK_TITLES if key in {*row.dense, *row.sparse, *derived}]
-    identity = {field: getattr(row, field) for field, _ in _IDENTITY}
-    return {
-        "key": row.key,
-        "name": row.name,
-        "vendor": row.vendor,
-        "rate_class": row.rate_class,
-        "unit_kind": row.unit_kind,
-        "unit_count": row.unit_count,
-        "identity": {
-            field: list(value) if isinstance(value, tuple) else value
-            for field, value in identity.items()
-            if value not in (None, ())
-        },
-        "dense_basis": row.dense_basis,
-        "headline_keys": {name: row.headline_key(name) for name in NAMES},
-        "peaks": [
-            {
-                "key": key,
-                "unit": peak_unit(key),
-                "dense": row.dense.get(key),
-                "sparse": row.sparse.get(key),
-                "derived": derived[key].value if key in derived else None,
-                "derived_basis": derived[key].basis if key in derived else None,
-                "derived_assumed": derived[key].assumed if key in derived else None,
-                "rate_basis": rates[key].basis if key in rates else None,
-                "residual": found.get(key),
-                "reading": reading(row.key, key),
-            }
-            for key in keys
-        ],
-        "memory": {
-            "mem_gb": row.mem_gb,
-            "mem_type": row.mem_type,
-            "mem_bw_gbps": row.mem_bw_gbps,
-            "mem_bus_bits": row.mem_bus_bits,
-            "mem_clock_mhz": row.mem_clock_mhz,
-            "mem_clock_multiplier": row.mem_clock_multiplier,
-            "derived_gbps": catalogue_memory_peak_gbps(row),
-            "residual": found.get(MEMORY_KEY),
-            "reading": reading(row.key, MEMORY_KEY),
-        },
-        "conflicts": [
-            {
-                "field": conflict.field,
-                "values": [
-                    {"value": each.value, "sources": list(each.sources)} for each in conflict.values
-                ],
-                "note": conflict.note,
-            }
-            for conflict in row.conflicts
-        ],
-        "founding_notes": None if column is None else _founding_json(row, column),
-        "value_sources": {path: list(keys) for path, keys in row.sources.items()},
-        "sources": {
-            key: {"kind": source.kind, "title": source.title, "locator": source.locator}
-            for key, source in load().sources.items()
-            if key in _used_sources(row)
-        },
-    }
 
 
 def render_accelerator(console: Console, row: Accelerator) -> None:
@@ -186,7 +86,7 @@ def render_accelerator(console: Console, row: Accelerator) -> None:
     table.add_column("Kind", no_wrap=True)
     table.add_column("Title", overflow="fold")
     for key, source in load().sources.items():
-        if key in _used_sources(row):
+        if key in used_sources(row):
             table.add_row(_text(key), _text(source.kind), _text(source.title))
     console.print(table)
 
@@ -200,7 +100,7 @@ def _identity(console: Console, row: Accelerator) -> None:
     if row.unit_count is not None:
         sources = ", ".join(row.sources.get("unit_count", ()))
         table.add_row(_text(row.unit_kind + "s"), _text(f"{row.unit_count}"), _text(sources))
-    for field, title in _IDENTITY:
+    for field, title in IDENTITY_FIELDS:
         value = getattr(row, field)
         if value in (None, ()) or (field == "devices_per_module" and value == 1):
             continue
@@ -231,11 +131,12 @@ def _peaks(console: Console, row: Accelerator) -> None:
                 _text(_number(row.sparse.get(key))),
                 _text(_number(derived[key].value) if key in derived else ""),
                 _text(_percent(residual), style="yellow" if outlier else ""),
-                _text(rates[key].basis.replace("_", " ") if key in rates else ""),
+                _text(_BASES[rates[key].basis] if key in rates else ""),
                 _text(", ".join(row.sources.get(f"dense.{key}", ()))),
             )
         console.print(table)
         _line(console, "Derived: units x rate x the clock the datasheet quotes the peak at.")
+        _line(console, "Rate: independent of printed peaks, read off one, or fitted to them.")
     for key, sentence in _readings(row):
         _line(console, f"{PEAK_TITLES.get(key, key)}: {sentence}")
     _line(console, f"Dense or sparse: {row.dense_basis}")
@@ -248,8 +149,8 @@ def _memory(console: Console, row: Accelerator) -> None:
     peak = catalogue_memory_peak_gbps(row)
     if peak is not None:
         parts.append(
-            f"({row.mem_clock_mhz:g} MHz x {row.mem_clock_multiplier} x {row.mem_bus_bits} bit / 8 = "
-            f"{peak:.1f} GB/s, {_percent(residuals(row).get(MEMORY_KEY))})"
+            f"({row.mem_clock_mhz:g} MHz x {row.mem_clock_multiplier} x {row.mem_bus_bits} bit / 8 "
+            f"= {peak:.1f} GB/s, {_percent(residuals(row).get(MEMORY_KEY))})"
         )
     _line(console, "Memory: " + " ".join(part for part in parts if part))
     sentence = reading(row.key, MEMORY_KEY)
@@ -282,48 +183,16 @@ def _founding(console: Console, row: Accelerator, column: FoundingColumn) -> Non
             table.add_row(
                 _text(cell.row),
                 _text(cell.verbatim),
-                _text(_cell(_catalogue_value(row, cell.field))),
+                _text(_cell(catalogue_value(row, cell.field))),
                 _text(_VERDICTS[cell.verdict]),
                 _text(cell.remark),
             )
     console.print(table)
 
 
-def _founding_json(row: Accelerator, column: FoundingColumn) -> dict[str, Any]:
-    return {
-        "column": column.title,
-        "cells": [
-            {
-                "row": cell.row,
-                "field": cell.field,
-                "notes": cell.verbatim,
-                "catalogue": _catalogue_value(row, cell.field),
-                "catalogue_sparse": row.sparse.get(cell.field),
-                "verdict": cell.verdict,
-                "remark": cell.remark,
-            }
-            for cell in column.cells
-        ],
-    }
-
-
-def _catalogue_value(row: Accelerator, field: str) -> float | str | None:
-    if field in PEAK_TITLES:
-        return row.dense.get(field)
-    value: float | str | None = getattr(row, field)
-    return value
-
-
 def _generation(row: Accelerator) -> tuple[int, ...]:
     """Order within a vendor: by compute capability, else as the catalogue has it."""
     return tuple(int(part) for part in (row.compute_capability or "0.0").split("."))
-
-
-def _used_sources(row: Accelerator) -> set[str]:
-    used = {key for keys in row.sources.values() for key in keys}
-    for conflict in row.conflicts:
-        used.update(key for value in conflict.values for key in value.sources)
-    return used
 
 
 def _readings(row: Accelerator) -> Iterable[tuple[str, str]]:
@@ -345,7 +214,7 @@ def _cell(value: float | str | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    """A number in at most five characters: four significant digits, none after the point from 1000."""
+    """A number in at most five characters, none of them after the point from 1000."""
     if value is None:
         return ""
     return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"

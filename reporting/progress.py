@@ -82,6 +82,7 @@ class Tally:
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        """Read the time, in seconds, from ``clock``."""
         self._clock = clock
         self._begun = self._counted = clock()
         self._expected_s = 0.0
@@ -161,6 +162,7 @@ class PlainProgress(_View):
     """Writes one line per finished case, for logs and pipes."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        """Write to ``stream``."""
         super().__init__(clock)
         self._stream = stream
 
@@ -209,11 +211,18 @@ class LiveProgress(_View):
     """Shows on a terminal what is being measured, how far it is, and the best so far."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        """Draw on ``console``, which should be a terminal."""
         super().__init__(clock)
         self._console = console
+        # on a closed pipe rich would end the process
+        console.on_broken_pipe = self._pipe_closed  # type: ignore[method-assign]
         self._live: Live | None = None
         self._current: dict[str, str] = {}
         self._best: dict[tuple[str, str], tuple[float, str]] = {}
+        # what the redrawing thread reads; it must not wait for the lock, whose holder may wait
+        # for that thread
+        self._current_rows: tuple[tuple[str, str], ...] = ()
+        self._best_rows: tuple[tuple[str, str, str], ...] = ()
 
     @_harmless
     def begin(self, devices: Sequence[Device], total_cases: int, expected_s: float) -> None:
@@ -247,15 +256,17 @@ class LiveProgress(_View):
         self._say(clean(sentence))
 
     def end(self) -> None:
-        """Close the view and leave nothing of it on the screen."""
+        """Close the view, even a mute one, and leave nothing of it on the screen."""
         with self.lock:
             live, self._live = self._live, None
-        try:
-            # outside the lock: stopping waits for the thread that redraws, which needs it
-            if live is not None:
-                live.stop()
-        except Exception:  # whatever goes wrong with showing, measuring goes on
-            self.mute = True
+            try:
+                if live is not None:
+                    live.stop()
+            except Exception:  # whatever goes wrong with showing, measuring goes on
+                self.mute = True
+
+    def _pipe_closed(self) -> None:
+        self.mute = self._console.quiet = True
 
     def _keep_best(self, device_id: str, case: Case, measurement: Measurement) -> None:
         assert measurement.rate is not None
@@ -266,6 +277,11 @@ class LiveProgress(_View):
             self._best[key] = (rate.median, clean(numbers.rate(rate.median, rate.unit)))
 
     def _refresh(self) -> None:
+        self._current_rows = tuple((self.name(d), what) for d, what in self._current.items())
+        self._best_rows = tuple(
+            (self.name(device_id), kind, rate)
+            for (device_id, kind), (_, rate) in self._best.items()
+        )
         if self._live is not None:
             self._live.refresh()
 
@@ -281,23 +297,19 @@ class LiveProgress(_View):
         from rich.table import Table
         from rich.text import Text
 
-        with self.lock:
-            tally, left = self.tally, self.tally.left_s()
-            head = Table.grid(padding=(0, 1))
-            told = f"{tally.done}/{tally.total}  {numbers.clock(tally.elapsed_s())}"
-            told += "" if left is None else f"  about {numbers.clock(left)} left"
-            bar = ProgressBar(total=max(1, tally.total), completed=tally.done, width=24)
-            head.add_row(bar, Text(told))
-            lines = [
-                Text(f"{self.name(device_id)}  {what}") for device_id, what in self._current.items()
-            ]
-            best = Table.grid(padding=(0, 2))
-            for (device_id, kind), (_, rate) in self._best.items():
-                best.add_row(
-                    Text(self.name(device_id), style="dim"), Text(kind), Text(rate, justify="right")
-                )
-        for line in lines:
-            line.no_wrap, line.overflow = True, "ellipsis"
+        tally, left = self.tally, self.tally.left_s()
+        told = f"{tally.done}/{tally.total}  {numbers.clock(tally.elapsed_s())}"
+        told += "" if left is None else f"  about {numbers.clock(left)} left"
+        head = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=max(1, tally.total), completed=tally.done, width=24)
+        head.add_row(bar, Text(told))
+        lines = [
+            Text(f"{name}  {what}", no_wrap=True, overflow="ellipsis")
+            for name, what in self._current_rows
+        ]
+        best = Table.grid(padding=(0, 2))
+        for name, kind, rate in self._best_rows:
+            best.add_row(Text(name, style="dim"), Text(kind), Text(rate, justify="right"))
         return Group(head, *lines, best)
 
 

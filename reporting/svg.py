@@ -37,7 +37,7 @@ _HREF = "{http://www.w3.org/1999/xlink}href"
 _RC = {
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and copied
     "font.family": "sans-serif",
-    "font.size": 10.0,
+    "font.size": 10.5,
     "axes.unicode_minus": False,
     "path.simplify": False,
 }
@@ -58,6 +58,7 @@ class StyleSheet:
     """Gives each distinct inline style a class."""
 
     def __init__(self) -> None:
+        """Begin without a class."""
         self._classes: dict[str, str] = {}
 
     def class_of(self, style: str) -> str:
@@ -93,12 +94,11 @@ def inline_svg(figure: Figure, key: str, label: str, sheet: StyleSheet) -> str:
 
 def _document(figure: Figure, key: str) -> bytes:
     from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     out = BytesIO()
     metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with rc_context({"svg.hashsalt": key}):
-        FigureCanvasSVG(figure).print_svg(out, metadata=metadata)
+        figure.savefig(out, format="svg", metadata=metadata)
     return out.getvalue()
 
 

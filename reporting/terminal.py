@@ -1,8 +1,8 @@
 """The summary of a run on a terminal: what was reached, beside what should be, in 80 columns.
 
-Each result takes two lines, the figures and below them how they were made, so that nothing has to
-be cut. Colour, width and encoding are the console's business; where it cannot write a sign, plain
-ASCII stands in. No text of a run is read as markup.
+Each result takes two lines, the figures and below them how they were made. The kernels that ran
+and every single measurement are in the report files. Colour, width and encoding are the console's
+business; where it cannot write a sign, plain ASCII stands in. No text of a run is read as markup.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from roofprobe.records.schema import Device, Family, Run
 from roofprobe.reporting import tables
 from roofprobe.reporting.facts import device_line, observed_facts
 from roofprobe.reporting.naming import device_ids, device_title
+from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.plain_text import clean, in_encoding, listed, plural, shorten
 from roofprobe.reporting.tables import AbsentGroup, HeadlineRow
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 _COLUMNS = ("achieved", "±", "datasheet", "%", "derived", "%", "at clock")
 _TITLES: dict[Family, str] = {"compute": "Compute", "memory": "Memory"}
 _JUDGEMENT_STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "unknown": "magenta"}
 _STATUS_STYLES = {"failed": "red", "invalid": "magenta", "skipped": "dim"}
 _LABEL_WIDTH = 20
+_MARK_WIDTH = 8
 _MOST_LABELS = 4
 _MOST_NOTES = 8
 
@@ -105,7 +108,7 @@ def _result_table(page: _Page, title: str, rows: Sequence[HeadlineRow]) -> None:
     page.styled(Text(_aligned(cells[0], widths), style="bold"))
     for row, line in zip(rows, cells[1:], strict=True):
         page.styled(Text(_aligned(line, widths)))
-        page.line(_made(row), indent=2, style="dim")
+        page.packed(_made(row), indent=2, style="dim")
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -120,17 +123,16 @@ def _cell_width(text: str) -> int:
     return cell_len(text)
 
 
-def _made(row: HeadlineRow) -> str:
-    route = row.route if row.kernel in ("–", row.route) else f"{row.route}: {row.kernel}"
-    clock = "" if row.sm_clock == "–" else f" · {row.sm_clock}"
-    return f"{shorten(route, 60)} · {row.shape} · {row.regime} · p10–p90 {row.range}{clock}"
+def _made(row: HeadlineRow) -> list[str]:
+    known = [row.shape, row.regime, f"p10–p90 {row.range}", row.sm_clock]
+    return [shorten(row.route, 40), *(part for part in known if part != UNKNOWN)]
 
 
 def _absent(page: _Page, groups: Sequence[AbsentGroup]) -> None:
     if not groups:
         return
     page.gap()
-    page.line("Without a number", style="bold")
+    page.line("Skipped, failed or invalid", style="bold")
     for group in groups:
         what = f"{plural(group.count, 'case')}: {listed(group.labels, _MOST_LABELS)}"
         page.marked(group.status, _STATUS_STYLES[group.status], [what, _advised(group)])
@@ -191,25 +193,40 @@ class _Page:
 
     def line(self, text: str, *, indent: int = 0, style: str = "") -> None:
         """Print one paragraph."""
-        if not text:
-            return
-        from rich.padding import Padding
         from rich.text import Text
 
-        self.styled(Padding(Text(self.text(text), style=style), (0, 0, 0, indent), expand=False))
+        self._paragraph(Text(" " * indent), text, style)
+
+    def packed(self, parts: Sequence[str], *, indent: int, style: str) -> None:
+        """Print parts in a row, on further lines where needed, without breaking one if it fits."""
+        lines: list[str] = []
+        for part in map(self.text, parts):
+            longer = f"{lines[-1]}{self.text(' · ')}{part}" if lines else ""
+            if lines and indent + _cell_width(longer) <= self._console.width:
+                lines[-1] = longer
+            else:
+                lines.append(part)
+        for line in lines:
+            self.line(line, indent=indent, style=style)
 
     def marked(self, mark: str, style: str, lines: Sequence[str]) -> None:
         """Print paragraphs with a coloured word before the first, all indented behind it."""
-        from rich.table import Table
         from rich.text import Text
 
-        grid = Table.grid(padding=(0, 1))
-        grid.add_column(width=7, no_wrap=True)
-        grid.add_column(overflow="fold")
         for number, line in enumerate(lines):
             word = Text(self.text(mark) if number == 0 else "", style=style)
-            grid.add_row(word, Text(self.text(line)))
-        self.styled(grid)
+            word.pad_right(_MARK_WIDTH - len(word))
+            self._paragraph(word, line, "")
+
+    def _paragraph(self, before: Text, text: str, style: str) -> None:
+        from rich.text import Text
+
+        width = max(20, self._console.width - len(before))
+        words = Text(self.text(text), style=style)
+        for line in words.wrap(self._console, width, overflow="fold"):
+            line.rstrip()
+            self.styled(before + line)
+            before = Text(" " * len(before))
 
     def labelled(self, label: str, word: str, style: str, rest: str) -> None:
         """Print one line in which one word has a colour."""

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -41,7 +42,8 @@ Budget = Annotated[
     str | None, typer.Option("--time-budget", help="Skip what would not fit: 90s, 5m, 1h.")
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with the newest run in --out, measuring nothing twice.")
+    bool,
+    typer.Option("--resume", help="Go on with the newest run in --out, measuring nothing twice."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no tables.")]
@@ -156,23 +158,22 @@ def show(
 @app.command()
 def peaks(
     name: Annotated[
-        str | None, typer.Argument(help="An accelerator, e.g. \"H20 96G\"; none lists all.")
+        str | None, typer.Argument(help='An accelerator, e.g. "H20 96G"; none lists all.')
     ] = None,
     json_: AsJson = False,
 ) -> None:
     """Show datasheet and derived peaks, conflicts and sources."""
 
     def run() -> int:
-        from roofprobe.peaks.catalogue import load
         from roofprobe.peaks.find import UnknownAcceleratorError, find
         from roofprobe.records.errors import RoofprobeError
         from roofprobe.reporting import peaks_view
 
         if name is None:
             if json_:
-                _print_json(peaks_view.list_json(load()))
+                _print_json(peaks_view.catalogue_json())
             else:
-                peaks_view.render_list(load(), _console())
+                peaks_view.render_catalogue(_console())
             return 0
         try:
             accelerator = find(name)
@@ -181,7 +182,7 @@ def peaks(
         if json_:
             _print_json(peaks_view.accelerator_json(accelerator))
         else:
-            peaks_view.render_accelerator(accelerator, _console())
+            peaks_view.render_accelerator(_console(), accelerator)
         return 0
 
     _exit_with(run, json_)
@@ -215,22 +216,21 @@ def _measure(
     def run() -> int:
         from roofprobe import run as flow
         from roofprobe.records.runfolder import run_bytes
+        from roofprobe.reporting.progress import progress_for
         from roofprobe.reporting.terminal import render_run
 
         options = flow.options_from(families, device, tier, precision, time_budget, seed)
         finished = flow.probe_all(
             options,
             out,
-            progress=_progress(quiet),
+            progress=progress_for(sys.stderr, quiet=quiet),
             resume=resume,
             command=flow.command_line(),
         )
         if json_:
             _write_stdout(run_bytes(finished.run))
         elif not quiet:
-            render_run(finished.run, _console())
-        if not quiet:
-            _say(f"The run is in {finished.folder}: report.html, report.md, run.json")
+            render_run(finished.run, _console(), folder=finished.folder)
         if finished.run.status != "complete":
             _say(
                 f"{'Interrupted' if finished.interrupted else 'Incomplete'}: "
@@ -267,22 +267,11 @@ def _report(code: str, sentence: str, exit_code: int, json_: bool) -> int:
     return exit_code
 
 
-def _progress(quiet: bool) -> Any:
-    from roofprobe.reporting import progress
-
-    if quiet:
-        return progress.Silent()
-    if sys.stderr.isatty():
-        return progress.LiveProgress(_console(stderr=True))
-    return progress.PlainProgress(sys.stderr)
-
-
-def _console(stderr: bool = False) -> Console:
+def _console() -> Console:
     from rich.console import Console
 
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 100
-    return Console(file=stream, width=width, highlight=False)
+    width = None if sys.stdout.isatty() else 100
+    return Console(width=width, highlight=False)
 
 
 def _print_json(document: Any) -> None:
@@ -296,10 +285,8 @@ def _write_stdout(data: bytes) -> None:
 
 
 def _say(sentence: str) -> None:
-    try:
+    with suppress(BrokenPipeError, ValueError):
         print(sentence, file=sys.stderr)
-    except (BrokenPipeError, ValueError):
-        pass
 
 
 def main() -> None:

@@ -184,7 +184,7 @@ def _now() -> str:
 
 @contextmanager
 def _terminations_as_interrupts() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does; elsewhere than in the main thread, nothing."""
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does (where we are the main thread)."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

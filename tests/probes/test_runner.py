@@ -1,0 +1,196 @@
+"""Workers that die, hang or talk nonsense cost their case and nothing else.
+
+The workers here are real processes that speak the protocol; what they measure is made up.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from roofprobe.probes.measure import Policy
+from roofprobe.probes.runner import Job, Runner, discover_devices
+from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.journal import Header, JournalWriter, read_journal
+from roofprobe.records.schema import Case, Device, Environment, Measurement, Options
+
+WORKER = """
+import json, os, signal, sys, time
+for line in sys.stdin:
+    request = json.loads(line)
+    if request["op"] == "open":
+        reply = {"opened": True}
+        if request["device"]["name"] == "broken":
+            os.kill(os.getpid(), signal.SIGSEGV)
+    elif request["op"] == "discover":
+        reply = {"error": {"code": "worker-error", "sentence": "ImportError: no torch here"}}
+    else:
+        what = request["case"]["route"]
+        if what == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if what == "exit":
+            sys.exit(7)
+        if what == "hang":
+            time.sleep(60)
+        if what == "garbage":
+            print("Segmentation fau", flush=True)
+            continue
+        measurement = {"case": request["case"], "device_id": "d", "status": "skipped",
+                       "reason": {"code": str(os.getpid()), "sentence": "made up"}}
+        reply = {"measurement": measurement, "lost": what == "lost"}
+        if what == "error":
+            reply = {"error": {"code": "worker-error", "sentence": "ValueError: no"}}
+        if what == "nonsense":
+            reply = {"measurement": {"status": "brilliant"}, "lost": False}
+    print(json.dumps(reply), flush=True)
+    if request["op"] == "measure" and request["case"]["route"] == "lost":
+        sys.exit(0)
+"""
+COMMAND = (sys.executable, "-c", WORKER)
+
+
+class Quiet:
+    """A watcher that remembers messages."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def started(self, device_id: str, case: Case) -> None:
+        pass
+
+    def finished(self, device_id: str, measurement: Measurement) -> None:
+        pass
+
+    def message(self, sentence: str) -> None:
+        self.messages.append(sentence)
+
+
+def device(name: str = "Example", backend: str = "npu", device_id: str = "d") -> Device:
+    return Device(device_id=device_id, torch_device="npu:0", backend=backend, name=name)
+
+
+def job(*routes: str, on: Device | None = None, timeout_s: float = 20.0) -> Job:
+    cases = tuple(
+        (
+            Case(
+                case_id=f"{position}-{route}",
+                family="compute",
+                op="gemm",
+                precision="fp32",
+                route=route,
+                shape={"m": 1, "n": 1, "k": 1},
+            ),
+            Policy(timeout_s=timeout_s),
+            0.1,
+        )
+        for position, route in enumerate(routes)
+    )
+    return Job(on or device(), cases)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    writer = JournalWriter(tmp_path)
+    writer.header(
+        Header(
+            run_id="r",
+            started_at="2026-01-01T00:00:00+00:00",
+            command=(),
+            options=Options(families=("compute",)),
+            environment=Environment(host="h", os="o", kernel="k", python="3", roofprobe="0"),
+            devices=(device(),),
+        )
+    )
+    writer.close()
+    return tmp_path
+
+
+def run(
+    folder: Path, *jobs: Job, time_budget_s: float | None = None
+) -> tuple[list[tuple[str, str]], Quiet]:
+    """Run the jobs; return (case, code of the reason) as the journal holds them."""
+    watcher = Quiet()
+    runner = Runner(
+        JournalWriter(folder), watcher, folder, seed=0, command=COMMAND, time_budget_s=time_budget_s
+    )
+    outcome = runner.run(jobs)
+    kept = read_journal(folder).measurements
+    assert tuple(outcome.measurements) == kept
+    return [
+        (m.case.route, "made up" if m.reason and m.reason.code.isdigit() else m.reason.code)
+        for m in kept
+        if m.reason
+    ], watcher
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ("crash", "worker-crashed"),
+        ("exit", "worker-crashed"),
+        ("garbage", "worker-garbage"),
+        ("nonsense", "worker-garbage"),
+        ("error", "worker-error"),
+    ],
+)
+def test_a_faulty_worker_loses_its_case_only(folder: Path, fault: str, code: str) -> None:
+    results, _ = run(folder, job("fine", fault, "fine"))
+    assert results == [("fine", "made up"), (fault, code), ("fine", "made up")]
+
+
+def test_a_hanging_case_is_stopped_in_time(folder: Path) -> None:
+    begun = time.monotonic()
+    results, _ = run(folder, job("fine", "hang", "fine", timeout_s=1.0))
+    assert results == [("fine", "made up"), ("hang", "timed-out"), ("fine", "made up")]
+    assert time.monotonic() - begun < 30
+
+
+def test_the_signal_that_ended_a_worker_is_named(folder: Path) -> None:
+    run(folder, job("crash"))
+    reason = read_journal(folder).measurements[0].reason
+    assert reason is not None
+    assert reason.sentence == "its worker process was ended by SIGKILL"
+
+
+def test_a_lost_context_gets_a_new_worker(folder: Path) -> None:
+    run(folder, job("fine", "lost", "fine"))
+    journal = read_journal(folder)
+    workers = [m.reason.code for m in journal.measurements if m.reason]
+    assert workers[0] == workers[1] != workers[2]
+    assert [event.code for event in journal.events] == ["device-context-lost"]
+
+
+def test_a_device_that_never_opens_is_given_up_and_the_others_go_on(folder: Path) -> None:
+    broken = job(*["fine"] * 6, on=device("broken", device_id="b"))
+    results, watcher = run(folder, broken, job("fine", "fine"))
+    codes = [code for _, code in results]
+    assert codes.count("made up") == 2
+    assert codes.count("worker-crashed") == 4
+    assert codes.count("device-given-up") == 2
+    assert "given up after 4 failures" in watcher.messages[0]
+
+
+def test_what_the_time_budget_leaves_out_is_skipped(folder: Path) -> None:
+    results, _ = run(folder, job("fine", "fine"), time_budget_s=0.05)
+    assert results == [("fine", "time-budget"), ("fine", "time-budget")]
+
+
+def test_an_interrupt_stops_the_workers_and_keeps_what_was_measured(folder: Path) -> None:
+    runner = Runner(JournalWriter(folder), Quiet(), folder, seed=0, command=COMMAND)
+    threading.Timer(3.0, runner.stop).start()
+    begun = time.monotonic()
+    outcome = runner.run([job("fine", "hang", "fine")])
+    assert time.monotonic() - begun < 30
+    assert not outcome.finished
+    assert [m.case.route for m in read_journal(folder).measurements] == ["fine"]
+
+
+def test_devices_that_cannot_be_found_are_an_error_with_advice() -> None:
+    with pytest.raises(RoofprobeError, match=r"no torch here.*probe doctor"):
+        discover_devices(COMMAND)
+    with pytest.raises(RoofprobeError, match=r"exit code 3.*probe doctor"):
+        discover_devices((sys.executable, "-c", "import sys; sys.exit(3)"))

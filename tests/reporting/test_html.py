@@ -1,0 +1,152 @@
+import base64
+import hashlib
+import re
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+import pytest
+
+from roofprobe.records.schema import Run
+from roofprobe.reporting.html import to_html
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+RUNS = ["example_run", "incomplete_run", "empty_run", "hostile_run"]
+
+
+@dataclass
+class Page:
+    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+    text: dict[str, str] = field(default_factory=dict)
+    unclosed: list[str] = field(default_factory=list)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+class Reader(HTMLParser):
+    """Reads a page and insists that every tag is closed by its own end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.page = Page()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.page.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.page.unclosed.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.page.unclosed.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.page.unclosed:
+            name = self.page.unclosed[-1]
+            self.page.text[name] = self.page.text.get(name, "") + data
+
+
+def parse(html: str) -> Page:
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    assert reader.page.unclosed == []
+    return reader.page
+
+
+@pytest.fixture(scope="module")
+def pages(request: pytest.FixtureRequest) -> dict[str, str]:
+    return {name: to_html(request.getfixturevalue(name)) for name in RUNS}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_page_is_well_formed_small_and_self_contained(name: str, pages: dict[str, str]) -> None:
+    html = pages[name]
+    page = parse(html)
+    assert html.startswith("<!doctype html>")
+    assert len(html.encode()) < 1_500_000
+    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "img", "iframe", "object"})
+    for _, attributes in page.tags:
+        assert "style" not in attributes
+        for attribute, value in attributes.items():
+            assert not attribute.startswith("on")
+            if attribute in ("src", "href", "xlink:href", "action"):
+                assert str(value).startswith("#")
+    for target in re.findall(r"url\(([^)]*)\)", html):
+        assert target.startswith("#")
+    assert "@import" not in html
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_policy_allows_the_pages_own_style_sheet_and_nothing_else(
+    name: str, pages: dict[str, str]
+) -> None:
+    page = parse(pages[name])
+    (policy,) = [
+        str(meta["content"])
+        for meta in page.all("meta")
+        if meta.get("http-equiv") == "Content-Security-Policy"
+    ]
+    digest = base64.b64encode(hashlib.sha256(page.text["style"].encode()).digest()).decode()
+    assert policy == (
+        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(pages: dict[str, str]) -> None:
+    html = pages["example_run"]
+    ids = [attributes["id"] for _, attributes in parse(html).tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', html)) <= set(map(str, ids))
+
+
+def test_every_figure_has_a_label_a_title_and_its_sentence(pages: dict[str, str]) -> None:
+    page = parse(pages["example_run"])
+    drawings = page.all("svg")
+    assert len(drawings) == len(page.all("figure")) == len(page.all("figcaption")) == 6
+    assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in drawings)
+    assert drawings[0]["aria-label"] == (
+        "Rate per precision. Bar chart. fp64 tensor: 50.0 TFLOPS, 50% of datasheet; "
+        "bf16: 800 TFLOPS, 80% of datasheet; fp8 fast accum: 1500 TFLOPS, 75% of datasheet; "
+        "int8: 1234 TOPS, 62% of datasheet."
+    )
+    assert "bf16 comes nearest to its datasheet peak (80%)" in pages["example_run"]
+    assert "No peak is known here, so the bars stand alone" in pages["example_run"]
+
+
+def test_every_table_has_a_caption_and_scoped_heads(pages: dict[str, str]) -> None:
+    page = parse(pages["example_run"])
+    assert len(page.all("table")) == len(page.all("caption")) > 6
+    assert all(head.get("scope") in ("col", "row") for head in page.all("th"))
+
+
+def test_figures_follow_the_pages_colours(pages: dict[str, str]) -> None:
+    html = pages["example_run"]
+    drawings = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
+    assert "prefers-color-scheme: dark" in html
+    assert not re.search(r"#[0-9a-f]{6}", drawings)
+    rules = re.findall(r"figure \.v\d+ \{(.*?)\}", html)
+    assert rules
+    assert not [rule for rule in rules if re.search(r"#[0-9a-f]{6}", rule)]
+
+
+def test_the_verdict_comes_first_and_a_device_without_results_says_so(
+    pages: dict[str, str],
+) -> None:
+    html = pages["incomplete_run"]
+    assert html.index("Verdict:") < html.index("<h2>Example GPU (cuda:0)</h2>")
+    assert "Nothing was measured on this device (1 case: 1 skipped)." in html
+    assert "The run did not come to its end: results are partial." in html
+    assert "worker-died" in html
+    assert "No roofline: it needs" in html
+    assert "No device was found, so nothing was measured." in pages["empty_run"]
+
+
+def test_hostile_text_is_shown_as_text(pages: dict[str, str]) -> None:
+    html = pages["hostile_run"]
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "\x1b" not in html
+    assert "\u202e" not in html
+
+
+def test_the_same_run_gives_the_same_bytes(example_run: Run, pages: dict[str, str]) -> None:
+    assert to_html(example_run) == pages["example_run"]

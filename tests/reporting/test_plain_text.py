@@ -1,0 +1,44 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roofprobe.reporting.plain_text import clean, in_encoding, listed, plural, shorten
+
+
+def test_control_and_invisible_characters_become_visible() -> None:
+    assert clean("a\x1b[31m b\x07\u202ec\ud800") == "a\\x1b[31m b\\x07\\u202ec\\ud800"
+
+
+def test_line_breaks_become_spaces() -> None:
+    assert clean("one\r\n two\tthree") == "one two three"
+
+
+def test_ordinary_text_of_any_script_is_kept() -> None:
+    assert clean("Gerät 设备 <b>") == "Gerät 设备 <b>"
+
+
+@given(st.text(st.characters()))
+def test_cleaned_text_can_always_be_written_and_stays_as_it_is(text: str) -> None:
+    once = clean(text)
+    once.encode()
+    assert clean(once) == once
+    assert not any(ord(character) < 32 or ord(character) == 127 for character in once)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("utf-8", "p10–p90 ±1% · 2×3 设"),
+        ("ascii", "p10-p90 +-1% | 2x3 ?"),
+        ("latin-1", "p10-p90 +-1% | 2x3 ?"),
+        ("no-such-encoding", "p10-p90 +-1% | 2x3 ?"),
+    ],
+)
+def test_signs_that_cannot_be_written_get_a_stand_in(encoding: str, text: str) -> None:
+    assert in_encoding("p10–p90 ±1% · 2×3 设", encoding) == text
+
+
+def test_long_text_and_long_lists_are_cut_visibly() -> None:
+    assert shorten("abcdef", 4) == "abc…"
+    assert listed(("a", "b", "c"), 2) == "a, b and 1 more"
+    assert plural(1, "case") == "1 case"

@@ -1,0 +1,78 @@
+import io
+import os
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from roofprobe.records.schema import Run
+from roofprobe.reporting.terminal import render_run
+
+GOLDEN = Path(__file__).parent / "golden"
+FOLDER = Path("reports/20000101T000000Z-example-host")
+
+
+def shown(run: Run, width: int = 80, encoding: str = "utf-8", color: bool = False) -> str:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
+    console = Console(
+        file=stream,
+        width=width,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        _environ={},
+    )
+    render_run(run, console, folder=FOLDER)
+    stream.flush()
+    return raw.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("name", ["example_run", "incomplete_run", "empty_run"])
+def test_the_summary_is_the_golden_one(name: str, request: pytest.FixtureRequest) -> None:
+    text = shown(request.getfixturevalue(name))
+    golden = GOLDEN / f"{name}.txt"
+    if os.environ.get("ROOFPROBE_GOLDEN") == "write":
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["example_run", "incomplete_run", "hostile_run"])
+def test_no_line_is_wider_than_80_columns_or_ends_in_spaces(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    lines = shown(request.getfixturevalue(name)).splitlines()
+    assert [line for line in lines if cell_len(line) > 80 or line != line.rstrip()] == []
+
+
+def test_ascii_stands_in_where_the_encoding_has_no_signs(example_run: Run) -> None:
+    text = shown(example_run, encoding="ascii")
+    assert "+-0.4%" in text
+    assert "p10-p90 784-808" in text
+    assert text.isascii()
+
+
+def test_text_of_the_run_is_never_markup_nor_terminal_control(hostile_run: Run) -> None:
+    text = shown(hostile_run)
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "[red]x[/]" in text
+    assert "\\x1b[31m\\x07" in text
+
+
+def test_colour_comes_only_where_the_console_has_it(example_run: Run) -> None:
+    assert "\x1b[" in shown(example_run, color=True)
+    assert "\x1b[" not in shown(example_run)
+
+
+def test_a_narrow_console_still_gets_every_word(example_run: Run) -> None:
+    text = " ".join(shown(example_run, width=40).split())
+    assert "Look at the power limit." in text
+    assert "torch._scaled_mm" in text
+
+
+def test_without_a_folder_no_file_is_named(example_run: Run) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    render_run(example_run, console)
+    assert isinstance(console.file, io.StringIO)
+    assert "report.html" not in console.file.getvalue()

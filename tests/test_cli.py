@@ -1,0 +1,245 @@
+"""The command as a user meets it: one document, one sentence, the right exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from roofprobe.probes.compute import PRECISIONS
+from roofprobe.records.schema import run_json_schema
+
+PROBE = (sys.executable, "-m", "roofprobe")
+
+
+def probe(*arguments: str | Path, timeout_s: float = 170) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROBE, *map(str, arguments)], capture_output=True, text=True, timeout=timeout_s
+    )
+
+
+@pytest.fixture(scope="module")
+def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
+    """Run the whole command once, at tier quick, as JSON."""
+    out = tmp_path_factory.mktemp("reports")
+    done = probe("all", "--out", out, "--tier", "quick", "--device", "cpu", "--json")
+    assert done.returncode == 0, done.stderr
+    return out, json.loads(done.stdout), done.stderr
+
+
+def test_all_prints_one_document_that_its_schema_accepts(
+    quick_run: tuple[Path, dict[str, Any], str],
+) -> None:
+    _, document, _ = quick_run
+    jsonschema.validate(document, run_json_schema(), jsonschema.Draft202012Validator)
+    assert document["status"] == "complete"
+
+
+def test_every_precision_is_measured_or_skipped_with_a_reason(
+    quick_run: tuple[Path, dict[str, Any], str],
+) -> None:
+    _, document, _ = quick_run
+    rows = [m for m in document["measurements"] if m["case"]["family"] == "compute"]
+    groups = {name: [m for m in rows if m["case"]["precision"] == name] for name in PRECISIONS}
+    for name in ("fp64", "fp32", "bf16", "fp16", "fp8", "int8"):
+        assert any(m["status"] == "ok" and m["rate"]["median"] > 0 for m in groups[name]), name
+    for name, group in groups.items():
+        assert group, name
+        for m in group:
+            assert m["status"] in ("ok", "skipped"), (name, m.get("reason"))
+            if m["status"] == "skipped":
+                assert m["reason"]["code"]
+                assert m["reason"]["sentence"]
+
+
+def test_every_memory_kernel_is_measured_and_the_copy_engine_skipped(
+    quick_run: tuple[Path, dict[str, Any], str],
+) -> None:
+    _, document, _ = quick_run
+    rows = [m for m in document["measurements"] if m["case"]["family"] == "memory"]
+    ok = {m["case"]["op"] for m in rows if m["status"] == "ok"}
+    assert ok == {"read", "write", "copy", "scale", "add", "triad", "dot"}
+    assert {m["reason"]["code"] for m in rows if m["case"]["engine"] == "copy-engine"} == {
+        "no-copy-engine"
+    }
+    for m in rows:
+        if m["status"] == "ok":
+            assert m["case"]["convention"] == "read+write"
+            moved = m["bytes_read"] + m["bytes_written"]
+            assert m["rate"]["median"] == pytest.approx(moved / m["latency"]["median"] / 1e3)
+
+
+def test_a_measurement_carries_its_conditions(
+    quick_run: tuple[Path, dict[str, Any], str],
+) -> None:
+    _, document, _ = quick_run
+    for m in document["measurements"]:
+        if m["status"] != "ok":
+            continue
+        assert len(m["samples_us"]) == m["latency"]["n"] >= 3
+        assert m["correctness"]["error"] <= m["correctness"]["tolerance"]
+        assert m["latency"]["ci_low"] <= m["latency"]["median"] <= m["latency"]["ci_high"]
+        assert m["timing"]["timer"] == "wall clock"
+        assert m["telemetry"]["n_samples"] >= 2
+
+
+def test_no_datasheet_is_invented_for_the_cpu(
+    quick_run: tuple[Path, dict[str, Any], str],
+) -> None:
+    _, document, _ = quick_run
+    assert {ceiling["kind"] for ceiling in document.get("ceilings", [])} <= {"derived"}
+    assert not any(ceiling["physical_bound"] for ceiling in document.get("ceilings", []))
+
+
+def test_the_run_folder_holds_its_files(quick_run: tuple[Path, dict[str, Any], str]) -> None:
+    out, document, _ = quick_run
+    folder = out / "latest"
+    assert json.loads((folder / "run.json").read_text()) == document
+    assert "<html" in (folder / "report.html").read_text()
+    assert (folder / "report.md").read_text().startswith("#")
+    header, *rows = (folder / "measurements.csv").read_text().splitlines()
+    assert "median_us" in header
+    assert len(rows) == len(document["measurements"])
+    factors = json.loads((folder / "calibration.json").read_text())
+    assert factors["devices"][0]["gemm"]["fp32"]["achieved"] > 0
+
+
+def test_progress_goes_to_standard_error(quick_run: tuple[Path, dict[str, Any], str]) -> None:
+    _, document, progress = quick_run
+    assert len(progress.splitlines()) >= len(document["measurements"])
+
+
+def test_show_prints_tables_within_100_columns(
+    quick_run: tuple[Path, dict[str, Any], str],
+) -> None:
+    shown = probe("show", quick_run[0])
+    assert shown.returncode == 0, shown.stderr
+    for word in ("fp32", "bf16", "triad", "copy", "skipped"):
+        assert word in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 100
+
+
+def test_show_as_json_is_the_record(quick_run: tuple[Path, dict[str, Any], str]) -> None:
+    assert json.loads(probe("show", quick_run[0], "--json").stdout) == quick_run[1]
+
+
+def test_resuming_a_complete_run_with_json_measures_nothing(
+    quick_run: tuple[Path, dict[str, Any], str],
+) -> None:
+    out, document, _ = quick_run
+    again = json.loads(probe("all", "--out", out, "--resume", "--json", "--quiet").stdout)
+    assert again["measurements"] == document["measurements"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--precision", "fp13"), "unknown-precision", "choose from fp64, fp32"),
+        (("--tier", "fast"), "unknown-tier", "quick, standard, soak"),
+        (("--device", "cuda:99"), "unknown-device", "cpu"),
+        (("--device", "GPU-0000"), "unknown-device", "there is no device 'GPU-0000'"),
+        (("--time-budget", "soon"), "bad-time-budget", "90s, 5m or 1h"),
+        (("--resume",), "nothing-to-resume", "no run to resume"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    tmp_path: Path, arguments: tuple[str, ...], code: str, words: str
+) -> None:
+    done = probe("all", "--out", tmp_path, "--json", "--quiet", *arguments)
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == code
+    assert words in error["sentence"]
+    assert done.stderr == f"probe: {error['sentence']}\n"
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*/run.json"))
+
+
+def test_an_unknown_option_is_a_usage_error() -> None:
+    done = probe("all", "--fastest")
+    assert done.returncode == 2
+    assert "--fastest" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_out_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "reports"
+    file.write_text("")
+    done = probe("all", "--out", file)
+    assert done.returncode == 2
+    assert done.stderr == f"probe: --out {file} is a file; name a folder\n"
+
+
+def test_a_really_full_out_is_refused() -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    done = probe("all", "--out", full)
+    assert done.returncode == 2
+    assert "is a file; name a folder" in done.stderr
+
+
+def test_two_runs_into_one_folder_at_once_end_in_one_run(tmp_path: Path) -> None:
+    arguments = [*PROBE, "compute", "--out", str(tmp_path), "--precision", "fp32", "--quiet"]
+    arguments += ["--tier", "quick", "--device", "cpu"]
+    first, second = (
+        subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    )
+    errors = [process.communicate(timeout=120)[1] for process in (first, second)]
+    assert sorted((first.returncode, second.returncode)) == [0, 2]
+    assert "another run (process" in "".join(errors)
+    assert len(list(tmp_path.glob("2*/journal.jsonl"))) == 1
+
+
+def test_a_closed_pipe_is_no_error(quick_run: tuple[Path, dict[str, Any], str]) -> None:
+    with subprocess.Popen(
+        [*PROBE, "show", str(quick_run[0]), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize("arguments", [(), ("H20 96G",), ("T4", "--json"), ("--json",)])
+def test_peaks_answers(arguments: tuple[str, ...]) -> None:
+    done = probe("peaks", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    if "--json" in arguments:
+        json.loads(done.stdout)
+
+
+def test_an_unknown_accelerator_is_one_sentence() -> None:
+    done = probe("peaks", "H999", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "unknown-accelerator"
+
+
+def test_the_printed_schema_is_the_published_one() -> None:
+    assert json.loads(probe("schema").stdout) == run_json_schema()
+
+
+def test_doctor_judges_this_host(tmp_path: Path) -> None:
+    done = probe("doctor", "--json", "--out", tmp_path)
+    assert done.returncode in (0, 1, 3), done.stderr
+    assert json.loads(done.stdout)
+
+
+def test_no_color_is_respected(quick_run: tuple[Path, dict[str, Any], str]) -> None:
+    done = subprocess.run(
+        [*PROBE, "show", str(quick_run[0])],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1", "FORCE_COLOR": ""},
+    )
+    assert "\x1b[" not in done.stdout

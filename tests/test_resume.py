@@ -1,0 +1,139 @@
+"""A run that is killed at any moment goes on where it was, and measures nothing twice.
+
+The runs are real: the command's main flow, its worker process, torch on this CPU. Only the table of
+shapes and the time per case are small, so that ten kills fit into a test.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from roofprobe.records.journal import NAME, read_journal
+from roofprobe.records.runfolder import read_run
+
+DRIVER = """
+import sys
+from pathlib import Path
+from roofprobe import run as flow
+from roofprobe.probes import compute, plan
+from roofprobe.probes.measure import Policy
+from roofprobe.reporting.progress import Silent
+
+compute._CPU_SHAPES["fp32"] = tuple((32, 64, 32 * step) for step in range(1, 26))
+plan._BURST[("cpu", "standard")] = Policy(0.0005, 0.0, 0.02, 0.03, min_samples=3)
+finished = flow.probe_all(
+    flow.options_from(("compute",), "cpu", "standard", "fp32", None, 0),
+    Path(sys.argv[1]),
+    progress=Silent(),
+    resume="--resume" in sys.argv,
+)
+sys.exit(flow.exit_code(finished))
+"""
+CASES = 50  # 25 shapes by two routes
+
+
+def start(out: Path, *options: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", DRIVER, str(out), *options])
+
+
+def finish(out: Path, *options: str) -> int:
+    process = start(out, *options)
+    return process.wait(timeout=120)
+
+
+def assert_complete_and_measured_once(out: Path) -> None:
+    journal = read_journal(out / "latest")
+    counts = Counter(measurement.case.case_id for measurement in journal.measurements)
+    assert len(counts) == CASES
+    assert set(counts.values()) == {1}
+    run = read_run(out)
+    assert run.status == "complete"
+    assert len(run.measurements) == CASES
+    assert Counter(m.status for m in run.measurements) == {"ok": 25, "skipped": 25}
+
+
+@pytest.mark.timeout(400)
+def test_ten_kills_at_random_moments_lose_and_repeat_nothing(tmp_path: Path) -> None:
+    moments = random.Random(20261124)
+    struck = 0
+    for number in range(10):
+        out = tmp_path / str(number)
+        process = start(out)
+        journal = wait_for_journal(out, process)
+        time.sleep(moments.uniform(0.0, 4.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        at_kill = journal.read_bytes()
+        struck += 1 < at_kill.count(b"\n") < CASES + 1
+        assert finish(out, "--resume") == 0
+        # What was on disk at the kill is still there, to the byte, but for a torn last line.
+        whole = at_kill[: at_kill.rfind(b"\n") + 1]
+        assert journal.read_bytes().startswith(whole)
+        assert_complete_and_measured_once(out)
+    assert struck >= 2, "no kill fell between two measurements: the moments miss the run"
+
+
+def test_a_finished_run_resumes_to_itself(tmp_path: Path) -> None:
+    assert finish(tmp_path) == 0
+    lines = (tmp_path / "latest" / NAME).read_text().splitlines()
+    kinds = Counter(json.loads(line)["kind"] for line in lines)
+    assert kinds == {"header": 1, "measurement": CASES}
+    before = read_run(tmp_path).measurements
+    assert finish(tmp_path, "--resume") == 0
+    assert read_run(tmp_path).measurements == before
+    assert_complete_and_measured_once(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_writes_its_files_and_can_go_on(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    process = start(tmp_path)
+    journal = wait_for_journal(tmp_path, process)
+    while journal.read_bytes().count(b"\n") < 6:
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 3
+    run = read_run(tmp_path)
+    assert run.status == "incomplete"
+    assert 5 <= len(run.measurements) < CASES
+    names = {path.name for path in (tmp_path / "latest").iterdir()}
+    assert {"run.json", "journal.jsonl", "measurements.csv", "report.md", "report.html"} <= names
+    assert finish(tmp_path, "--resume") == 0
+    assert_complete_and_measured_once(tmp_path)
+
+
+def test_a_killed_run_takes_its_worker_along(tmp_path: Path) -> None:
+    import psutil
+
+    process = start(tmp_path)
+    journal = wait_for_journal(tmp_path, process)
+    while journal.read_bytes().count(b"\n") < 3:
+        time.sleep(0.02)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert workers
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive, gone
+
+
+def wait_for_journal(out: Path, process: subprocess.Popen[bytes]) -> Path:
+    """Wait until the run has its folder and the journal's header."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = list(out.glob(f"*/{NAME}"))
+        if found and b"\n" in found[0].read_bytes():
+            return found[0].resolve()
+        assert process.poll() is None, "the run ended before it began"
+        time.sleep(0.01)
+    raise AssertionError(f"no journal in {out}")
