@@ -1,9 +1,11 @@
 """How right a result must be before it is timed: one error measure, one tolerance table.
 
 A matrix product is checked whole without forming a second product (Freivalds 1977): with a random
-vector v of signs, C·v must equal A·(B·v). For an error matrix E the expectation of ‖E·v‖² is
-‖E‖²_F, so ‖C·v − A·(B·v)‖ / ‖A·(B·v)‖ estimates the relative Frobenius error over all
-elements at the cost of three matrix-vector products in float64.
+vector v, C·v must equal A·(B·v). For an error matrix E the expectation of ‖E·v‖² is ‖E‖²_F times
+the mean square of v, so ‖C·v − A·(B·v)‖ / ‖A·(B·v)‖ estimates the relative Frobenius error over
+all elements at the cost of three matrix-vector products in float64. v holds non-zero integers
+below 128: few are equal, so swapped columns show, which signs would hide every second time, and
+an integer product stays exact.
 
 Tolerances, for operands uniform in [−1, 1] and the reference made from the operands as stored:
 
@@ -61,7 +63,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "int8": Tolerance(0.0),
 }
 
-MATMUL_MEASURE = "‖C·v − A·(B·v)‖ / ‖A·(B·v)‖ in float64, v random signs"
+MATMUL_MEASURE = "‖C·v − A·(B·v)‖ / ‖A·(B·v)‖ in float64, v random integers"
 STREAM_MEASURE = "max |out − ref| / max |ref| in float64"
 SUM_MEASURE = "|sum − ref| / Σ|terms| in float64"
 
@@ -112,8 +114,10 @@ def check_matmul(
             problem=f"{missing} of {out.numel()} elements were not written or are not finite",
         )
     device = out.device if out.device.type in ("cpu", "cuda") else torch.device("cpu")
-    signs = torch.randint(0, 2, (out.shape[1],), generator=torch.Generator().manual_seed(seed))
-    v = (signs * 2 - 1).to(device, torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    sizes = torch.randint(1, 128, (out.shape[1],), generator=generator)
+    signs = torch.randint(0, 2, (out.shape[1],), generator=generator) * 2 - 1
+    v = (signs * sizes).to(device, torch.float64)
     b_v = _transposed_matvec(b_nk, v, device)
     reference = scale * _matvec(a, b_v, device)
     result = _matvec(out, v, device)

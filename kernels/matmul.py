@@ -286,9 +286,13 @@ class _Triton:
             for name in ("block_m", "block_n", "block_k", "group_m", "num_warps", "num_stages")
         }
         scale = torch.ones((), dtype=torch.float32, device=device)
-        scales = {"scale_a": scale, "scale_b": scale} if route.precision == "fp8" else {}
+        used_scale = scale if route.precision == "fp8" else None
         self._launch = partial(
-            triton_matmul.launch, precision=route.precision, config=config, **scales
+            triton_matmul.launch,
+            precision=route.precision,
+            config=config,
+            scale_a=used_scale,
+            scale_b=used_scale,
         )
 
     def launch(self, operands: _Operands) -> None:

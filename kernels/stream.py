@@ -223,15 +223,15 @@ def _triton_launcher(
 
     assert target.architecture is not None
     config = triton_stream.config_for(kernel, DTYPES[precision], target.architecture)
-    settings: Config = {
-        name: getattr(config, name) for name in config.__dataclass_fields__ if name != "doc"
-    }
+    settings: Config = {name: getattr(config, name) for name in ("block", "num_warps")}
     device = torch.device(target.torch_device)
     if BY_NAME[kernel].writes == 0:
-        size = triton_stream.partials_size(elements, config, target.unit_count or 1)
+        size = triton_stream.partials_size(elements, config)
         wide = torch.float64 if precision == "fp64" else torch.float32
         partials = torch.full((size,), float("nan"), dtype=wide, device=device)
-        launch = {"read": triton_stream.launch_read, "dot": triton_stream.launch_dot}[kernel]
+        launch: Launcher = (
+            triton_stream.launch_read if kernel == "read" else triton_stream.launch_dot
+        )
 
         def reduce(*arrays: torch.Tensor) -> None:
             launch(*arrays, partials, config)
@@ -239,10 +239,10 @@ def _triton_launcher(
         return reduce, lambda: float(partials.double().sum()), settings
     launchers: dict[str, Launcher] = {
         "write": lambda a: triton_stream.launch_write(a, SCALAR, config),
-        "copy": lambda a, c: triton_stream.launch_copy(a, c, config),
-        "scale": lambda a, c: triton_stream.launch_scale(a, c, SCALAR, config),
-        "add": lambda a, b, c: triton_stream.launch_add(a, b, c, config),
-        "triad": lambda a, b, c: triton_stream.launch_triad(a, b, c, SCALAR, config),
+        "copy": lambda a, c: triton_stream.launch_map("copy", a, a, c, SCALAR, config),
+        "scale": lambda a, c: triton_stream.launch_map("scale", a, a, c, SCALAR, config),
+        "add": lambda a, b, c: triton_stream.launch_map("add", a, b, c, SCALAR, config),
+        "triad": lambda a, b, c: triton_stream.launch_map("triad", a, b, c, SCALAR, config),
     }
     return launchers[kernel], None, settings
 

@@ -145,7 +145,8 @@ class CudaBackend:
             architecture = f"sm_{properties.major}{properties.minor}"
         free, total = torch.cuda.mem_get_info(index)
         pci = [getattr(properties, f"pci_{part}_id", None) for part in ("domain", "bus", "device")]
-        bus_id = "{:08x}:{:02x}:{:02x}.0".format(*pci) if None not in pci else None
+        known = [part for part in pci if part is not None]
+        bus_id = "{:08x}:{:02x}:{:02x}.0".format(*known) if len(known) == 3 else None
         return Device(
             device_id=uuid_text or bus_id or f"{self.kind}:{index}",
             torch_device=f"cuda:{index}",
@@ -238,7 +239,7 @@ class AcceleratorBackend:
                 missing[fact] = f"{type(error).__name__}: {error}"
                 return None
 
-        module = self._module
+        module: Any = self._module
         name = ask("name", lambda: str(module.get_device_name(index)))
         properties = ask("properties", lambda: module.get_device_properties(index))
         memory = ask("memory_free_bytes", lambda: self._memory(index))

@@ -577,11 +577,11 @@ _ADVICE: Final[dict[str, tuple[str, str | None]]] = {
     ),
     "driver-not-loaded": (
         "The NVIDIA kernel driver is not loaded.",
-        "sudo modprobe nvidia    (then look at: sudo dmesg | grep -i nvidia)",
+        "sudo modprobe nvidia  # then look at: sudo dmesg | grep -i nvidia",
     ),
     "no-permission": (
         "This user may not ask the NVIDIA driver.",
-        "ls -l /dev/nvidia*    (the user needs read and write permission on these)",
+        "ls -l /dev/nvidia*  # the user needs read and write permission on these",
     ),
     "version-mismatch": (
         "The NVIDIA kernel driver and its libraries are of different versions, as after an "
@@ -594,9 +594,9 @@ _ADVICE: Final[dict[str, tuple[str, str | None]]] = {
     ),
     "gpu-is-lost": (
         "The GPU has fallen off the bus; the driver cannot reach it any more.",
-        "sudo dmesg | grep -i xid    (then restart the host, or hand the instance back)",
+        "sudo dmesg | grep -i xid  # then restart the host, or hand the instance back",
     ),
-    "not-found": ("NVML knows no such device.", "nvidia-smi -L    (lists the devices it knows)"),
+    "not-found": ("NVML knows no such device.", "nvidia-smi -L  # lists the devices it knows"),
 }
 
 

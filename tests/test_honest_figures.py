@@ -6,7 +6,7 @@ comparison is tried up to three times before it counts as failed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytest
@@ -35,8 +35,8 @@ def cpu() -> Device:
     return CpuBackend().describe()
 
 
-def find(cases: object, prefix: str) -> Case:
-    return next(case for case in cases if case.case_id.startswith(prefix))  # type: ignore[attr-defined]
+def find(cases: Iterable[Case], prefix: str) -> Case:
+    return next(case for case in cases if case.case_id.startswith(prefix))
 
 
 def measured(case: Case, device: Device) -> Measurement:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+
 from roofprobe.kernels import accuracy
 from roofprobe.kernels.accuracy import (
     INT32_POISON,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from roofprobe.kernels import matmul
 from roofprobe.kernels.matmul import MatmulRoute
 from roofprobe.kernels.work import Target, Unsupported

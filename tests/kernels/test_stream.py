@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
+
 from roofprobe.kernels import stream
 from roofprobe.kernels.work import Target, Unsupported, Work
-from torch.overrides import TorchFunctionMode
 
 CPU = Target("cpu", "cpu", "x86_64", 2)
 GPU = Target("cuda", "cuda:0", "sm_90", 132)

@@ -1,4 +1,7 @@
-"""Hand-made runs. No figure in here is of any real device; they are round on purpose."""
+"""Hand-made runs. No figure in here is of any real device; they are round on purpose.
+
+``ROOFPROBE_GOLDEN=write pytest tests/reporting`` writes the golden files anew; look at the diff.
+"""
 
 from __future__ import annotations
 
@@ -128,8 +131,9 @@ def stream(op: str, gbps: float, device_id: str = GPU_ID, **fields: Any) -> Meas
 
 
 def without(measurement: Measurement, status: str, reason: Reason) -> Measurement:
+    made = ("rate", "latency", "kernel", "correctness", "timing", "telemetry")
     return measurement.model_copy(
-        update={"status": status, "reason": reason, "rate": None, "latency": None, "kernel": None}
+        update={"status": status, "reason": reason, **dict.fromkeys(made)}
     )
 
 

@@ -1,0 +1,135 @@
+"""Timers call in the right order and convert to seconds; no duration is asserted here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from roofprobe.probes import timers
+from roofprobe.probes.timers import EventTimer, GraphTimer, WallTimer
+
+
+class Trace(list[str]):
+    """Writes down who was called, in order."""
+
+    def says(self, word: str) -> Callable[[], None]:
+        return lambda: self.append(word)
+
+
+class FakeEvent:
+    """An event that was told when it fires, in milliseconds."""
+
+    def __init__(self, trace: Trace, name: str, at_ms: float) -> None:
+        self._trace, self._name, self.at_ms = trace, name, at_ms
+
+    def record(self) -> None:
+        self._trace.append(self._name)
+
+    def elapsed_time(self, later: FakeEvent) -> float:
+        self._trace.append("read")
+        return later.at_ms - self.at_ms
+
+
+def event_timer(trace: Trace, *, hold: Callable[[float], None] | None = None) -> EventTimer:
+    coming = iter([("start", 2.0), ("stop", 5.0)] * 9)
+    return EventTimer(lambda: FakeEvent(trace, *next(coming)), trace.says("synchronise"), hold)
+
+
+def test_the_wall_clock_goes_round_the_launches() -> None:
+    trace = Trace()
+    WallTimer().time_batch([trace.says("a"), trace.says("b"), trace.says("c")], 7)
+    assert trace == ["a", "b", "c", "a", "b", "c", "a"]
+
+
+def test_the_wall_clock_reads_nanoseconds_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([1_000_000_000, 3_500_000_000])
+    monkeypatch.setattr(timers.time, "perf_counter_ns", lambda: next(readings))
+    assert WallTimer().time_batch([lambda: None], 1) == 2.5
+
+
+def test_events_lie_around_the_launches_behind_the_blocking_kernel() -> None:
+    trace = Trace()
+    timer = event_timer(trace, hold=lambda us: trace.append("hold"))
+    assert timer.time_batch([trace.says("a"), trace.says("b")], 3) == 0.003
+    assert trace == ["hold", "start", "a", "b", "a", "stop", "synchronise", "read"]
+    assert timer.name == "device events behind a blocking kernel"
+
+
+def test_the_blocking_kernel_outlasts_the_cost_of_all_launches() -> None:
+    held: list[float] = []
+    timer = event_timer(Trace(), hold=held.append)
+    timer.time_batch([lambda: None], 1)
+    timer.time_batch([lambda: None], 100)
+    assert held == [62.0, 1250.0]
+
+
+def test_without_a_blocking_kernel_the_name_says_so() -> None:
+    trace = Trace()
+    timer = event_timer(trace)
+    assert timer.time_batch([trace.says("a")], 1) == 0.003
+    assert trace == ["start", "a", "stop", "synchronise", "read"]
+    assert timer.name == "device events (launch cost not hidden)"
+
+
+def test_synchronise_waits_for_the_device() -> None:
+    trace = Trace()
+    event_timer(trace).synchronize()
+    GraphTimer(torch.device("cpu"), event_timer(trace)).synchronize()
+    assert trace == ["synchronise", "synchronise"]
+
+
+class Uncaptured(GraphTimer):
+    """A graph timer on a device that refuses every capture, and counts the attempts."""
+
+    attempts = 0
+
+    def _capture(self, launches: Any, count: int) -> Any:
+        self.attempts += 1
+        return None
+
+
+def test_what_cannot_be_captured_is_timed_by_events_and_named_so() -> None:
+    trace = Trace()
+    timer = Uncaptured(torch.device("cpu"), event_timer(trace))
+    assert timer.name == "CUDA graph replay between events"
+    assert timer.time_batch([trace.says("a")], 2) == 0.003
+    assert trace == ["start", "a", "a", "stop", "synchronise", "read"]
+    assert timer.name == "device events (launch cost not hidden)"
+
+
+def test_a_batch_is_captured_once_and_anew_for_another_count() -> None:
+    timer = Uncaptured(torch.device("cpu"), event_timer(Trace()))
+    launches = (lambda: None,)
+    counts = [1, 4, 4, 4, 1]
+    attempts = []
+    for count in counts:
+        timer.time_batch(launches, count)
+        attempts.append(timer.attempts)
+    assert attempts == [1, 2, 2, 2, 3]
+
+
+def test_other_launches_at_the_same_address_are_captured_anew() -> None:
+    timer = Uncaptured(torch.device("cpu"), event_timer(Trace()))
+    launches: list[Callable[[], None]] = [lambda: None]
+    timer.time_batch(launches, 1)
+    launches[0] = lambda: None
+    timer.time_batch(launches, 1)
+    assert timer.attempts == 2
+
+
+def test_the_graph_timer_keeps_no_launch_alive() -> None:
+    import gc
+    import weakref
+
+    timer = Uncaptured(torch.device("cpu"), event_timer(Trace()))
+
+    def launch() -> None: ...
+
+    gone = weakref.ref(launch)
+    timer.time_batch((launch,), 1)
+    del launch
+    gc.collect()
+    assert gone() is None
