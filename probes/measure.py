@@ -106,7 +106,7 @@ def sample(
 
 def _batch_size(launch_s: float, batch_s: float, sets: int) -> int:
     """Return how many launches make a sample: long enough, and whole rounds where it is many."""
-    most = max(MAX_LAUNCHES_PER_SAMPLE // sets * sets, 1)
+    most = MAX_LAUNCHES_PER_SAMPLE // sets * sets or MAX_LAUNCHES_PER_SAMPLE
     if launch_s <= 0:
         return most
     count = max(1, math.ceil(batch_s / launch_s))

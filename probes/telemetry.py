@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
-from roofprobe.probes.nvml import THROTTLE_FIELDS, Snapshot, throttle_names
+from roofprobe.probes.nvml import Snapshot, throttle_names
 
 __all__ = [
     "CpuSource",
@@ -45,7 +45,8 @@ _JOIN_TIMEOUT_S = 2.0
 _SPANS = (
     "sm_clock_mhz", "mem_clock_mhz", "power_w", "temperature_c", "memory_temperature_c",
 )  # fmt: skip
-_COUNTERS = tuple(name for name in THROTTLE_FIELDS if name != "thermal")
+_REASONS_AND_COUNTERS = ("throttle_bits", "throttle_ns", "energy_mj")
+_NO_CPU_HAS = ("mem_clock_mhz", "memory_temperature_c", "power_w", *_REASONS_AND_COUNTERS)
 
 
 class Source(Protocol):
@@ -99,6 +100,7 @@ class Sampler:
         self._window = _Window()
         self._thread: threading.Thread | None = None
         self._summary: TelemetrySummary | None = None
+        self._stalled: str | None = None
 
     def __enter__(self) -> Sampler:
         """Start sampling."""
@@ -119,6 +121,8 @@ class Sampler:
         self.stop()
         self._summary = None
         self._window = window = _Window()
+        if self._stalled:  # asking again could hold up the measurement itself
+            window.end(self._stalled)
         if window.read(self._source) and math.isfinite(self._interval_s):
             thread = threading.Thread(
                 target=self._go_on, args=(window,), name="roofprobe-telemetry", daemon=True
@@ -137,7 +141,8 @@ class Sampler:
             if thread is not None:
                 thread.join(_JOIN_TIMEOUT_S)
                 if thread.is_alive():  # a question that the driver does not come back from
-                    window.end("stalled (the source did not answer in time)")
+                    self._stalled = "stalled (the source did not answer in time)"
+                    window.end(self._stalled)
             if window.snapshots:
                 window.read(self._source)
             interval_s = self._interval_s if math.isfinite(self._interval_s) else None
@@ -217,12 +222,14 @@ def summarise(
     first, last = snapshots[0], snapshots[-1]
     during = snapshots[1:] or snapshots
     for name, reason in first.missing.items():
-        if name.startswith("throttle_ns.") or name in (*_SPANS, "throttle_bits", "energy_mj"):
+        if name.startswith("throttle_ns.") or name in (*_SPANS, *_REASONS_AND_COUNTERS):
             missing[_told_as(name)] = reason
     spans = {name: _span(getattr(snapshot, name) for snapshot in during) for name in _SPANS}
     for name, span in spans.items():
         if span is not None:
             missing.pop(name, None)
+        elif name not in missing:
+            missing[name] = last.missing.get(name, "not-told")
     difference = _Differences(complete, why, last.missing, missing)
     energy_mj = difference.of("energy_mj", first.energy_mj, last.energy_mj)
     counters = {
@@ -232,6 +239,8 @@ def summarise(
     bits = [snapshot.throttle_bits for snapshot in during if snapshot.throttle_bits is not None]
     if bits:
         missing.pop("throttle_reasons", None)
+    elif "throttle_reasons" not in missing:
+        missing["throttle_reasons"] = last.missing.get("throttle_bits", "not-told")
     return TelemetrySummary(
         n_samples=sum(_tells(snapshot) for snapshot in during),
         interval_s=interval_s,
@@ -300,12 +309,7 @@ class CpuSource:
             import psutil
 
             self._system = psutil
-        missing = dict.fromkeys(
-            ("mem_clock_mhz", "memory_temperature_c", "throttle_bits", "energy_mj",
-             *(f"throttle_ns.{name}" for name in _COUNTERS)),
-            "not-supported (a processor's counters need permission)",
-        )  # fmt: skip
-        missing["power_w"] = missing["energy_mj"]
+        missing = dict.fromkeys(_NO_CPU_HAS, "not-supported (host processor)")
 
         def ask(name: str, question: Callable[[], float | None]) -> float | None:
             try:
@@ -344,5 +348,5 @@ class NoSource:
 
     def snapshot(self) -> Snapshot:
         """Return a moment without any value."""
-        names = (*_SPANS, "throttle_bits", "energy_mj", *(f"throttle_ns.{n}" for n in _COUNTERS))
+        names = (*_SPANS, *_REASONS_AND_COUNTERS)
         return Snapshot(missing=dict.fromkeys(names, self.reason))

@@ -112,7 +112,7 @@ def test_the_halfwidth_covers_the_true_median_of_skewed_samples() -> None:
     for samples in generator.exponential(size=(2000, 50)):
         median = float(np.median(samples))
         covered += abs(median - math.log(2)) <= relative_ci_halfwidth(samples.tolist()) * median
-    assert 0.925 <= covered / 2000 <= 0.99
+    assert 0.915 <= covered / 2000 <= 0.98  # ranks 19 to 32 of 50 hold it in 93.5 %
 
 
 def test_the_reported_interval_covers_the_true_median_of_skewed_samples() -> None:

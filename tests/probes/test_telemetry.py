@@ -132,6 +132,9 @@ def test_what_was_never_told_is_absent_with_its_reason() -> None:
             "energy_j": "not-supported (nvmlDeviceGetTotalEnergyConsumption)",
             "throttle_reasons": "no-permission (nvmlDeviceGetCurrentClocksEventReasons)",
             "throttle_ns.brake": "not-told (nvmlDeviceGetFieldValues[271])",
+            "mem_clock_mhz": "not-told",
+            "power_w": "not-told",
+            "temperature_c": "not-told",
         },
     )
 
@@ -145,6 +148,9 @@ def test_a_counter_that_goes_back_or_away_has_no_difference() -> None:
     assert away.throttle_ns == {}
     assert away.missing["energy_j"] == "no-permission (x)"
     assert away.missing["throttle_ns.power"] == "not-told"
+    assert away.mem_clock_mhz is None
+    assert away.missing["mem_clock_mhz"] == "not-told"
+    assert away.missing["throttle_reasons"] == "not-told"
 
 
 def test_a_value_told_later_is_not_missing() -> None:
@@ -247,6 +253,11 @@ def test_a_device_lost_from_the_start_is_asked_once() -> None:
             "sampling": "gpu-is-lost (nvmlDeviceGetClockInfo)",
             "sm_clock_mhz": "gpu-is-lost (nvmlDeviceGetClockInfo)",
             "energy_j": "gpu-is-lost (nvmlDeviceGetTotalEnergyConsumption)",
+            "mem_clock_mhz": "not-told",
+            "power_w": "not-told",
+            "temperature_c": "not-told",
+            "memory_temperature_c": "not-told",
+            "throttle_reasons": "not-told",
         },
     )
 
@@ -286,6 +297,11 @@ def test_a_source_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     assert summary.missing["sampling"] == "stalled (the source did not answer in time)"
     assert summary.sm_clock_mhz == Span(1000.0, 1000.0, 1000.0)
     assert summary.energy_j is None
+    asked = source.asked
+    with sampler:
+        pass
+    assert sampler.summary().missing == {"sampling": "stalled (the source did not answer in time)"}
+    assert source.asked <= asked + 1  # only the thread that came back at last
 
 
 def test_no_thread_to_be_had_leaves_first_and_last_reading(
