@@ -34,8 +34,8 @@ def relative_ci_halfwidth(samples: Sequence[float]) -> float:
         return math.inf
     ordered = np.sort(np.asarray(samples, dtype=np.float64))
     reach = _Z * math.sqrt(n) / 2
-    low = max(0, math.floor(n / 2 - reach))
-    high = min(n - 1, math.ceil(n / 2 + reach) - 1)
+    low = max(0, math.floor(n / 2 - reach) - 1)  # ranks floor(n/2 − z√n/2) and
+    high = min(n - 1, math.ceil(n / 2 + reach))  # ceil(1 + n/2 + z√n/2), counted from one
     median = float(np.median(ordered))
     if median <= 0:
         return math.inf

@@ -4,7 +4,7 @@ A background thread reads the device every few tens of milliseconds; one reading
 one at the end are taken even for the shortest case. From the readings come least, median and
 greatest value of each quantity, and the names of all reasons for lower clocks that were seen. The
 first reading is from before the work, when the device may idle at a fraction of its clock, so it
-enters these only where it is the only one; ``n_samples`` counts those that enter.
+enters these only where it is the only one; ``n_samples`` counts it all the same.
 Counters say what polling misses: ``energy_j`` and ``throttle_ns`` are differences between the last
 and the first reading, over the window from just before the case to just after it (warm-up and
 pauses included), not over the timed launches alone. ``throttle_ns`` counts time, not lost work.
@@ -242,7 +242,7 @@ def summarise(
     elif "throttle_reasons" not in missing:
         missing["throttle_reasons"] = last.missing.get("throttle_bits", "not-told")
     return TelemetrySummary(
-        n_samples=sum(_tells(snapshot) for snapshot in during),
+        n_samples=sum(map(_tells, snapshots)),
         interval_s=interval_s,
         **spans,
         throttle_reasons=tuple(sorted({name for some in bits for name in throttle_names(some)})),

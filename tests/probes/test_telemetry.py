@@ -82,7 +82,7 @@ def test_a_summary_of_told_readings() -> None:
         0.05,
     )
     assert summary == TelemetrySummary(
-        n_samples=3,
+        n_samples=4,
         interval_s=0.05,
         sm_clock_mhz=Span(1700.0, 1800.0, 1980.0),
         mem_clock_mhz=Span(3201.0, 3201.0, 3201.0),
@@ -123,7 +123,7 @@ def test_what_was_never_told_is_absent_with_its_reason() -> None:
     snapshot = Snapshot(sm_clock_mhz=1000.0, throttle_ns={"power": 1}, missing=missing)
     summary = summarise([snapshot, snapshot], 0.05)
     assert summary == TelemetrySummary(
-        n_samples=1,
+        n_samples=2,
         interval_s=0.05,
         sm_clock_mhz=Span(1000.0, 1000.0, 1000.0),
         throttle_ns={"power": 0},
@@ -167,7 +167,7 @@ def test_a_short_case_has_a_first_and_a_last_reading() -> None:
         assert source.asked == 1
     assert source.asked == 2
     summary = sampler.summary()
-    assert summary.n_samples == 1
+    assert summary.n_samples == 2
     assert summary.energy_j == 2.0
     assert sampler.summary() is summary
     assert source.asked == 2
@@ -180,7 +180,7 @@ def test_the_thread_reads_in_between() -> None:
     span = sampler.summary().sm_clock_mhz
     assert span is not None
     assert (span.min, span.max) == (1000.0, 1200.0)
-    assert sampler.summary().n_samples >= 3
+    assert sampler.summary().n_samples >= 4
 
 
 def test_a_sampler_is_used_again_and_again_without_leaving_threads() -> None:
@@ -190,7 +190,7 @@ def test_a_sampler_is_used_again_and_again_without_leaving_threads() -> None:
     for _ in range(200):
         with sampler:
             pass
-        assert sampler.summary().n_samples == 1
+        assert sampler.summary().n_samples == 2
     assert time.perf_counter() - start < 5.0
     assert threading.active_count() == before
 
@@ -213,7 +213,7 @@ def test_starting_twice_and_stopping_without_start_do_no_harm() -> None:
     assert sampler.stop().missing == {"sampling": "not-asked"}
     sampler.start()
     sampler.start()
-    assert sampler.stop().n_samples == 1
+    assert sampler.stop().n_samples == 2
 
 
 def test_the_thread_is_a_daemon() -> None:
@@ -275,7 +275,7 @@ def test_an_error_of_the_measurement_passes_through() -> None:
     sampler = Sampler(Told([reading(1000)]), LONG_S)
     with pytest.raises(KeyError), sampler:
         raise KeyError("of the case")
-    assert sampler.summary().n_samples == 1
+    assert sampler.summary().n_samples == 2
 
 
 def test_a_source_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,111 @@
+"""Arrays outgrow the cache, fit the memory, and are refused where they do not."""
+
+from __future__ import annotations
+
+import pytest
+
+from roofprobe.kernels.work import Unsupported
+from roofprobe.probes import memory
+from roofprobe.records.schema import Case, Device, Options
+
+MIB, GIB = 1 << 20, 1 << 30
+
+
+def device_of(backend: str, cache: int | None = None, free: int | None = None) -> Device:
+    return Device(
+        device_id="example",
+        torch_device="cpu",
+        backend=backend,
+        name="Example GPU",
+        last_level_cache_bytes=cache,
+        memory_free_bytes=free,
+    )
+
+
+@pytest.mark.parametrize(
+    ("backend", "cache", "free", "expected"),
+    [
+        ("cuda", None, None, GIB),
+        ("cpu", None, None, 256 * MIB),
+        ("cuda", 50 * MIB, 80 * GIB, GIB),
+        ("cuda", 512 * MIB, 80 * GIB, 2 * GIB),  # four times the cache
+        ("cpu", 96 * MIB, 64 * GIB, 384 * MIB),
+        ("cuda", 4 * MIB, 2 * GIB, 409 * MIB),  # three arrays within 60 % of the memory
+        ("cpu", None, 4 * MIB, MIB),
+    ],
+)
+def test_arrays_are_four_caches_or_more_and_fit(
+    backend: str, cache: int | None, free: int | None, expected: int
+) -> None:
+    found = memory.array_bytes(device_of(backend, cache, free))
+    assert found == expected
+    assert found >= 4 * (cache or 0)
+    assert free is None or 3 * found <= max(0.6 * free, 3 * MIB)
+
+
+def test_arrays_never_shrink_below_four_caches_and_are_refused_instead() -> None:
+    device = device_of("cpu", cache=64 * MIB, free=300 * MIB)
+    assert memory.array_bytes(device) == 256 * MIB
+    case = next(c for c in memory.cases(device, Options(families=("memory",))) if c.op == "triad")
+    with pytest.raises(Unsupported, match=r"need 0\.8 GiB and 0\.3 GiB are free") as refused:
+        memory.prepare(case, device, device.memory_free_bytes, seed=0)
+    assert refused.value.code == "memory"
+
+
+def test_total_memory_counts_where_free_memory_is_not_told() -> None:
+    device = device_of("cuda").model_copy(update={"memory_bytes": 2 * GIB})
+    assert memory.array_bytes(device) == 409 * MIB
+
+
+def test_the_quick_tier_streams_one_type_and_the_others_two() -> None:
+    def types(backend: str, tier: str) -> set[str]:
+        options = Options.model_validate({"families": ("memory",), "tier": tier})
+        return {case.precision for case in memory.cases(device_of(backend), options)}
+
+    assert types("cuda", "quick") == {"fp32"}
+    assert types("cuda", "standard") == {"fp32", "bf16"}
+    assert types("cpu", "standard") == {"fp32", "fp64"}
+
+
+def test_arrays_of_every_type_have_the_same_bytes() -> None:
+    device = device_of("cuda")
+    options = Options(families=("memory",))
+    assert {
+        case.shape["elements"] * {"fp32": 4, "bf16": 2}[case.precision]
+        for case in memory.cases(device, options)
+    } == {GIB}
+
+
+def test_the_copy_engine_is_one_case_of_its_own() -> None:
+    options = Options(families=("memory",))
+    engine = [c for c in memory.cases(device_of("cuda"), options) if c.engine == "copy-engine"]
+    assert [(case.op, case.precision, case.route) for case in engine] == [
+        ("copy", "fp32", "copy-engine")
+    ]
+
+
+def test_prepare_makes_one_set_of_arrays() -> None:
+    case = Case(
+        case_id="stream/add",
+        family="memory",
+        op="add",
+        precision="fp32",
+        route="torch",
+        shape={"elements": 1000},
+    )
+    work = memory.prepare(case, device_of("cpu"), None, seed=0)
+    assert (len(work.launches), work.bytes_read, work.bytes_written) == (1, 8000, 4000)
+
+
+def test_a_route_that_is_lacking_is_refused_before_memory_is() -> None:
+    case = Case(
+        case_id="stream/add",
+        family="memory",
+        op="add",
+        precision="fp32",
+        route="triton",
+        shape={"elements": 1 << 40},
+    )
+    with pytest.raises(Unsupported) as refused:
+        memory.prepare(case, device_of("cpu"), 1, seed=0)
+    assert refused.value.code == "no-triton-target"
