@@ -62,7 +62,9 @@ def _headline(
     derived = ceiling_for(best, "derived", ceilings)
     clock = best.telemetry.sm_clock_mhz.median if _has_clock(best) else None  # type: ignore[union-attr]
     normalised = None
-    if derived is not None and derived.clock_mhz and clock and best.case.family == "compute":
+    # An assumed peak (a processor's) rests on a clock that is reported, not measured.
+    at_clock = derived is not None and not derived.assumed and best.case.family == "compute"
+    if at_clock and derived is not None and derived.clock_mhz and clock:
         normalised = derived.value * clock / derived.clock_mhz
 
     def share(peak: float | None) -> float | None:
