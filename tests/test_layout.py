@@ -22,10 +22,20 @@ ALLOWED: dict[str, set[str]] = {
     "reporting": {"records", "peaks", "costmodel", "acceptance"},
 }
 ROOMS = sorted(ALLOWED)
-# Renderers of values that a probe makes; they need the probe's types, and nothing of torch.
-TYPES_ONLY = {("reporting", "doctor_view.py", "probes")}
+# Folders with Python in them that are no rooms: nothing imports them as ``roofprobe.<folder>``.
+NO_ROOMS = {"src", "tests", "benchmarks"}
 
 in_a_checkout = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="links live in a checkout")
+
+
+@in_a_checkout
+def test_every_folder_with_python_in_it_is_a_room_or_known_not_to_be_one() -> None:
+    folders = {
+        path.name
+        for path in ROOT.iterdir()
+        if path.is_dir() and not path.name.startswith(".") and any(path.glob("**/*.py"))
+    }
+    assert folders - {"build", "dist"} == {*ROOMS, *NO_ROOMS}
 
 
 @in_a_checkout
@@ -59,10 +69,31 @@ def test_arrows_point_down(room: str) -> None:
     wrong = []
     for file in (ROOT / room).rglob("*.py"):
         for used in rooms_used(file):
-            allowed = used in ALLOWED[room] | {room, ""}
-            if not allowed and (room, file.name, used) not in TYPES_ONLY:
+            if used not in ALLOWED[room] | {room, ""}:
                 wrong.append(f"{file.relative_to(ROOT)} uses {used}")
     assert wrong == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_name_the_room_in_full(room: str) -> None:
+    relative = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert relative == [], "a relative import would slip past the test of arrows"
+    own = {name.split(".")[0] for file in (ROOT / room).rglob("*.py") for name in imports(file)}
+    assert own & set(ROOMS) == set(), "a room is imported as roofprobe.<room> only"
+
+
+def test_arrows_form_no_circle() -> None:
+    left = dict(ALLOWED)
+    while left:
+        free = [room for room, uses in left.items() if not uses & set(left)]
+        assert free, f"{sorted(left)} use each other in a circle"
+        for room in free:
+            del left[room]
 
 
 @pytest.mark.parametrize("room", [room for room in ROOMS if room not in ("kernels", "probes")])

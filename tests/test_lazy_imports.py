@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +32,45 @@ class Block:
             raise ImportError(f"{name} is blocked")
 sys.meta_path.insert(0, Block())
 """
+
+# The least that is a run.
+RUN = {
+    "schema_version": 1,
+    "run_id": "20000101T000000Z-example",
+    "status": "complete",
+    "started_at": "2000-01-01T00:00:00+00:00",
+    "options": {"families": ["compute"]},
+    "environment": {
+        "host": "example",
+        "os": "Linux",
+        "kernel": "6.0",
+        "python": "3.11",
+        "roofprobe": "0.1.0",
+    },
+}
+SHOW = """
+from roofprobe.cli import app
+try:
+    app(["show", {path!r}])
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+RENDER = """
+from pathlib import Path
+from roofprobe.records.runfolder import read_run
+from roofprobe.records.tables import measurements_csv
+from roofprobe.reporting.files import render_files
+run = read_run(Path({path!r}))
+assert measurements_csv(run)
+print(*sorted(render_files(run)))
+"""
+
+
+@pytest.fixture
+def run_file(tmp_path: Path) -> Path:
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(RUN))
+    return file
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -58,6 +99,24 @@ def test_looking_up_works_without_torch(arguments: list[str]) -> None:
     done = python(BLOCK_TORCH + f"from roofprobe.cli import app\napp({arguments!r})\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_showing_a_run_works_without_torch(run_file: Path) -> None:
+    done = python(BLOCK_TORCH + SHOW.format(path=str(run_file)))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_showing_a_run_asks_for_no_torch(run_file: Path) -> None:
+    names = ("torch", "triton", "pynvml", "matplotlib")
+    done = python(SHOW.format(path=str(run_file)) + REPORT.format(names=names))
+    assert done.returncode == 0, done.stderr
+
+
+def test_reports_and_tables_are_written_without_torch(run_file: Path) -> None:
+    done = python(BLOCK_TORCH + RENDER.format(path=str(run_file)))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["report.html", "report.md"]
 
 
 @pytest.mark.alone
