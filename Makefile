@@ -1,5 +1,6 @@
 # make probe   measure this machine and write a report into reports/
 # make test    run the tests
+# make test-aot  compile every Triton configuration for every architecture
 # make check   static checks and tests, as the project's own gate does
 # Each makes .venv itself. PYTHON names the interpreter (3.11 or newer).
 PYTHON ?= python3
@@ -7,14 +8,14 @@ VENV := .venv
 OUT := reports/
 export PYTHON
 
-.PHONY: probe test check bench clean
+.PHONY: probe test test-aot check bench clean
 
 probe: $(VENV)/.ready
 	$(VENV)/bin/probe all --out $(OUT)
 
 # Tests that time something run alone, after the others.
 test: $(VENV)/.ready-test
-	$(VENV)/bin/python -m pytest -n auto -m "not alone"
+	$(VENV)/bin/python -m pytest -n auto --dist loadgroup -m "not alone and not aot_all"
 	$(VENV)/bin/python -m pytest -m alone
 
 check: $(VENV)/.ready-dev
@@ -22,6 +23,10 @@ check: $(VENV)/.ready-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(MAKE) test
+
+# Every Triton configuration for every architecture: instructions, shared memory, spills.
+test-aot: $(VENV)/.ready-test
+	$(VENV)/bin/python -m pytest -n auto --dist loadgroup -m aot_all
 
 bench: $(VENV)/.ready-test
 	$(VENV)/bin/python -m pytest benchmarks --benchmark-enable

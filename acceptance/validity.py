@@ -1,15 +1,17 @@
 """Impossible is invalid: a figure above what physics allows proves the measurement wrong.
 
 Only a physical bound can do that: memory pins × clock, with half a percent for the timer, and the
-arithmetic peak at the device's highest clock. A datasheet is no bound: some cards boost above it.
-Cache-resident arrays, compressible data and sparse peaks taken for dense are how it happens.
+arithmetic peak of the pipe that did the work, at the device's highest clock (twice that of dense
+products where half of the operands are zeros that the unit skips). A datasheet is no bound: some
+cards boost above it. Cache-resident arrays, compressible data, sparse peaks taken for dense and
+loops that a compiler removed are how it happens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from roofprobe.records.headlines import ceiling_for
+from roofprobe.records.ceilings import ceiling_for
 from roofprobe.records.schema import Ceiling, Measurement, Reason
 
 TIMER_SLACK = 0.005
@@ -30,15 +32,19 @@ def _judged(measurement: Measurement, bounds: Sequence[Ceiling]) -> Measurement:
     median = measurement.rate.median
     if bound is None or median <= bound.value * (1 + TIMER_SLACK):
         return measurement
-    cause = (
-        "part of the data came from a cache or was compressed"
-        if measurement.case.family == "memory"
-        else "the operations counted were not all done"
-    )
     reason = Reason(
         code="above-peak",
         sentence=f"{median:.4g} {measurement.rate.unit} is above the physical bound of "
-        f"{bound.value:.4g} {bound.unit} ({bound.basis}): {cause}, or the clock was misread",
+        f"{bound.value:.4g} {bound.unit} ({bound.basis}): {_cause(measurement)}, or the clock was "
+        "misread",
         remedy="do not use the figure; please report the run",
     )
     return measurement.model_copy(update={"status": "invalid", "reason": reason})
+
+
+def _cause(measurement: Measurement) -> str:
+    if measurement.case.family == "memory":
+        return "part of the data came from a cache or was compressed"
+    if measurement.case.role == "pipe":
+        return "the compiler removed part of the work"
+    return "the operations counted were not all done"

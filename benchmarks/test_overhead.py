@@ -97,11 +97,13 @@ def test_rendering_markdown_of_100(benchmark: BenchmarkFixture, measurement: Mea
 
 @pytest.mark.parametrize("size", [256, 1024])
 def test_a_matmul_as_we_launch_it(benchmark: BenchmarkFixture, size: int) -> None:
-    from roofprobe.kernels import matmul
+    from roofprobe.kernels import matmul, routes
+    from roofprobe.kernels.operands import Arena
 
-    route = matmul.routes_for("fp32")[0]
+    route, shape = routes.routes_for("fp32")[0], (size, size, size)
     target = Target("cpu", "cpu")
-    work = matmul.prepare(route, target, m=size, n=size, k=size, buffer_sets=1, seed=0)
+    arena = Arena(route.compute_row, target, (shape,), cache_bytes=None, limit_bytes=None)
+    work = matmul.prepare(route, target, arena, shape)
     timer = WallTimer()
     benchmark(timer.time_batch, work.launches, 1)
 

@@ -13,6 +13,7 @@ import json
 from typing import Any
 
 from roofprobe.records.schema import Headline, Run
+from roofprobe.records.titles import label_of
 
 FORMAT = "roofprobe-efficiency"
 VERSION = 1
@@ -65,10 +66,8 @@ def _factor(run: Run, headline: Headline) -> dict[str, Any]:
                 if measurement.device_id == headline.device_id
                 and measurement.status == "ok"
                 and measurement.case.family == headline.family
-                and (
-                    measurement.case.precision == headline.label
-                    or headline.label.startswith(f"{measurement.case.op} ")
-                )
+                and measurement.case.shape
+                and label_of(measurement.case) == headline.label
             }
         ),
     }

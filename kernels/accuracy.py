@@ -5,7 +5,8 @@ vector v, C·v must equal A·(B·v). For an error matrix E the expectation of �
 the mean square of v, so ‖C·v − A·(B·v)‖ / ‖A·(B·v)‖ estimates the relative Frobenius error over
 all elements at the cost of three matrix-vector products in float64. v holds non-zero integers
 below 128: few are equal, so swapped columns show, which signs would hide every second time, and
-an integer product stays exact.
+an integer product stays exact. Products of up to 2^20 multiplications are formed whole instead:
+with few elements the estimate itself would scatter.
 
 Tolerances, for operands uniform in [−1, 1] and the reference made from the operands as stored:
 
@@ -20,6 +21,8 @@ fp16         rounding of the fp16 result, 2^-11/√3 rms              1.5e-3
 fp16-acc16   running sums in fp16 grow the error with √k            1e-1
 fp8          exact products, rounding of the bf16 result            5e-3
 fp8 (fast)   partial sums kept in the tensor core at ≥ 14 bits      3e-2
+mxfp8        as fp8; block scales are powers of two, exact          5e-3
+nvfp4        as fp8; 4-bit products scaled by e4m3 are exact        5e-3
 int8         nothing: products and sums are exact                   0
 ===========  =====================================================  =========
 
@@ -34,6 +37,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from roofprobe.kernels.operands import Stored
 from roofprobe.kernels.work import Check
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 
 INT32_POISON = -(2**31)
 _CHUNK_ELEMENTS = 1 << 24
+_WHOLE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +65,13 @@ TOLERANCES: dict[str, Tolerance] = {
     "fp16-acc16": Tolerance(1e-1),
     "fp8": Tolerance(5e-3),
     "fp8-fast": Tolerance(3e-2),
+    "mxfp8": Tolerance(5e-3),
+    "nvfp4": Tolerance(5e-3),
     "int8": Tolerance(0.0),
 }
 
 MATMUL_MEASURE = "‖C·v − A·(B·v)‖ / ‖A·(B·v)‖ in float64, v random integers"
+WHOLE_MEASURE = "‖C − A·B‖ / ‖A·B‖ in float64"
 STREAM_MEASURE = "max |out − ref| / max |ref| in float64"
 SUM_MEASURE = "|sum − ref| / Σ|terms| in float64"
 
@@ -88,18 +96,20 @@ def unwritten(out: torch.Tensor) -> int:
 
 
 def check_matmul(
-    a: torch.Tensor,
-    b_nk: torch.Tensor,
+    a: torch.Tensor | Stored,
+    b_nk: torch.Tensor | Stored,
     out: torch.Tensor,
     *,
     precision: str,
     seed: int,
     scale: float = 1.0,
+    floor: bool = True,
 ) -> Check:
-    """Compare ``out`` (m, n) with ``scale`` · a (m, k) · b_nk (n, k)ᵀ.
+    """Compare ``out`` (m, n) with ``scale`` · a (m, k) · b_nk (n, k)ᵀ, operands' scales applied.
 
     Operands are taken as stored (after rounding to their type), so the error is the kernel's
-    alone. Works on the tensors' device where it has float64, else on the host.
+    alone. Without ``floor`` a result that is too good passes: on integers or zeros every format
+    is exact. Works on the tensors' device where it has float64, else on the host.
     """
     import torch
 
@@ -114,23 +124,46 @@ def check_matmul(
             problem=f"{missing} of {out.numel()} elements were not written or are not finite",
         )
     device = out.device if out.device.type in ("cpu", "cuda") else torch.device("cpu")
-    generator = torch.Generator().manual_seed(seed)
-    sizes = torch.randint(1, 128, (out.shape[1],), generator=generator)
-    signs = torch.randint(0, 2, (out.shape[1],), generator=generator) * 2 - 1
-    v = (signs * sizes).to(device, torch.float64)
-    b_v = _transposed_matvec(b_nk, v, device)
-    reference = scale * _matvec(a, b_v, device)
-    result = _matvec(out, v, device)
+    stored_a = a if isinstance(a, Stored) else Stored(a)
+    stored_b = b_nk if isinstance(b_nk, Stored) else Stored(b_nk)
+    if out.numel() * stored_a.shape[1] <= _WHOLE:
+        wide_a, wide_b = (s.rows64(0, s.shape[0], device) for s in (stored_a, stored_b))
+        reference = scale * (wide_a @ wide_b.t())
+        result = out.to(device).double()
+        measure = WHOLE_MEASURE
+    else:
+        reference, result = _projected(stored_a, stored_b, out, scale, seed, device)
+        measure = MATMUL_MEASURE
     norm = float(torch.linalg.vector_norm(reference))
     difference = float(torch.linalg.vector_norm(result - reference))
     error = difference / norm if norm > 0 else difference
     return Check(
         error=error,
         tolerance=tolerance.error,
-        measure=MATMUL_MEASURE,
+        measure=measure,
         checked_elements=out.numel(),
-        problem=_problem(error, tolerance),
+        problem=_problem(error, tolerance if floor else Tolerance(tolerance.error)),
     )
+
+
+def _projected(
+    a: Stored, b: Stored, out: torch.Tensor, scale: float, seed: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ``scale`` · A·(Bᵀ·v) and C·v in float64 for a random vector of integers v.
+
+    Of the two sides on which v can stand, the one is taken that leaves the longer vector: its norm
+    is the better estimate, and with one row the other side would leave a single number.
+    """
+    import torch
+
+    if out.shape[0] < out.shape[1]:
+        a, b, out = b, a, out.t()
+    generator = torch.Generator().manual_seed(seed)
+    sizes = torch.randint(1, 128, (out.shape[1],), generator=generator)
+    signs = torch.randint(0, 2, (out.shape[1],), generator=generator) * 2 - 1
+    v = (signs * sizes).to(device, torch.float64)
+    b_v = _transposed_matvec(b, v, device)
+    return scale * _matvec(a, b_v, device), _matvec(Stored(out), v, device)
 
 
 def check_elementwise(
@@ -181,25 +214,21 @@ def _problem(error: float, tolerance: Tolerance) -> str | None:
     return None
 
 
-def _rows(matrix: torch.Tensor, device: torch.device) -> Iterator[tuple[int, torch.Tensor]]:
+def _rows(matrix: Stored, device: torch.device) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield (start, block) with float64 blocks of rows of ``matrix`` on ``device``."""
-    import torch
-
-    step = max(1, _CHUNK_ELEMENTS // matrix.shape[1])
-    for start in range(0, matrix.shape[0], step):
-        block = matrix[start : start + step].to(device)
-        if block.element_size() == 1 and block.dtype.is_floating_point:
-            block = block.to(torch.float32)
-        yield start, block.to(torch.float64)
+    rows, columns = matrix.shape
+    step = max(1, _CHUNK_ELEMENTS // columns)
+    for start in range(0, rows, step):
+        yield start, matrix.rows64(start, min(rows, start + step), device)
 
 
-def _matvec(matrix: torch.Tensor, v: torch.Tensor, device: torch.device) -> torch.Tensor:
+def _matvec(matrix: Stored, v: torch.Tensor, device: torch.device) -> torch.Tensor:
     import torch
 
     return torch.cat([block @ v for _, block in _rows(matrix, device)])
 
 
-def _transposed_matvec(matrix: torch.Tensor, v: torch.Tensor, device: torch.device) -> torch.Tensor:
+def _transposed_matvec(matrix: Stored, v: torch.Tensor, device: torch.device) -> torch.Tensor:
     import torch
 
     total = torch.zeros(matrix.shape[1], dtype=torch.float64, device=device)

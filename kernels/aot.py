@@ -24,11 +24,37 @@ SHARED_LIMIT_BYTES: dict[str, int] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """What to compile: a kernel, the types of its run-time arguments, and its constants.
+
+    ``signature`` types the run-time arguments (``*bf16``, ``i32``,
+    ``tensordesc<bf16[128, 64]>``) in order.
+    """
+
+    kernel: Any
+    signature: Mapping[str, str]
+    constexprs: Mapping[str, Any]
+    num_warps: int
+    num_stages: int = 1
+
+    def compile(self, arch: str) -> Emitted:
+        """Compile for ``arch`` (``sm_90``, ``gfx942``); raise what Triton raises."""
+        return compile_for(
+            self.kernel,
+            arch,
+            signature=self.signature,
+            constexprs=self.constexprs,
+            num_warps=self.num_warps,
+            num_stages=self.num_stages,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Emitted:
     """What the compiler made: assembly text, shared memory, registers per thread, spilled bytes.
 
     ``spills`` counts spilled registers on AMD and bytes of stack and local memory on NVIDIA;
-    None where the tools to read them are not there.
+    None where the tools to read them are not there. ``binary`` is the cubin or code object.
     """
 
     arch: str
@@ -36,6 +62,7 @@ class Emitted:
     shared_bytes: int
     registers: int | None
     spills: int | None
+    binary: bytes = b""
 
 
 def compile_for(
@@ -62,7 +89,11 @@ def compile_for(
         else GPUTarget("hip", arch, 64)
     )
     types = {**signature, **dict.fromkeys(constexprs, "constexpr")}
-    aligned = {(position,): [["tt.divisibility", 16]] for position in range(len(signature))}
+    aligned = {
+        (position,): [["tt.divisibility", 16]]
+        for position, kind in enumerate(signature.values())
+        if not kind.startswith("tensordesc")  # a descriptor is aligned by its own rules
+    }
     compiled = triton.compile(
         ASTSource(kernel, types, dict(constexprs), aligned),
         target=target,
@@ -71,24 +102,74 @@ def compile_for(
     nvidia = "ptx" in compiled.asm
     assembly = compiled.asm["ptx" if nvidia else "amdgcn"]
     read = _nvidia_resources(compiled.asm["cubin"]) if nvidia else _amd_resources(assembly)
-    return Emitted(arch, assembly, int(compiled.metadata.shared), *read)
+    binary = compiled.asm["cubin" if nvidia else "hsaco"]
+    return Emitted(arch, assembly, int(compiled.metadata.shared), *read, binary)
+
+
+def machine_code(emitted: Emitted) -> str | None:
+    """Return the SASS of an NVIDIA kernel by the nvdisasm that Triton brings, None without it.
+
+    Some things are decided after PTX: the assembler may serialise matrix instructions, or unroll.
+    """
+    tool = _nvidia_tool("nvdisasm")
+    if tool is None or not emitted.arch.startswith("sm_"):
+        return None
+    return _run_on(tool, "-c", binary=emitted.binary)
+
+
+def serialised_matrix_instructions(emitted: Emitted) -> bool | None:
+    """Return whether the assembler made Hopper wait after each of its matrix instructions.
+
+    It does so where registers of the sums are touched while instructions are in flight; then each
+    one is followed by a barrier, and the tensor units idle between them. None where it cannot be
+    read.
+    """
+    code = machine_code(emitted)
+    if code is None or emitted.arch != "sm_90":
+        return None
+    instructions = re.findall(r"\b[HQI]GMMA\.[^\n]*", code)
+    awaited = [line for line in instructions if "gsb0" in line]
+    return len(instructions) > 1 and len(awaited) == len(instructions)
+
+
+def loop_text(assembly: str) -> str:
+    """Return the blocks of PTX or AMDGCN assembly that run inside a loop, in order.
+
+    LLVM says in a comment at each block whether it belongs to one.
+    """
+    kept: list[str] = []
+    for block in re.split(r"(?m)^(?=\$L__BB|\.LBB|// %bb|; %bb)", assembly):
+        heading = "\n".join(block.splitlines()[:4])
+        if re.search(r"Loop Header|in Loop:", heading):
+            kept.append(block)
+    return "".join(kept)
 
 
 def _nvidia_resources(cubin: bytes) -> tuple[int | None, int | None]:
     """Read registers and stack + local bytes with the cuobjdump that Triton brings."""
+    tool = _nvidia_tool("cuobjdump")
+    if tool is None:
+        return None, None
+    found = re.search(
+        r"REG:(\d+) STACK:(\d+).*?LOCAL:(\d+)",
+        _run_on(tool, "--dump-resource-usage", binary=cubin),
+    )
+    return (int(found[1]), int(found[2]) + int(found[3])) if found else (None, None)
+
+
+def _nvidia_tool(name: str) -> Path | None:
     import triton
 
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    if not tool.exists():
-        return None, None
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
+    return tool if tool.exists() else None
+
+
+def _run_on(tool: Path, option: str, *, binary: bytes) -> str:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
+        file.write(binary)
         file.flush()
-        text = subprocess.run(
-            [tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
-        ).stdout
-    found = re.search(r"REG:(\d+) STACK:(\d+).*?LOCAL:(\d+)", text)
-    return (int(found[1]), int(found[2]) + int(found[3])) if found else (None, None)
+        done = subprocess.run([tool, option, file.name], capture_output=True, text=True, check=True)
+        return done.stdout
 
 
 def _amd_resources(assembly: str) -> tuple[int | None, int | None]:

@@ -67,7 +67,7 @@ class Work:
     as must every launch: they hold library switches such as the float32 precision.
     """
 
-    launches: tuple[Callable[[], None], ...]
+    launches: tuple[Callable[[], object], ...]
     flops: int
     bytes_read: int
     bytes_written: int

@@ -1,44 +1,50 @@
-"""The compute probe: what dense matrix products reach, per precision and route.
+"""The compute probe: what matrix products reach, per row of the table of precisions.
 
-Measured is C = A·B in the TN layout, 2·m·n·k operations over the median time. What limits it, from
-large to small shapes: power (clocks fall under load), the arithmetic pipe, feeding it, launch cost.
-The figure is **not** a peak of the pipe (no memory traffic would be needed for that), and not what
-a whole model reaches; it is what the best library call or our own kernel gets on these shapes.
+Measured is C = A·B, 2·m·n·k operations over the median time. What limits it, from large to small
+shapes: power (clocks fall under load), the arithmetic pipe, feeding it, launch cost. The figure is
+**not** what a whole model reaches; it is what the best call gets on the best shape found, and next
+to it stand what the pipe does alone, what everyday shapes reach, and what flattering data would
+have gained.
 
-Which shapes are asked for is one table per class of device: squares that fill the device, and the
-shapes of published best results. On a CPU the shapes follow what the processor has instructions
-for, so that a precision which is emulated does not eat the time.
+Each row is measured in this order. *Anchors*, fixed squares by every route, are the same in every
+run. A *search* finds the best shape. At that shape follow every route (*route*), other
+configurations of our own kernel (*tune*), seconds of back-to-back work (*settled*), other data
+(*pattern*) and, on demand, other layouts and odd sizes. The *pipe* probe needs no memory. The
+*stability* check repeats one product and compares bits. The *surface* is M × the (N, K) of real
+models.
+
+Nothing here measures; this module says what is in the plan, and what follows from a search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from roofprobe.kernels import matmul
-from roofprobe.kernels.work import Unsupported, Work
+from roofprobe.kernels import routes, rows
+from roofprobe.kernels.operands import PATTERNS
+from roofprobe.kernels.routes import MatmulRoute
+from roofprobe.kernels.rows import ComputeRow
+from roofprobe.kernels.triton_configs import configs_for
 from roofprobe.probes.backends import target_of
-from roofprobe.records.schema import Case, Device, Options
+from roofprobe.probes.candidates import MODEL_LAYERS
+from roofprobe.records.schema import Case, Device, Measurement, Options, Regime, Role
 
 FAMILY = "compute"
 Shape = tuple[int, int, int]
 
-PRECISIONS: tuple[str, ...] = (
-    "fp64", "fp32", "tf32", "bf16", "fp16", "fp16-acc16", "fp8", "int8", "mxfp8", "nvfp4", "int4",
-)  # fmt: skip
-
 _SQUARE = {size: (size, size, size) for size in (256, 512, 1024, 2048, 4096, 8192)}
 
-# Shapes per device class and group of precisions, best first: the first one is also measured
-# settled, and is the only one at tier quick besides the second.
-_GPU_SHAPES: dict[str, dict[str, tuple[Shape, ...]]] = {
+# Anchors per device class and group of rows, largest gain first.
+_GPU_ANCHORS: dict[str, dict[str, tuple[Shape, ...]]] = {
     "large": {
-        "narrow": (_SQUARE[8192], _SQUARE[4096], (2048, 2048, 13312), (1024, 9216, 14336)),
-        "tf32": (_SQUARE[8192], _SQUARE[4096], (2048, 2048, 13312)),
+        "narrow": (_SQUARE[8192], _SQUARE[4096]),
+        "tf32": (_SQUARE[8192], _SQUARE[4096]),
         "fp32": (_SQUARE[4096], _SQUARE[2048]),
         "fp64": (_SQUARE[4096], _SQUARE[2048]),
     },
     "medium": {
-        "narrow": (_SQUARE[4096], _SQUARE[8192], (2048, 2048, 8192)),
+        "narrow": (_SQUARE[4096], _SQUARE[8192]),
         "tf32": (_SQUARE[4096], _SQUARE[2048]),
         "fp32": (_SQUARE[4096], _SQUARE[2048]),
         "fp64": (_SQUARE[1024], _SQUARE[2048]),
@@ -52,49 +58,188 @@ _GPU_SHAPES: dict[str, dict[str, tuple[Shape, ...]]] = {
 }
 
 # What a CPU needs to do a precision in hardware; without it, torch emulates or goes slowly.
-_CPU_FAST: dict[str, tuple[str, ...]] = {
+CPU_INSTRUCTIONS: dict[str, tuple[str, ...]] = {
     "bf16": ("avx512_bf16", "amx_bf16", "bf16"),
     "fp16": ("avx512_fp16", "amx_fp16", "asimdhp"),
     "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm"),
 }
-_CPU_SHAPES: dict[str, tuple[Shape, ...]] = {
-    "fp32": (_SQUARE[1024], _SQUARE[2048], (512, 2048, 4096)),
-    "fp64": (_SQUARE[1024], (512, 2048, 2048)),
-    "fp8": (_SQUARE[512], _SQUARE[1024]),
+_CPU_FULL = ("fp32", "fp64")
+
+# (N, K) of the linear layers of models that are served today, fused QKV and gate+up as engines run
+# them: an 8B model, a 70B model, and its slices on eight GPUs (columns of QKV and gate+up, rows of
+# the other two). On a CPU: Qwen2.5-0.5B.
+_LAYERS_70B = MODEL_LAYERS["Llama-2-70B, Llama-3-70B"]
+_GPU_LAYERS: tuple[tuple[int, int], ...] = (
+    *MODEL_LAYERS["Llama-3-8B"],
+    *_LAYERS_70B,
+    *((n // 8, k) if column else (n, k // 8)
+      for (n, k), column in zip(_LAYERS_70B, (True, False, True, False), strict=True)),
+)  # fmt: skip
+_CPU_LAYERS: tuple[tuple[int, int], ...] = ((1152, 896), (9728, 896), (896, 4864))
+_SURFACE_ROWS = ("bf16", "fp8-fast", "fp8", "int8", "mxfp8", "nvfp4")
+_CPU_SURFACE_ROWS = ("fp32", "bf16", "int8")
+_CPU_FLOPS = {True: 1.2e10, False: 5e8}  # of one launch: with instructions, emulated
+
+_STABILITY_ROWS = ("fp64", "fp32", "bf16", "fp8", "int8")
+_MISALIGNED = (64, 32, 16, 8, 4, 2, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Depth:
+    """How much of the probe a tier does; ``all_routes`` also at the shape that was found."""
+
+    anchors: int
+    all_routes: bool
+    settled: tuple[str, ...]
+    patterns: tuple[str, ...]
+    tune: int
+    surface_ms: tuple[int, ...]
+
+
+_EVERY = tuple(row.name for row in rows.ROWS)
+_QUICK_SETTLED = ("fp32", "tf32", "bf16", "fp8-fast", "int8", "mxfp8", "nvfp4")
+_CPU_SETTLED = ("fp64", "fp32", "bf16", "int8")
+_POWERS = tuple(1 << power for power in range(15))
+_DEPTHS: dict[tuple[str, str], _Depth] = {
+    ("gpu", "quick"): _Depth(1, False, _QUICK_SETTLED, (), 0, ()),
+    ("gpu", "standard"): _Depth(2, True, _EVERY, PATTERNS[1:], 3, _POWERS),
+    ("gpu", "soak"): _Depth(2, True, _EVERY, PATTERNS[1:], 99, _POWERS),
+    ("cpu", "quick"): _Depth(1, False, ("fp32",), (), 0, ()),
+    ("cpu", "standard"): _Depth(1, True, _CPU_SETTLED, PATTERNS[1:], 0, (1, 4, 16, 64, 256, 1024)),
+    ("cpu", "soak"): _Depth(2, True, _EVERY, PATTERNS[1:], 0, _POWERS[:12]),
 }
-_CPU_FAST_SHAPES: tuple[Shape, ...] = (_SQUARE[1024], _SQUARE[2048])
-_CPU_SLOW_SHAPES: tuple[Shape, ...] = (_SQUARE[256], _SQUARE[512])
 
 
 def cases(device: Device, options: Options) -> Iterator[Case]:
-    """Yield the cases for ``device``: every precision asked for, every route, its shapes.
+    """Yield what is known before anything is measured; the rest is in ``follow_ups``.
 
-    A precision without a route, or one that the device turns out not to do, is still a case: it
-    ends as skipped, with its reason.
+    A row without a route, or one that the device turns out not to do, is still a case: it ends
+    as skipped, with its reason.
     """
-    for precision in options.precisions or PRECISIONS:
-        shapes = shapes_for(device, precision)
-        if options.tier == "quick":
-            shapes = shapes[:2]
-        routes = matmul.routes_for(precision)
-        for position, shape in enumerate(shapes):
-            for route in routes:
-                yield _case(route, shape, "burst")
-                if position == 0 and route.name != "triton" and device.backend != "cpu":
-                    yield _case(route, shape, "settled")
-        if not routes:
-            yield _routeless(precision, shapes[0])
+    depth = depth_for(device, options)
+    for row in rows.select(options.precisions):
+        anchors = anchors_for(device, row)
+        found = row_routes(row, options)
+        for shape in anchors[: depth.anchors]:
+            yield from (gemm(route, shape, "anchor") for route in found)
+        if row.name in routes.WITHOUT_ROUTE:
+            yield _bare(row, "anchor", "none", {})
+        yield _bare(row, "pipe", "pipe", {})
+        if not found:
+            continue
+        if options.search == "none":
+            yield from _at_best(device, options, row, anchors[0], found[0].name)
+        else:
+            yield _bare(row, "search", found[0].name, {})
+        if row.name in _STABILITY_ROWS:
+            yield gemm(found[0], anchors[0], "stability")
+        yield from _surface(device, row, found[0], depth)
 
 
-def shapes_for(device: Device, precision: str) -> tuple[Shape, ...]:
-    """Return the shapes for a precision on this class of device, the largest gain first."""
+def follow_ups(measurement: Measurement, device: Device, options: Options) -> tuple[Case, ...]:
+    """Return what a measurement calls for: after a search, everything at the shape it found."""
+    case, search = measurement.case, measurement.search
+    if case.role != "search" or measurement.status != "ok" or search is None or not search.best:
+        return ()
+    assert case.row is not None, case.case_id
+    row = rows.BY_NAME[case.row]
+    return tuple(_at_best(device, options, row, search.best, search.route))
+
+
+def _at_best(
+    device: Device, options: Options, row: ComputeRow, best: Shape, searched: str
+) -> Iterator[Case]:
+    depth = depth_for(device, options)
+    found = row_routes(row, options)
+    first = next(each for each in found if each.name == searched)
+    if options.search != "none":
+        compared = found if depth.all_routes else (first,)
+        yield from (gemm(each, best, "route") for each in compared)
+    if row.name in depth.settled:
+        yield gemm(first, best, "settled", regime="settled")
+    for pattern in depth.patterns:
+        yield gemm(first, best, "pattern", pattern=pattern)
+    for route in found:
+        if route.call == "triton" and device.architecture is not None and depth.tune:
+            for config in _other_configs(row.name, device.architecture)[: depth.tune]:
+                yield gemm(route, best, "tune", config=config)
+    if "layouts" in options.sweeps:
+        for layout in ("NN", "NT", "TT"):
+            yield gemm(first, best, "layout", layout=layout)
+    if "alignment" in options.sweeps:
+        m, n, k = best
+        for odd in _MISALIGNED:
+            yield gemm(first, (m, n // 128 * 128 + odd, k), "alignment")
+
+
+def _surface(device: Device, row: ComputeRow, route: MatmulRoute, depth: _Depth) -> Iterator[Case]:
+    on_cpu = device.backend == "cpu"
+    if row.name not in (_CPU_SURFACE_ROWS if on_cpu else _SURFACE_ROWS):
+        return
+    most = cpu_flops(device, row) if on_cpu else float("inf")
+    for n, k in _CPU_LAYERS if on_cpu else _GPU_LAYERS:
+        # The largest first: the memory that it takes holds all others too.
+        for m in reversed(depth.surface_ms):
+            fits = 2 * m * n * k <= most
+            if fits and routes.shape_problem(route, m, n, k) is None:
+                yield gemm(route, (m, n, k), "surface")
+
+
+def _other_configs(row: str, architecture: str) -> tuple[str, ...]:
+    """Return the names of our kernel's configurations but the first, which is measured anyway."""
+    return tuple(config.name for config in configs_for(row, architecture)[1:])
+
+
+def row_routes(row: ComputeRow, options: Options) -> tuple[MatmulRoute, ...]:
+    """Return the routes of a row that a run tries, the one that is searched with first."""
+    return routes.routes_for(row.name, optional=options.compile_routes)
+
+
+def may_run(case: Case, device: Device) -> bool:
+    """Return whether the device alone does not rule ``case`` out; what is installed is not asked.
+
+    A search runs where any route of its row does.
+    """
+    assert case.row is not None, case.case_id
+    row = rows.BY_NAME[case.row]
+    if case.op == "pipe":
+        on_cpu = row.precision in _CPU_FULL or cpu_has(device, row)
+        return row.sparsity is None and (device.backend != "cpu" or on_cpu)
+    if case.route == "none":
+        return False
+    target = target_of(device)
+    if case.op != "search":
+        route = routes.route_named(row.name, case.route)
+        return routes.refused_by_device(route, target) is None
+    return any(routes.refused_by_device(r, target) is None for r in routes.routes_for(row.name))
+
+
+def depth_for(device: Device, options: Options) -> _Depth:
+    """Return how much is done on this kind of device at the tier that was asked for."""
+    return _DEPTHS[("cpu" if device.backend == "cpu" else "gpu", options.tier)]
+
+
+def anchors_for(device: Device, row: ComputeRow) -> tuple[Shape, ...]:
+    """Return the fixed shapes of a row on this class of device, the largest gain first."""
     if device.backend == "cpu":
-        if precision in _CPU_SHAPES:
-            return _CPU_SHAPES[precision]
-        fast = set(_CPU_FAST.get(precision, ())) & set(device.features)
-        return _CPU_FAST_SHAPES if fast else _CPU_SLOW_SHAPES
-    group = precision if precision in ("fp64", "fp32", "tf32") else "narrow"
-    return _GPU_SHAPES[device_class(device)][group]
+        if row.precision in _CPU_FULL or cpu_has(device, row):
+            return _SQUARE[1024], _SQUARE[2048]
+        small = _SQUARE[512] if row.precision == "fp8" else _SQUARE[256]
+        return small, (_SQUARE[1024] if row.precision == "fp8" else _SQUARE[512])
+    group = row.precision if row.precision in ("fp64", "fp32", "tf32") else "narrow"
+    return _GPU_ANCHORS[device_class(device)][group]
+
+
+def cpu_has(device: Device, row: ComputeRow) -> bool:
+    """Return whether a processor has instructions for the row's precision."""
+    return bool(set(CPU_INSTRUCTIONS.get(row.precision, ())) & set(device.features))
+
+
+def cpu_flops(device: Device, row: ComputeRow) -> float:
+    """Return the operations of one launch that a processor does in about a tenth of a second."""
+    if row.precision == "fp8":
+        return 4 * _CPU_FLOPS[False]
+    return _CPU_FLOPS[row.precision in _CPU_FULL or cpu_has(device, row)]
 
 
 def device_class(device: Device) -> str:
@@ -106,75 +251,57 @@ def device_class(device: Device) -> str:
     return "medium" if units >= 36 and memory_gib >= 14 else "small"
 
 
-def prepare(case: Case, device: Device, free_bytes: int | None, seed: int) -> Work:
-    """Make the work of ``case``; raises ``Unsupported`` with the reason when it cannot be done.
-
-    At least two sets of buffers, and as many as make 2 × last-level cache, go round, as far as a
-    third of the free memory allows.
-    """
-    if case.precision in matmul.WITHOUT_ROUTE:
-        raise Unsupported("no-route", matmul.WITHOUT_ROUTE[case.precision])
-    route = next(
-        route
-        for route in matmul.routes_for(case.precision)
-        if route.name == case.route and route.fast_accum == case.fast_accum
-    )
-    target = target_of(device)
-    reason = matmul.unavailable(route, target)
-    if reason is not None:
-        raise reason
-    m, n, k = (case.shape[axis] for axis in ("m", "n", "k"))
-    one_set = matmul.footprint_bytes(route, m, n, k)
-    sets = buffer_sets(one_set, device.last_level_cache_bytes, free_bytes)
-    if sets == 0:
-        raise Unsupported(
-            "memory",
-            f"one set of operands needs {one_set / 2**30:.1f} GiB and "
-            f"{(free_bytes or 0) / 2**30:.1f} GiB are free",
-            "free memory on the device, or choose a smaller tier",
-        )
-    return matmul.prepare(route, target, m=m, n=n, k=k, buffer_sets=sets, seed=seed)
-
-
-def buffer_sets(set_bytes: int, cache_bytes: int | None, free_bytes: int | None) -> int:
-    """Return how many sets go round: ≥ 2 and ≥ 2 × cache in total, within a third of the memory.
-
-    Zero when not even one set fits into 60 % of the free memory (filling needs room too).
-    """
-    wanted = max(2, -(-2 * (cache_bytes or 0) // set_bytes))
-    if free_bytes is None:
-        return wanted
-    if set_bytes > 0.6 * free_bytes:
-        return 0
-    return int(max(1, min(wanted, 64, free_bytes // 3 // set_bytes)))
-
-
-def _case(route: matmul.MatmulRoute, shape: Shape, regime: str) -> Case:
+def gemm(
+    route: MatmulRoute,
+    shape: Shape,
+    role: Role,
+    *,
+    regime: Regime = "burst",
+    pattern: str = "uniform",
+    layout: str = "TN",
+    config: str | None = None,
+) -> Case:
+    """Return the case of one product by one route."""
     m, n, k = shape
-    accumulation = {None: "", True: "/fast-accum", False: "/full-accum"}[route.fast_accum]
-    tensor = route.precision not in ("fp32", "fp64")
+    row = route.compute_row
+    parts = [role, row.name, route.name, layout, f"{m}x{n}x{k}", regime, pattern]
     return Case(
-        case_id=f"gemm/{route.precision}/{route.name}{accumulation}/tn/{m}x{n}x{k}/{regime}",
+        case_id="/".join([*parts, config] if config else parts),
         family="compute",
-        op="gemm",
-        precision=route.precision,
+        op="stability" if role == "stability" else "gemm",
+        precision=row.precision,
         route=route.name,
         shape={"m": m, "n": n, "k": k},
-        layout="TN",
-        accumulator=route.accumulator,
-        fast_accum=route.fast_accum,
-        pipe="tensor" if tensor else None,
-        regime=regime,  # type: ignore[arg-type]
+        row=row.name,
+        role=role,
+        layout=layout,
+        scaling=row.scaling,
+        config=config,
+        accumulator=row.accumulator,
+        fast_accum=row.fast_accum,
+        pipe=row.pipe,
+        sparsity=row.sparsity,
+        pattern=pattern,
+        regime=regime,
     )
 
 
-def _routeless(precision: str, shape: Shape) -> Case:
-    m, n, k = shape
+def _bare(row: ComputeRow, role: Role, route: str, shape: dict[str, int]) -> Case:
+    """Return a case that has no shape yet: a search, the pipe alone, a row without a route."""
+    op = {"search": "search", "pipe": "pipe"}.get(role, "gemm")
     return Case(
-        case_id=f"gemm/{precision}/none",
+        case_id=f"{role}/{row.name}/{route}",
         family="compute",
-        op="gemm",
-        precision=precision,
-        route="none",
-        shape={"m": m, "n": n, "k": k},
+        op=op,
+        precision=row.precision,
+        route=route,
+        shape=shape,
+        row=row.name,
+        role=role,
+        layout="TN" if op == "search" else None,
+        scaling=row.scaling,
+        accumulator=row.accumulator,
+        fast_accum=row.fast_accum,
+        pipe=row.pipe,
+        sparsity=row.sparsity,
     )

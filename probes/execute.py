@@ -1,35 +1,37 @@
 """Make one measurement of one case: prepare, check, sample under telemetry, summarise.
 
 Whatever happens becomes a record: ``skipped`` when the device, torch or the shape cannot do it,
-``failed`` when it could but did not (wrong result, out of memory, an error), ``ok`` with all
-samples otherwise. Nothing here raises for a case's sake; only a lost device ends the worker.
+``failed`` when it could but did not (wrong result, other bits, out of memory, an error), ``ok``
+with all samples otherwise. Nothing here raises for a case's sake; only a lost device ends the
+worker.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
 
-from roofprobe.kernels.work import Unsupported, Work
-from roofprobe.probes import compute, memory, statistics
-from roofprobe.probes.backends import Backend
-from roofprobe.probes.measure import Policy, Sampled, WrongResult, sample, verify
-from roofprobe.probes.timers import Timer
+from roofprobe.kernels import identity
+from roofprobe.kernels.work import Check, Unsupported, Work
+from roofprobe.probes import gemm, memory, shape_search
+from roofprobe.probes.arenas import WORTH_RELEASING_BYTES
+from roofprobe.probes.figures import figures_of
+from roofprobe.probes.measure import Policy, WrongResult, sample, verify
+from roofprobe.probes.session import Session, is_lost
+from roofprobe.probes.stability import check_bits
 from roofprobe.records.schema import (
     Case,
     Correctness,
     Device,
+    KernelIdentity,
     Measurement,
-    Note,
     Reason,
-    Telemetry,
-    Timing,
 )
 
-_PREPARE = {probe.FAMILY: probe.prepare for probe in (compute, memory)}
+Fields = dict[str, object]
 
 # How torch and its libraries say that a backend lacks an operation, as against a fault in it.
 _LACKING = re.compile(
@@ -40,8 +42,8 @@ _LACKING = re.compile(
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|bad_alloc|bad allocation", re.IGNORECASE
 )
-_NOISY_CI = 0.02
-_RESIDUE_SHARE = 0.03
+# The roles whose kernel is asked for its name: the others run the same ones.
+_IDENTIFIED = ("anchor", "route", "tune", "layout", "alignment")
 
 
 class DeviceLost(Exception):
@@ -53,28 +55,25 @@ class DeviceLost(Exception):
         self.measurement = measurement
 
 
-class Telemeter(Protocol):
-    """Watches the device around a case."""
+class _Unstable(Exception):
+    """The same inputs gave other bits; ``check`` says where."""
 
-    def watch(self) -> AbstractContextManager[None]:
-        """Return a context that samples while it is open."""
-        ...
-
-    def summary(self) -> Telemetry | None:
-        """Return what the last context saw."""
-        ...
+    def __init__(self, check: Check) -> None:
+        super().__init__(check.problem or "unstable bits")
+        self.check = check
 
 
-def measure_case(
-    case: Case,
-    device: Device,
-    policy: Policy,
-    backend: Backend,
-    timer: Timer,
-    telemeter: Telemeter,
-    seed: int,
-) -> Measurement:
-    """Measure ``case`` on ``device``; raises ``DeviceLost`` when no further case can run."""
+def measure_case(case: Case, policy: Policy, session: Session) -> Measurement:
+    """Measure ``case``; raises ``DeviceLost`` when no further case can run on the device."""
+    try:
+        return _attempt(case, policy, session)
+    finally:
+        # A stream's arrays go back at once. Not before here: an error keeps hold of them.
+        if case.op in memory.OPERATIONS and memory.case_bytes(case) > WORTH_RELEASING_BYTES:
+            session.backend.release()
+
+
+def _attempt(case: Case, policy: Policy, session: Session) -> Measurement:
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     begun = time.monotonic()
 
@@ -82,7 +81,7 @@ def measure_case(
         return Measurement.model_validate(
             {
                 "case": case,
-                "device_id": device.device_id,
+                "device_id": session.device.device_id,
                 "status": status,
                 "started_at": started_at,
                 "wall_s": round(time.monotonic() - begun, 3),
@@ -90,135 +89,147 @@ def measure_case(
             }
         )
 
-    work: Work | None = None
     try:
-        free = backend.free_memory_bytes(device.index)
-        work = _PREPARE[case.family](case, device, free, seed)
-        with work.settings():
-            check = verify(work)
-            with telemeter.watch():
-                sampled = sample(work, timer, policy)
-        timer.synchronize()
-        figures = _figures(case, device, work, sampled, timer)
+        return ended("ok", **_DOING.get(case.op, _product)(case, policy, session))
     except Unsupported as reason:
-        return ended("skipped", reason=Reason(
-            code=reason.code, sentence=reason.sentence, remedy=reason.remedy))  # fmt: skip
+        return ended("skipped", reason=_reason(reason.code, reason.sentence, reason.remedy))
     except WrongResult as wrong:
         return ended(
             "failed",
-            reason=Reason(
-                code="wrong-result",
-                sentence=f"the result is wrong and was not timed: {wrong.check.problem}",
-                remedy="repeat; if it stays, the kernel or the device is faulty",
+            reason=_reason(
+                "wrong-result",
+                f"the result is wrong and was not timed: {wrong.check.problem}",
+                "repeat; if it stays, the kernel or the device is faulty",
             ),
             correctness=_correctness(wrong.check),
         )
+    except _Unstable as unstable:
+        return ended(
+            "failed",
+            reason=_reason(
+                "unstable-bits",
+                unstable.check.problem or "",
+                "repeat; if it stays, the device corrupts data: stop using it",
+            ),
+            correctness=_correctness(unstable.check),
+        )
     except Exception as error:  # whatever a library raises here belongs to this case
-        measurement = ended("failed", **_explain(error, device))
+        measurement = ended("failed", **_explain(error, session.device))
         if measurement.reason and measurement.reason.code == "not-implemented":
             measurement = measurement.model_copy(update={"status": "skipped"})
-        if _is_lost(error, backend, device):
+        if is_lost(error, session.device):
             raise DeviceLost(measurement) from error
         return measurement
-    finally:
-        work_bytes = work.array_bytes if work else 0
-        work_sets = len(work.launches) if work else 0
-        work = None  # or release would find its buffers still in use
-        if work_bytes * max(1, work_sets) > 1 << 20:
-            backend.release()
-    return ended(
-        "ok",
-        correctness=_correctness(check),
-        telemetry=telemeter.summary(),
-        **figures,
+
+
+def _product(case: Case, policy: Policy, session: Session) -> Fields:
+    """Measure a product or the pipe alone."""
+    return _measured(case, policy, session, gemm.prepare(case, session))
+
+
+def _stream(case: Case, policy: Policy, session: Session) -> Fields:
+    """Measure a memory kernel, for which the operands of products make room."""
+    session.arenas.drop()
+    free = session.backend.free_memory_bytes(session.device.index)
+    return _measured(
+        case, policy, session, memory.prepare(case, session.device, free, session.seed)
     )
 
 
-def _figures(
-    case: Case, device: Device, work: Work, sampled: Sampled, timer: Timer
-) -> dict[str, object]:
-    moved = work.bytes_read + work.bytes_written
-    if case.family == "compute":
-        unit = "TOPS" if case.precision.startswith("int") else "TFLOPS"
-        rate = statistics.rates(sampled.samples_us, work.flops, unit)
-    else:
-        rate = statistics.rates(sampled.samples_us, moved, "GB/s")
-    latency = statistics.summarise(sampled.samples_us, "us", lower_is_better=True)
-    notes = []
-    halfwidth = (latency.ci_high - latency.ci_low) / 2 / latency.median if latency.median else 0.0
-    if halfwidth > _NOISY_CI:
-        notes.append(
-            Note(
-                code="noisy",
-                sentence="the samples scatter: the median is known no better than "
-                f"±{halfwidth:.1%}; repeat on an idle host",
-                figures={"relative_ci_halfwidth": halfwidth},
-            )
-        )
-    cache = device.last_level_cache_bytes or 0
-    streamed = work.array_bytes * (len(work.launches) if case.family == "compute" else 1)
-    if case.family == "memory" and cache > _RESIDUE_SHARE * moved:
-        notes.append(
-            Note(
-                code="cache-residue",
-                sentence=f"up to {cache / moved:.0%} of the bytes of a pass can stay in the "
-                "last-level cache",
-                figures={"bound": cache / moved, "array_bytes": float(streamed)},
-            )
-        )
+def _search(case: Case, policy: Policy, session: Session) -> Fields:
+    """Search for the best shape, then check and sample it, briefly: its route follows anyway."""
+    search, route = shape_search.search(case, session, policy, policy.search_method)
+    if search.best is None:
+        failures = [step.failure for step in search.steps if step.failure]
+        told = failures[-1] if failures else "the time budget was too small"
+        raise Unsupported("no-candidate", f"none of {search.candidates} shapes worked: {told}")
+    work = gemm.product(case, session, route, search.best)
+    brief = replace(policy, max_time_s=policy.min_time_s, rest_s=0.0)
+    return {"search": search, **_measured(case, brief, session, work)}
+
+
+def _stable(case: Case, policy: Policy, session: Session) -> Fields:
+    """Repeat one product and compare bits."""
+    work = gemm.prepare(case, session)
+    with work.settings():
+        verify(work)
+        with session.telemeter.watch():
+            check = check_bits(work, seconds=policy.min_time_s)
+    if check.problem is not None:
+        raise _Unstable(check)
     return {
-        "latency": latency,
-        "rate": rate,
-        "flops": work.flops,
-        "bytes_read": work.bytes_read,
-        "bytes_written": work.bytes_written,
-        "array_bytes": work.array_bytes,
+        "correctness": _correctness(check),
+        "telemetry": session.telemeter.summary(),
         "kernel": work.kernel,
-        "kernel_config": work.config or None,
-        "notes": tuple(notes),
-        "samples_us": tuple(round(value, 4) for value in sampled.samples_us),
-        "timing": Timing(
-            timer=timer.name,
-            launches_per_sample=sampled.launches_per_sample,
-            warmup_launches=sampled.warmup_launches,
-            buffer_sets=len(work.launches),
-            stop_reason=sampled.stop_reason,
-            elapsed_s=sampled.elapsed_s,
-        ),
     }
 
 
-def _correctness(check: object) -> Correctness:
-    return Correctness.model_validate(
-        {name: getattr(check, name) for name in ("error", "tolerance", "measure",
-                                                 "checked_elements")})  # fmt: skip
+_DOING: dict[str, Callable[[Case, Policy, Session], Fields]] = {
+    "gemm": _product,
+    "pipe": _product,
+    "search": _search,
+    "stability": _stable,
+    **dict.fromkeys(memory.OPERATIONS, _stream),
+}
+
+
+def _measured(case: Case, policy: Policy, session: Session, work: Work) -> Fields:
+    """Verify, sample under telemetry, and name the kernel that ran."""
+    with work.settings():
+        check = verify(work)
+        with session.telemeter.watch():
+            sampled = sample(work, session.timer, policy, clock=session.clock)
+        named = _identity(case, session, work)
+    session.timer.synchronize()
+    telemetry = session.telemeter.summary()
+    return {
+        "correctness": _correctness(check),
+        "telemetry": telemetry,
+        "identity": named,
+        **figures_of(case, session.device, work, sampled, session.timer, telemetry),
+    }
+
+
+def _identity(case: Case, session: Session, work: Work) -> KernelIdentity | None:
+    if case.op != "gemm" or case.role not in _IDENTIFIED:
+        return None
+    seen = identity.identify(work.launches[0], session.target)
+    return KernelIdentity(
+        names=seen.names,
+        library=seen.library,
+        instruction=seen.instruction,
+        converts=seen.converts,
+        fallback=identity.fallback(seen, case.precision, session.target),
+        missing=seen.reason,
+    )
+
+
+def _correctness(check: Check) -> Correctness:
+    return Correctness(
+        error=check.error,
+        tolerance=check.tolerance,
+        measure=check.measure,
+        checked_elements=check.checked_elements,
+    )
+
+
+def _reason(code: str, sentence: str, remedy: str | None = None) -> Reason:
+    return Reason(code=code, sentence=sentence, remedy=remedy)
 
 
 def _explain(error: Exception, device: Device) -> dict[str, Reason]:
     """Turn an exception into a reason of one sentence; its first line is quoted."""
     text = (str(error).strip().splitlines() or [""])[0][:200]
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
-        return {"reason": Reason(
-            code="out-of-memory",
-            sentence=f"memory ran out on {device.torch_device}: {text or 'allocation refused'}",
-            remedy="free memory on the device (other processes?) and repeat",
-        )}  # fmt: skip
+        return {
+            "reason": _reason(
+                "out-of-memory",
+                f"memory ran out on {device.torch_device}: {text or 'allocation refused'}",
+                "free memory on the device (other processes?) and repeat",
+            )
+        }
     if isinstance(error, NotImplementedError) or _LACKING.search(str(error)):
-        return {"reason": Reason(
-            code="not-implemented",
-            sentence=f"torch on {device.backend} cannot do this: {type(error).__name__}: {text}",
-        )}  # fmt: skip
-    return {"reason": Reason(
-        code="kernel-error", sentence=f"it ended in an error: {type(error).__name__}: {text}"
-    )}  # fmt: skip
-
-
-def _is_lost(error: Exception, backend: Backend, device: Device) -> bool:
-    """Return whether the device's context is gone: after a device-side error nothing else runs."""
-    if backend.kind == "cpu":
-        return False
-    text = str(error)
-    if "CUDA error" not in text and "HIP error" not in text and "device lost" not in text.lower():
-        return False
-    refused = ("out of memory", "STATUS_NOT_SUPPORTED", "STATUS_INVALID_VALUE")
-    return not any(words in text for words in refused)
+        sentence = f"torch on {device.backend} cannot do this: {type(error).__name__}: {text}"
+        return {"reason": _reason("not-implemented", sentence)}
+    return {"reason": _reason("kernel-error", f"it ended in an error: {type(error).__name__}: "
+                                              f"{text}")}  # fmt: skip

@@ -4,6 +4,11 @@ Correctness comes first: a wrong result is never timed. Warm-up runs until the t
 asks for (clocks and libraries settle), then batches are timed until the confidence interval of the
 median is narrow enough, or time is up. All samples are kept. Buffers go round, so that inputs come
 from memory, not from a cache that the previous launch filled.
+
+Two regimes differ only in their policy. ``burst`` lets the device rest first and pauses between
+short batches, so that power and temperature stay low and clocks high: what a datasheet promises.
+``settled`` works for seconds without a pause before the first sample and between samples: what a
+served model gets. The clock, where the device can count its own cycles, is taken around each batch.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from dataclasses import dataclass
 
 from roofprobe.kernels.work import Check, Work
 from roofprobe.probes import statistics
+from roofprobe.probes.clocks import Clock, NoClock
 from roofprobe.probes.timers import Timer
 
 
@@ -37,17 +43,25 @@ class Policy:
     max_samples: int = 5000
     target_ci: float = 0.005
     timeout_s: float = 60.0
+    rest_s: float = 0.0
+    pause_s: float = 0.0
+    search_s: float = 0.0
+    search_method: str = "halving"
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """The samples of one case, each the mean of ``launches_per_sample`` launches."""
+    """The samples of one case, each the mean of ``launches_per_sample`` launches.
+
+    ``clocks_mhz`` has the clock of each sample for which the device counted it.
+    """
 
     samples_us: tuple[float, ...]
     launches_per_sample: int
     warmup_launches: int
     stop_reason: str
     elapsed_s: float
+    clocks_mhz: tuple[float, ...] = ()
 
 
 class WrongResult(Exception):
@@ -75,6 +89,8 @@ def sample(
     timer: Timer,
     policy: Policy,
     now: Callable[[], float] = time.monotonic,
+    clock: Clock | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Sampled:
     """Warm up, then time batches of ``work`` by ``policy``; ``now`` is the clock of the limits.
 
@@ -93,15 +109,27 @@ def sample(
         # A batch is recorded anew when its size changes, so only a clear misjudgement changes it.
         if count * launch_s < policy.batch_s / 2:
             count = _batch_size(launch_s, policy.batch_s, sets)
+    if policy.rest_s:
+        sleep(policy.rest_s)
+    clock = clock or NoClock()
     started = now()
     samples_us: list[float] = []
+    clocks_mhz: list[float] = []
     while True:
+        if policy.pause_s:
+            sleep(policy.pause_s)
+        clock.begin()
         samples_us.append(timer.time_batch(work.launches, count) / count * 1e6)
+        mhz = clock.end()
+        if mhz is not None:
+            clocks_mhz.append(mhz)
         elapsed = now() - started
         stop_reason = _stop_reason(samples_us, elapsed, policy)
         if stop_reason is not None:
             break
-    return Sampled(tuple(samples_us), count, warmup_launches, stop_reason, elapsed)
+    return Sampled(
+        tuple(samples_us), count, warmup_launches, stop_reason, elapsed, tuple(clocks_mhz)
+    )
 
 
 def _batch_size(launch_s: float, batch_s: float, sets: int) -> int:

@@ -17,6 +17,7 @@ from roofprobe.probes.backends import target_of
 from roofprobe.records.schema import Case, Device, Options
 
 FAMILY = "memory"
+OPERATIONS = tuple(kernel.name for kernel in stream.KERNELS)
 MIB = 1 << 20
 _GPU_ARRAY_BYTES = 1024 * MIB
 _CPU_ARRAY_BYTES = 256 * MIB
@@ -61,6 +62,12 @@ def array_bytes(device: Device) -> int:
     return max(MIB, wanted // MIB * MIB)
 
 
+def case_bytes(case: Case) -> int:
+    """Return the bytes of all arrays of ``case``."""
+    arrays = stream.BY_NAME[case.op].arrays
+    return arrays * case.shape["elements"] * stream.ITEM_BYTES[case.precision]
+
+
 def prepare(case: Case, device: Device, free_bytes: int | None, seed: int) -> Work:
     """Make the work of ``case``; raises ``Unsupported`` with the reason when it cannot be done."""
     target = target_of(device)
@@ -68,7 +75,7 @@ def prepare(case: Case, device: Device, free_bytes: int | None, seed: int) -> Wo
     if reason is not None:
         raise reason
     elements = case.shape["elements"]
-    needed = stream.BY_NAME[case.op].arrays * elements * stream.ITEM_BYTES[case.precision]
+    needed = case_bytes(case)
     if free_bytes is not None and needed > 0.9 * free_bytes:
         raise Unsupported(
             "memory",

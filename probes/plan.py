@@ -1,8 +1,9 @@
 """Plan a run: which cases on which device, in which order, and how long each may take.
 
-Everything here is a pure function of the devices and the options, so a resumed run plans the same.
-Cases are ordered in rounds, the first shape of every precision and kernel before the second of any:
-a run that is cut short has something of everything.
+Everything here is a pure function of the devices, the options and what was measured, so a resumed
+run plans the same. Cases come in stages: fixed shapes and memory first (in rounds, the first shape
+of every precision and kernel before the second of any, so that a run that is cut short has
+something of everything), then the pipes, the searches with what follows each, and the surface.
 """
 
 from __future__ import annotations
@@ -13,57 +14,119 @@ from itertools import zip_longest
 
 from roofprobe.probes import compute, memory
 from roofprobe.probes.measure import Policy
-from roofprobe.records.schema import Case, Device, Options
+from roofprobe.records.schema import Case, Device, Measurement, Options
 
 PROBES = (compute, memory)
 
-# (device kind, tier) → how a burst case is sampled.
+# (device kind, tier) → how a burst case is sampled. On a GPU the device rests first, and pauses
+# between samples of a few milliseconds keep it cool; a processor's clock has no such memory.
 _BURST: dict[tuple[str, str], Policy] = {
     ("cpu", "quick"): Policy(0.002, 0.1, 0.3, 0.8, target_ci=0.01, timeout_s=60),
-    ("cpu", "standard"): Policy(0.002, 0.2, 0.8, 2.0, target_ci=0.005, timeout_s=120),
+    ("cpu", "standard"): Policy(0.002, 0.1, 0.4, 1.2, target_ci=0.005, timeout_s=120),
     ("cpu", "soak"): Policy(0.002, 0.5, 5.0, 15.0, target_ci=0.002, timeout_s=240),
-    ("gpu", "quick"): Policy(0.001, 0.05, 0.15, 0.5, target_ci=0.005, timeout_s=120),
-    ("gpu", "standard"): Policy(0.001, 0.1, 0.3, 1.0, target_ci=0.003, timeout_s=180),
-    ("gpu", "soak"): Policy(0.001, 0.2, 1.0, 5.0, target_ci=0.001, timeout_s=300),
+    ("gpu", "quick"): Policy(0.001, 0.02, 0.15, 0.3, target_ci=0.005, timeout_s=120),
+    ("gpu", "standard"): Policy(0.001, 0.02, 0.3, 1.0, target_ci=0.003, timeout_s=180),
+    ("gpu", "soak"): Policy(0.001, 0.02, 1.0, 5.0, target_ci=0.001, timeout_s=300),
 }
+_GPU_REST_S, _GPU_PAUSE_S = {"quick": 0.1, "standard": 0.3, "soak": 1.0}, 0.008
 # Settled: three seconds of back-to-back work before the first sample, by the guidelines of NVIDIA's
 # CUTLASS (clocks swing for about three seconds under load), and samples of 20 ms without pauses.
 _SETTLED = {
     "quick": Policy(0.02, 3.0, 0.5, 1.0, timeout_s=120),
-    "standard": Policy(0.02, 3.0, 1.0, 2.0, target_ci=0.003, timeout_s=180),
+    "standard": Policy(0.02, 3.0, 0.8, 1.5, target_ci=0.003, timeout_s=180),
     "soak": Policy(0.02, 10.0, 20.0, 20.0, target_ci=0.001, timeout_s=300),
 }
-_SETUP_S = {"cpu": 0.8, "gpu": 0.5}
+# Many small cases, each known well enough for a map or a comparison on the same shape.
+_BRIEF = {
+    "cpu": Policy(0.002, 0.02, 0.05, 0.2, min_samples=5, target_ci=0.02, timeout_s=60),
+    "gpu": Policy(0.001, 0.01, 0.03, 0.1, min_samples=8, target_ci=0.01, timeout_s=60),
+}
+_SEARCH_S = {
+    ("cpu", "quick"): 1.0, ("cpu", "standard"): 2.5, ("cpu", "soak"): 20.0,
+    ("gpu", "quick"): 1.0, ("gpu", "standard"): 8.0, ("gpu", "soak"): 60.0,
+}  # fmt: skip
+_EXHAUSTIVE_SHAPES, _EXHAUSTIVE_S = 64, 0.25
+_SETUP_S = {"cpu": 0.8, "gpu": 0.3}
+_REFUSAL_S = 0.01
+_STAGES = {"anchor": 0, "pipe": 1, "stability": 1, "surface": 3}  # everything else: 2
 
 
 def plan_cases(device: Device, options: Options) -> tuple[Case, ...]:
-    """Return the cases of ``device`` in the order in which they run."""
-    groups: dict[tuple[str, str], list[Case]] = {}
+    """Return the cases of ``device`` that are known from the start, in order."""
+    stages: dict[int, list[Case]] = {}
     for probe in PROBES:
         if probe.FAMILY in options.families:
             for case in probe.cases(device, options):
-                groups.setdefault((case.op, case.precision), []).append(case)
-    rounds = zip_longest(*(_by_shape(group) for group in groups.values()), fillvalue=())
-    return tuple(case for level in rounds for batch in level for case in batch)
+                stages.setdefault(_STAGES.get(case.role, 2), []).append(case)
+    first = stages.pop(0, [])
+    return (*_in_rounds(first), *(case for stage in sorted(stages) for case in stages[stage]))
+
+
+def follow_ups(measurement: Measurement, device: Device, options: Options) -> tuple[Case, ...]:
+    """Return the cases that ``measurement`` calls for, to be measured right after it."""
+    if measurement.case.family != compute.FAMILY:
+        return ()
+    return compute.follow_ups(measurement, device, options)
 
 
 def policy_for(case: Case, device: Device, options: Options) -> Policy:
     """Return how ``case`` is sampled on ``device`` at the tier that was asked for."""
+    kind = "cpu" if device.backend == "cpu" else "gpu"
     if case.regime == "settled":
         return _SETTLED[options.tier]
-    policy = _BURST[("cpu" if device.backend == "cpu" else "gpu", options.tier)]
-    if device.backend == "cpu" and case.family == "memory":
-        return replace(policy, min_samples=20)
+    if case.role in ("surface", "pattern", "alignment"):
+        return _BRIEF[kind]
+    policy = _BURST[(kind, options.tier)]
+    if kind == "cpu":
+        policy = replace(policy, min_samples=20) if case.family == "memory" else policy
+    elif case.family == "compute":
+        policy = replace(
+            policy, rest_s=_GPU_REST_S[options.tier], pause_s=_GPU_PAUSE_S, max_samples=200
+        )
+    if case.role == "search":
+        seconds = _SEARCH_S[(kind, options.tier)]
+        if options.search == "exhaustive":
+            seconds = _EXHAUSTIVE_S
+            policy = replace(policy, timeout_s=600.0)
+        policy = replace(
+            policy,
+            search_s=seconds,
+            search_method=options.search,
+            timeout_s=policy.timeout_s + 4 * seconds,
+        )
     return policy
 
 
 def expected_s(case: Case, device: Device, options: Options) -> float:
     """Return about how long ``case`` takes, for the time that remains on the screen."""
-    if case.route in ("none", "triton") and device.backend == "cpu":
-        return 0.01
+    kind = "cpu" if device.backend == "cpu" else "gpu"
+    if not _may_run(case, device):
+        return _REFUSAL_S
     policy = policy_for(case, device, options)
-    setup = _SETUP_S["cpu" if device.backend == "cpu" else "gpu"]
-    return setup + policy.warmup_s + (policy.min_time_s + policy.max_time_s) / 2
+    sampling = policy.rest_s + policy.warmup_s + (policy.min_time_s + policy.max_time_s) / 2
+    if case.role in ("surface", "pattern", "alignment"):
+        return 0.05 + sampling
+    if case.role == "search":
+        shapes = _EXHAUSTIVE_SHAPES if options.search == "exhaustive" else 1
+        brief = policy.warmup_s + policy.min_time_s
+        return _SETUP_S[kind] + shapes * policy.search_s + brief
+    return _SETUP_S[kind] + sampling
+
+
+def _may_run(case: Case, device: Device) -> bool:
+    """Return whether the device alone does not rule the case out; asks neither torch nor Triton."""
+    if case.family == compute.FAMILY:
+        return compute.may_run(case, device)
+    return device.backend != "cpu" or case.route != "triton"
+
+
+def _in_rounds(cases: Sequence[Case]) -> tuple[Case, ...]:
+    """Order ``cases`` so that the first shape of every kind comes before the second of any."""
+    groups: dict[tuple[str, str], list[Case]] = {}
+    for case in cases:
+        groups.setdefault((case.op, case.row or case.precision), []).append(case)
+    rounds = zip_longest(*(_by_shape(group) for group in groups.values()), fillvalue=())
+    return tuple(case for level in rounds for batch in level for case in batch)
 
 
 def _by_shape(group: Sequence[Case]) -> list[list[Case]]:

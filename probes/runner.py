@@ -16,7 +16,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -37,6 +38,10 @@ _CRASHES_IN_A_ROW = 4
 class Watcher(Protocol):
     """Is told what happens; the progress display is one."""
 
+    def planned(self, cases: int, expected_s: float) -> None:
+        """More cases than were known at the start follow from a measurement."""
+        ...
+
     def started(self, device_id: str, case: Case) -> None:
         """A case begins."""
         ...
@@ -50,12 +55,19 @@ class Watcher(Protocol):
         ...
 
 
+Planned = tuple[Case, Policy, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A device and its cases, each with its sampling policy and expected duration."""
+    """A device and its cases, each with its sampling policy and expected duration.
+
+    ``follow_ups`` names what a measurement calls for; it is measured right after it.
+    """
 
     device: Device
-    cases: tuple[tuple[Case, Policy, float], ...]
+    cases: tuple[Planned, ...]
+    follow_ups: Callable[[Measurement], tuple[Planned, ...]] = lambda measurement: ()
 
 
 @dataclass
@@ -260,6 +272,8 @@ class Runner:
         try:
             self._run_job(job)
         except BaseException as error:  # carried to the thread that waits in run()
+            # A worker stopped from another thread may also end as a read from a closed pipe.
+            self.outcome.finished = False
             if not self._stop.is_set():
                 self._failure = error
                 self.stop()
@@ -271,7 +285,9 @@ class Runner:
         name = "".join(c if c.isalnum() else "-" for c in job.device.device_id)
         try:
             with open(self._folder / f"worker-{name}.log", "ab") as log:
-                for case, policy, expected_s in job.cases:
+                waiting = deque(job.cases)
+                while waiting:
+                    case, policy, expected_s = waiting.popleft()
                     if self._stop.is_set():
                         self.outcome.finished = False
                         return
@@ -296,6 +312,10 @@ class Runner:
                         if crashes >= _CRASHES_IN_A_ROW:
                             given_up = self._give_up(job.device, gone)
                     self._keep(measurement)
+                    more = job.follow_ups(measurement)
+                    if more:
+                        self._watcher.planned(len(more), sum(expected for *_, expected in more))
+                        waiting.extendleft(reversed(more))
                     if lost and worker is not None:
                         self.event(
                             "device-context-lost",

@@ -13,6 +13,9 @@ pauses included), not over the timed launches alone. ``throttle_ns`` counts time
 it lags, and ``energy_j`` over the window is the better figure. A host's processor clock is the mean
 over its CPUs as the system reports it; in a virtual machine it is often a constant.
 
+``trace`` keeps single readings with their times, thinned to at most 64, so that a clock that falls
+within a case can be seen to fall.
+
 Nothing here raises into a measurement. A source that fails ends the sampling, and ``missing`` says
 why under ``sampling``; a value that was never told is None, never 0.
 """
@@ -22,8 +25,9 @@ from __future__ import annotations
 import math
 import statistics
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -42,6 +46,7 @@ __all__ = [
 ]
 
 _JOIN_TIMEOUT_S = 2.0
+_TRACE_POINTS = 64
 _SPANS = (
     "sm_clock_mhz", "mem_clock_mhz", "power_w", "temperature_c", "memory_temperature_c",
 )  # fmt: skip
@@ -67,6 +72,17 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class TracePoint:
+    """One reading, seconds after the first."""
+
+    at_s: float
+    sm_clock_mhz: float | None
+    power_w: float | None
+    temperature_c: float | None
+    throttle_reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TelemetrySummary:
     """What was seen between start and stop; ``dataclasses.asdict`` makes it plain data.
 
@@ -85,6 +101,7 @@ class TelemetrySummary:
     throttle_ns: Mapping[str, int] = field(default_factory=dict)
     energy_j: float | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
+    trace: tuple[TracePoint, ...] = ()
 
 
 class Sampler:
@@ -164,6 +181,7 @@ class _Window:
 
     def __init__(self) -> None:
         self.snapshots: list[Snapshot] = []
+        self.times_s: list[float] = []
         self.stopping = threading.Event()
         self.complete = True  # whether the last reading is from the end of the window
         self._ended = False
@@ -184,10 +202,14 @@ class _Window:
         if lost is not None:
             self.end(lost)
             if not self.snapshots:
-                self.snapshots.append(snapshot)  # for its reasons
+                self._keep(snapshot)  # for its reasons
             return False
-        self.snapshots.append(snapshot)
+        self._keep(snapshot)
         return True
+
+    def _keep(self, snapshot: Snapshot) -> None:
+        self.snapshots.append(snapshot)
+        self.times_s.append(time.monotonic())
 
     def end(self, why: str) -> None:
         """Take no further reading."""
@@ -201,7 +223,28 @@ class _Window:
 
     def summary(self, interval_s: float | None) -> TelemetrySummary:
         """Sum up what was read."""
-        return summarise(self.snapshots.copy(), interval_s, self._why, complete=self.complete)
+        snapshots = self.snapshots.copy()
+        summary = summarise(snapshots, interval_s, self._why, complete=self.complete)
+        return replace(summary, trace=trace_of(self.times_s, snapshots))
+
+
+def trace_of(times_s: Sequence[float], snapshots: Sequence[Snapshot]) -> tuple[TracePoint, ...]:
+    """Return readings evenly picked from first to last; empty where nothing was told."""
+    told = [
+        TracePoint(
+            round(at - times_s[0], 3),
+            snapshot.sm_clock_mhz,
+            snapshot.power_w,
+            snapshot.temperature_c,
+            tuple(sorted(throttle_names(snapshot.throttle_bits or 0))),
+        )
+        for at, snapshot in zip(times_s, snapshots, strict=False)
+        if _tells(snapshot)
+    ]
+    if len(told) <= _TRACE_POINTS:
+        return tuple(told)
+    step = (len(told) - 1) / (_TRACE_POINTS - 1)
+    return tuple(told[round(index * step)] for index in range(_TRACE_POINTS))
 
 
 def summarise(
@@ -224,7 +267,9 @@ def summarise(
     for name, reason in first.missing.items():
         if name.startswith("throttle_ns.") or name in (*_SPANS, *_REASONS_AND_COUNTERS):
             missing[_told_as(name)] = reason
-    spans = {name: _span(getattr(snapshot, name) for snapshot in during) for name in _SPANS}
+    spans: dict[str, Any] = {
+        name: _span(getattr(snapshot, name) for snapshot in during) for name in _SPANS
+    }
     for name, span in spans.items():
         if span is not None:
             missing.pop(name, None)

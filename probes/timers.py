@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import torch
 
-Launches = Sequence[Callable[[], None]]
+Launches = Sequence[Callable[[], object]]
 
 
 class Timer(Protocol):
@@ -37,6 +37,11 @@ class Timer(Protocol):
     def synchronize(self) -> None:
         """Wait until the device is idle."""
         ...
+
+
+def for_searching(timer: Timer) -> Timer:
+    """Return the timer for batches that are timed once each: capturing them would cost more."""
+    return timer.fallback if isinstance(timer, GraphTimer) else timer
 
 
 class WallTimer:
@@ -112,7 +117,7 @@ class GraphTimer:
     def __init__(self, device: torch.device, fallback: EventTimer) -> None:
         """Use ``device``'s streams; ``fallback`` times what cannot be captured."""
         self._device = device
-        self._fallback = fallback
+        self.fallback = fallback
         self._key: tuple[int, int] | None = None
         self._first: Callable[[], Any] = lambda: None
         self._graph: Any = None
@@ -125,9 +130,9 @@ class GraphTimer:
         if key != self._key or self._first() is not launches[0]:
             self._key, self._first = key, weakref.ref(launches[0])
             self._graph = self._capture(launches, count)
-            self.name = GraphTimer.name if self._graph is not None else self._fallback.name
+            self.name = GraphTimer.name if self._graph is not None else self.fallback.name
         if self._graph is None:
-            return self._fallback.time_batch(launches, count)
+            return self.fallback.time_batch(launches, count)
         start = torch.cuda.Event(enable_timing=True)
         stop = torch.cuda.Event(enable_timing=True)
         start.record()
@@ -138,7 +143,7 @@ class GraphTimer:
 
     def synchronize(self) -> None:
         """Wait for the device."""
-        self._fallback.synchronize()
+        self.fallback.synchronize()
 
     def _capture(self, launches: Launches, count: int) -> Any:
         import torch

@@ -19,24 +19,15 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from roofprobe.probes.measure import Policy
 from roofprobe.records.schema import Case, Device
 
+if TYPE_CHECKING:
+    from roofprobe.probes.session import Session
+
 _PR_SET_PDEATHSIG = 1
-
-
-@dataclass
-class _Session:
-    """The opened device; None before ``open``."""
-
-    device: Device | None = None
-    backend: Any = None
-    timer: Any = None
-    telemeter: Any = None
-    seed: int = 0
 
 
 def main() -> int:
@@ -51,11 +42,16 @@ def main() -> int:
 
 def serve(requests: IO[str], replies: IO[str]) -> None:
     """Answer each line of ``requests`` with one line on ``replies``."""
-    session = _Session()
+    session: Session | None = None
     for line in requests:
         request = json.loads(line)
+        reply: dict[str, Any]
         try:
-            reply, ends = _answer(session, request)
+            if request["op"] == "open":
+                session = opened(Device.model_validate(request["device"]), int(request["seed"]))
+                reply, ends = {"opened": True}, False
+            else:
+                reply, ends = _answer(session, request)
         except Exception as error:  # reported to the runner, which knows what to do
             text = (str(error).strip().splitlines() or [""])[0]
             sentence = f"{type(error).__name__}: {text}"[:400]
@@ -66,52 +62,42 @@ def serve(requests: IO[str], replies: IO[str]) -> None:
             return
 
 
-def _answer(session: _Session, request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+def _answer(session: Session | None, request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     operation = request["op"]
     if operation == "discover":
         from roofprobe.probes.devices import discover
 
         return {"devices": [device.model_dump(mode="json") for device in discover()]}, False
-    if operation == "open":
-        _open(session, Device.model_validate(request["device"]), int(request["seed"]))
-        return {"opened": True}, False
     assert operation == "measure", operation
-    assert session.device is not None, "measure before open"
+    assert session is not None, "measure before open"
     from roofprobe.probes.execute import DeviceLost, measure_case
 
+    case = Case.model_validate(request["case"])
     lost = False
     try:
-        measurement = measure_case(
-            Case.model_validate(request["case"]),
-            session.device,
-            Policy(**request["policy"]),
-            session.backend,
-            session.timer,
-            session.telemeter,
-            session.seed,
-        )
+        measurement = measure_case(case, Policy(**request["policy"]), session)
     except DeviceLost as loss:
         measurement, lost = loss.measurement, True
     return {"measurement": measurement.model_dump(mode="json"), "lost": lost}, lost
 
 
-def _open(session: _Session, device: Device, seed: int) -> None:
-    from roofprobe.probes import host
+def opened(device: Device, seed: int) -> Session:
+    """Open ``device`` for measuring: threads, timer, telemetry and clock as it has them."""
+    from roofprobe.probes import clocks, host
     from roofprobe.probes.devices import SamplerTelemeter, backend_of, telemeter_of
+    from roofprobe.probes.session import Session
 
     if device.backend == "cpu":
         import torch
 
         torch.set_num_threads(host.usable_cores())
-    session.device = device
-    session.seed = seed
-    session.backend = backend_of(device)
-    session.timer = session.backend.timer(device.index)
+    backend = backend_of(device)
     try:
-        session.telemeter = telemeter_of(device)
+        telemeter = telemeter_of(device)
     except Exception as error:  # a broken driver library must not cost the measurement
         print(f"no telemetry: {type(error).__name__}: {error}", file=sys.stderr)
-        session.telemeter = SamplerTelemeter(None)
+        telemeter = SamplerTelemeter(None)
+    return Session.on(device, backend, telemeter, clocks.clock_of(device), seed=seed)
 
 
 def _die_with_parent() -> None:

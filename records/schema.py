@@ -22,6 +22,13 @@ METHOD_VERSION = 1
 Family = Literal["compute", "memory"]
 Status = Literal["ok", "skipped", "failed", "invalid"]
 Regime = Literal["burst", "settled"]
+# Why a case is in the plan: a fixed shape that every run has; a search; what follows a search at
+# the shape it found (each route, each configuration of our kernel, the settled regime, each data
+# pattern); a sweep over shapes, layouts or alignments; the pipe's own rate; the health check.
+Role = Literal[
+    "anchor", "search", "route", "tune", "settled", "pattern", "surface", "layout", "alignment",
+    "pipe", "stability",
+]  # fmt: skip
 RunStatus = Literal["running", "complete", "incomplete"]
 Judgement = Literal["pass", "warn", "fail", "unknown"]
 Positive = Annotated[float, Field(gt=0)]
@@ -53,9 +60,12 @@ class Note(Record):
 class Case(Record):
     """One thing to measure on one device, before anything is known about its result.
 
-    ``shape`` is ``{"m", "n", "k"}`` of a matrix product or ``{"elements"}`` of a stream.
-    ``layout`` names how A and B are stored (``TN``: both contiguous along k). ``pipe`` is the
-    unit that should do the work. ``convention`` of a stream says which bytes count.
+    ``shape`` is ``{"m", "n", "k"}`` of a matrix product or ``{"elements"}`` of a stream; empty
+    where the case itself looks for one. ``row`` names the line of the compute result, ``role`` why
+    the case is there. ``layout`` names how A and B are stored (``TN``: both contiguous along k).
+    ``pipe`` is the unit that should do the work. ``scaling`` says how operands get their scales.
+    ``config`` names a configuration of our own kernel, where it is not the best known one.
+    ``convention`` of a stream says which bytes count.
     """
 
     case_id: str
@@ -64,7 +74,11 @@ class Case(Record):
     precision: str
     route: str
     shape: dict[str, int]
+    row: str | None = None
+    role: Role = "anchor"
     layout: str | None = None
+    scaling: str | None = None
+    config: str | None = None
     accumulator: str | None = None
     fast_accum: bool | None = None
     pipe: Literal["vector", "tensor"] | None = None
@@ -110,6 +124,16 @@ class Span(Record):
     max: float
 
 
+class TracePoint(Record):
+    """One reading of the device's sensors, seconds after the case began."""
+
+    at_s: float
+    sm_clock_mhz: float | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+    throttle_reasons: tuple[str, ...] = ()
+
+
 class Telemetry(Record):
     """What the device said about itself while a case ran; absent fields were not available."""
 
@@ -124,6 +148,7 @@ class Telemetry(Record):
     throttle_ns: dict[str, int] = {}
     energy_j: float | None = None
     missing: dict[str, str] = {}
+    trace: tuple[TracePoint, ...] = ()
 
 
 class Timing(Record):
@@ -137,11 +162,67 @@ class Timing(Record):
     elapsed_s: NonNegative
 
 
+class KernelIdentity(Record):
+    """Which kernel really ran, as the profiler or the library itself named it.
+
+    ``instruction`` is the family of the instruction that does the work (``wgmma``, ``fma``, …)
+    as far as the name or the assembly tells. ``converts`` are kernels that rewrote operands in
+    another format. ``fallback`` is a sentence when this is not what the row should run on.
+    ``missing`` says why nothing was seen.
+    """
+
+    names: tuple[str, ...] = ()
+    library: str | None = None
+    instruction: str | None = None
+    converts: tuple[str, ...] = ()
+    fallback: str | None = None
+    missing: str | None = None
+
+
+class SearchStep(Record):
+    """One look at one candidate of a shape search.
+
+    ``tflops`` is what was seen, ``score`` the same with the device's drift taken out
+    (``anchor_ratio`` is the anchor shape's rate then over its first). ``failure`` says why nothing
+    was seen.
+    """
+
+    stage: str
+    shape: tuple[int, int, int]
+    tflops: float | None = None
+    score: float | None = None
+    anchor_ratio: float | None = None
+    at_s: float
+    seconds: float
+    failure: str | None = None
+
+
+class Search(Record):
+    """The whole path of a search for the best shape (m, n, k) by ``route``."""
+
+    method: str
+    route: str
+    seed: int
+    sentence: str
+    budget_s: float | None = None
+    elapsed_s: float
+    candidates: int
+    pruned: int
+    anchor: tuple[int, int, int] | None = None
+    best: tuple[int, int, int] | None = None
+    best_tflops: float | None = None
+    steps: tuple[SearchStep, ...] = ()
+    untried: tuple[tuple[int, int, int], ...] = ()
+
+
 class Measurement(Record):
     """One case on one device, as it was measured, or why it was not.
 
-    ``flops`` counts 2·m·n·k operations (integer ones too), ``bytes_read`` and ``bytes_written``
-    each byte that must cross the memory interface once. ``rate`` is TFLOPS, TOPS or GB/s.
+    ``flops`` counts 2·m·n·k operations (integer ones too; all of them for 2:4-sparse operands,
+    half of which are zeros), ``bytes_read`` and ``bytes_written`` each byte that must cross the
+    memory interface once. ``rate`` is TFLOPS, TOPS or GB/s. ``clock_mhz`` is the clock counted by
+    the device's own cycle counter around the samples, ``sample_clocks_mhz`` one value per sample.
+    ``energy_j_per_tflop`` is the energy counter's difference over all work of its window.
     """
 
     case: Case
@@ -160,7 +241,12 @@ class Measurement(Record):
     correctness: Correctness | None = None
     timing: Timing | None = None
     telemetry: Telemetry | None = None
+    identity: KernelIdentity | None = None
+    search: Search | None = None
+    clock_mhz: Span | None = None
+    energy_j_per_tflop: float | None = None
     samples_us: tuple[float, ...] = ()
+    sample_clocks_mhz: tuple[float, ...] = ()
     started_at: str | None = None
     wall_s: float | None = None
 
@@ -230,6 +316,8 @@ class Ceiling(Record):
     kind: Literal["datasheet", "derived"]
     family: Family
     precision: str | None = None
+    pipe: Literal["vector", "tensor"] | None = None
+    sparsity: Literal["2:4"] | None = None
     peak_key: str
     value: Positive
     unit: str
@@ -240,20 +328,45 @@ class Ceiling(Record):
     sources: tuple[str, ...] = ()
 
 
-class Headline(Record):
-    """One line of the result: the best valid figure of a precision or a memory kernel.
+class Attribution(Record):
+    """Where the gap between a figure and the datasheet goes; the three factors multiply to it.
 
+    ``clock`` is the measured clock over the datasheet's, ``pipe`` what the pipe alone reaches at
+    that clock over units × rate × clock, ``feeding`` what the product reaches of the pipe alone.
+    A factor may be above 1 (a clock above the datasheet's). ``clock`` and ``pipe`` are absent
+    where there is no datasheet, no derived peak or no clock to hold them against.
+    """
+
+    clock: float | None = None
+    pipe: float | None = None
+    feeding: float
+    basis: str
+
+
+class Headline(Record):
+    """One line of the result: the best valid figure of a compute row or a memory kernel.
+
+    ``rate`` is the best burst figure, ``settled`` the same work after seconds back to back.
     Shares are medians over ceilings (0.8 is 80 %). ``share_clock_normalised`` holds the figure
-    against the derived peak at the clock that was measured while it ran.
+    against the derived peak at the clock that was measured while it ran; ``clock_measured`` tells
+    that the device's own cycle counter gave that clock, not the driver's samples. ``pipe_rate`` is
+    what the pipe reaches without memory traffic, absent where the line itself is that rate.
     """
 
     device_id: str
     family: Family
     label: str
+    title: str
+    precision: str
+    row: str | None = None
+    sparsity: Literal["2:4"] | None = None
     case_id: str
     route: str
     regime: Regime
     rate: Distribution
+    settled: Distribution | None = None
+    settled_case_id: str | None = None
+    pipe_rate: Distribution | None = None
     datasheet: float | None = None
     derived: float | None = None
     clock_normalised: float | None = None
@@ -261,6 +374,21 @@ class Headline(Record):
     share_derived: float | None = None
     share_clock_normalised: float | None = None
     sm_clock_mhz: float | None = None
+    clock_measured: bool = False
+    energy_j_per_tflop: float | None = None
+    attribution: Attribution | None = None
+
+
+class SupportRow(Record):
+    """Whether a device does a compute row: measured, or why not and what it would take."""
+
+    device_id: str
+    row: str
+    title: str
+    status: Status
+    route: str | None = None
+    instruction: str | None = None
+    reason: Reason | None = None
 
 
 class Finding(Record):
@@ -302,12 +430,19 @@ class Environment(Record):
 
 
 class Options(Record):
-    """What was asked for; a resumed run goes on with the same options."""
+    """What was asked for; a resumed run goes on with the same options.
+
+    ``precisions`` are the words as given: rows, precisions or groups. ``sweeps`` are optional
+    sweeps at the best shape; ``compile_routes`` adds what ``torch.compile`` makes.
+    """
 
     families: tuple[Family, ...]
     devices: str = "auto"
     tier: Literal["quick", "standard", "soak"] = "standard"
     precisions: tuple[str, ...] = ()
+    search: Literal["halving", "exhaustive", "none"] = "halving"
+    sweeps: tuple[Literal["layouts", "alignment"], ...] = ()
+    compile_routes: bool = False
     time_budget_s: Positive | None = None
     seed: int = 0
 
@@ -337,6 +472,7 @@ class Run(Record):
     measurements: tuple[Measurement, ...] = ()
     ceilings: tuple[Ceiling, ...] = ()
     headlines: tuple[Headline, ...] = ()
+    support: tuple[SupportRow, ...] = ()
     verdict: Verdict | None = None
     events: tuple[Event, ...] = ()
 

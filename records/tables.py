@@ -1,23 +1,39 @@
-"""Runs as tables: one tidy row per measurement, units in the column names."""
+"""Runs as tables: one tidy row per measurement, units in the column names.
+
+``clock_mhz`` is counted by the device while it worked, ``sm_clock_mhz`` sampled by the driver; both
+are medians. A search has no latency of its own: its columns say what it found, and ``m``, ``n`` and
+``k`` stay empty. The steps of a search and the traces of sensors are in ``run.json`` alone.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from roofprobe.records.schema import Distribution, Measurement, Run, Span
+from roofprobe.records.schema import Distribution, Measurement, Run, Search, Span
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS: tuple[str, ...] = (
-    "run_id", "device_id", "device_name", "case_id", "family", "op", "precision", "route",
-    "engine", "regime", "layout", "accumulator", "fast_accum", "pattern", "m", "n", "k",
-    "elements", "status", "reason_code", "reason", "median_us", "ci_low_us", "ci_high_us",
+    "run_id", "device_id", "device_name", "case_id", "family", "op", "row", "role", "precision",
+    "route", "engine", "regime", "layout", "scaling", "config", "accumulator", "fast_accum", "pipe",
+    "sparsity", "pattern", "m", "n", "k", "elements", "status", "reason_code", "reason",
+    "median_us", "ci_low_us", "ci_high_us",
     "p10_us", "p90_us", "best_us", "samples", "rate", "rate_ci_low", "rate_ci_high", "rate_p10",
     "rate_p90", "rate_best", "rate_unit", "flops", "bytes_read", "bytes_written", "array_bytes",
     "error", "tolerance", "buffer_sets", "launches_per_sample", "timer", "stop_reason",
-    "sm_clock_mhz", "mem_clock_mhz", "power_w", "temperature_c", "throttle_reasons", "kernel",
-    "started_at",
+    "clock_mhz", "sm_clock_mhz", "mem_clock_mhz", "power_w", "temperature_c", "throttle_reasons",
+    "energy_j_per_tflop", "kernel", "library", "instruction", "fallback", "search_method",
+    "search_elapsed_s", "search_candidates", "search_best_m", "search_best_n", "search_best_k",
+    "search_best_tflops", "notes", "started_at",
+)  # fmt: skip
+
+
+# Whole numbers that not every row has; pandas would make them floats.
+_WHOLE: tuple[str, ...] = (
+    "m", "n", "k", "elements", "samples", "flops", "bytes_read", "bytes_written", "array_bytes",
+    "buffer_sets", "launches_per_sample", "search_candidates", "search_best_m", "search_best_n",
+    "search_best_k",
 )  # fmt: skip
 
 
@@ -27,7 +43,8 @@ def measurements_frame(run: Run) -> pd.DataFrame:
 
     names = {device.device_id: device.name for device in run.devices}
     rows = [_row(run, names, measurement) for measurement in run.measurements]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.astype(dict.fromkeys(_WHOLE, "Int64"))
 
 
 def measurements_csv(run: Run) -> bytes:
@@ -42,8 +59,9 @@ def _row(run: Run, names: dict[str, str], measurement: Measurement) -> dict[str,
         "device_id": measurement.device_id,
         "device_name": names.get(measurement.device_id),
         **case.model_dump(include={
-            "case_id", "family", "op", "precision", "route", "engine", "regime", "layout",
-            "accumulator", "fast_accum", "pattern",
+            "case_id", "family", "op", "row", "role", "precision", "route", "engine", "regime",
+            "layout", "scaling", "config", "accumulator", "fast_accum", "pipe", "sparsity",
+            "pattern",
         }),
         **case.shape,
         "status": measurement.status,
@@ -54,6 +72,9 @@ def _row(run: Run, names: dict[str, str], measurement: Measurement) -> dict[str,
         "bytes_written": measurement.bytes_written,
         "array_bytes": measurement.array_bytes,
         "kernel": measurement.kernel,
+        "clock_mhz": measurement.clock_mhz.median if measurement.clock_mhz else None,
+        "energy_j_per_tflop": measurement.energy_j_per_tflop,
+        "notes": " ".join(dict.fromkeys(note.code for note in measurement.notes)) or None,
         "started_at": measurement.started_at,
     }  # fmt: skip
     row |= _distribution(measurement.latency, "{}_us")
@@ -68,6 +89,11 @@ def _row(run: Run, names: dict[str, str], measurement: Measurement) -> dict[str,
         row |= measurement.timing.model_dump(
             include={"buffer_sets", "launches_per_sample", "timer", "stop_reason"}
         )
+    if measurement.identity:
+        row |= measurement.identity.model_dump(include={"library", "instruction", "fallback"})
+        row["kernel"] = row["kernel"] or " ".join(measurement.identity.names) or None
+    if measurement.search:
+        row |= _search(measurement.search)
     telemetry = measurement.telemetry
     if telemetry:
         for name in ("sm_clock_mhz", "mem_clock_mhz", "power_w", "temperature_c"):
@@ -75,6 +101,19 @@ def _row(run: Run, names: dict[str, str], measurement: Measurement) -> dict[str,
             row[name] = span.median if span else None
         row["throttle_reasons"] = " ".join(telemetry.throttle_reasons) or None
     return {name: row.get(name) for name in COLUMNS}
+
+
+def _search(search: Search) -> dict[str, Any]:
+    m, n, k = search.best or (None, None, None)
+    return {
+        "search_method": search.method,
+        "search_elapsed_s": search.elapsed_s,
+        "search_candidates": search.candidates,
+        "search_best_m": m,
+        "search_best_n": n,
+        "search_best_k": k,
+        "search_best_tflops": search.best_tflops,
+    }
 
 
 def _distribution(value: Distribution | None, pattern: str) -> dict[str, float]:

@@ -15,6 +15,22 @@ from typing import TYPE_CHECKING
 
 from roofprobe.records.schema import Run
 from roofprobe.reporting import figures, tables
+from roofprobe.reporting.case_tables import (
+    CeilingRow,
+    MeasurementRow,
+    ceiling_rows,
+    measurement_rows,
+)
+from roofprobe.reporting.compute_tables import (
+    GapRow,
+    RouteGroup,
+    SupportLine,
+    gap_rows,
+    route_groups,
+    support_lines,
+    support_matrix,
+)
+from roofprobe.reporting.drawing import Drawing
 from roofprobe.reporting.facts import (
     Fact,
     device_facts,
@@ -22,13 +38,47 @@ from roofprobe.reporting.facts import (
     observed_facts,
     run_facts,
 )
-from roofprobe.reporting.naming import device_ids, device_title
+from roofprobe.reporting.gap_figure import gap
+from roofprobe.reporting.heatmap import heatmap
+from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.numbers import UNKNOWN
-from roofprobe.reporting.plain_text import clean
+from roofprobe.reporting.plain_text import clean, with_remedy
+from roofprobe.reporting.roofline import roofline
+from roofprobe.reporting.search_tables import SearchRow, search_rows, searches_of
+from roofprobe.reporting.surface import Surface, surfaces
 from roofprobe.reporting.svg import StyleSheet, figure_style, inline_svg
+from roofprobe.reporting.sweep_tables import (
+    PatternTable,
+    SweepRow,
+    pattern_rows,
+    pattern_table,
+    sweep_rows,
+)
+from roofprobe.reporting.tables import Column
+from roofprobe.reporting.time_figures import (
+    TraceRow,
+    search_figure,
+    trace_figure,
+    trace_rows,
+)
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
+
+_COLUMNS = (
+    Column("±", "spread"),
+    Column("settled", "settled"),
+    Column("datasheet", "datasheet"),
+    Column("% of it", "share_datasheet"),
+    Column("derived", "derived"),
+    Column("% of it", "share_derived"),
+    Column("% at clock", "share_clock_normalised"),
+    Column("pipe alone", "pipe"),
+    Column("% of pipe", "share_pipe"),
+    Column("J per T", "energy"),
+)
+_TALL = 7  # rows from which on the bars are taller than the two figures beside them
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +89,60 @@ class _Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class _Map:
+    """An efficiency surface: its figure, and the same as a table."""
+
+    surface: Surface
+    figure: _Figure
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    row: SearchRow
+    figure: _Figure | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """A table of headlines: its rows and the columns that have something in them."""
+
+    rows: tuple[tables.HeadlineRow, ...]
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Section:
     title: str
     line: str
     counts: str
-    compute: tuple[tables.HeadlineRow, ...]
-    memory: tuple[tables.HeadlineRow, ...]
+    compute: _Results
+    memory: _Results
     figures: tuple[_Figure, ...]
+    tall: bool
     roofline: bool
+    gap: _Figure | None
+    gaps: tuple[GapRow, ...]
+    routes: tuple[RouteGroup, ...]
+    patterns: PatternTable
+    maps: tuple[_Map, ...]
+    layouts: tuple[SweepRow, ...]
+    alignments: tuple[SweepRow, ...]
+    trace: _Figure | None
+    traces: tuple[TraceRow, ...]
+    searches: tuple[_Search, ...]
+    support: tuple[SupportLine, ...]
     absent: tuple[tables.AbsentGroup, ...]
     notes: tuple[tables.NoteGroup, ...]
-    measurements: tuple[tables.MeasurementRow, ...]
-    ceilings: tuple[tables.CeilingRow, ...]
+    measurements: tuple[MeasurementRow, ...]
+    ceilings: tuple[CeilingRow, ...]
     facts: tuple[Fact, ...]
 
 
 def to_html(run: Run) -> str:
     """Return the report of ``run`` as one self-contained HTML page."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
     sheet = StyleSheet()
@@ -65,9 +151,13 @@ def to_html(run: Run) -> str:
     css = f"{_template('report.css')}{sheet.css()}\n"
     findings = tables.finding_rows(run)
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(_template),
     )
-    page = environment.from_string(_template("report.html.j2")).render(
+    page = environment.get_template("report.html.j2").render(
         policy=_policy(css),
         css=Markup(css),
         title=_title(run),
@@ -79,6 +169,7 @@ def to_html(run: Run) -> str:
         pressing=[row for row in findings if row.judgement != "pass"],
         passed=[row for row in findings if row.judgement == "pass"],
         sections=sections,
+        matrix=support_matrix(run, {d.device_id: short_address(d) for d in run.devices}),
         conditions=run_facts(run),
         events=tables.event_lines(run),
         footer=clean(
@@ -86,6 +177,7 @@ def to_html(run: Run) -> str:
             "This file loads nothing and sends nothing."
         ),
         unknown=UNKNOWN,
+        with_remedy=with_remedy,
     )
     return page.lstrip()
 
@@ -102,33 +194,69 @@ def _policy(css: str) -> str:
 
 def _section(run: Run, device_id: str, sheet: StyleSheet) -> _Section:
     device = next((d for d in run.devices if d.device_id == device_id), None)
-    number = device_ids(run).index(device_id)
-    drawings = {
+    key = f"d{device_ids(run).index(device_id)}"
+    overview = {
         "compute": figures.bars(run, device_id, "compute"),
         "memory": figures.bars(run, device_id, "memory"),
-        "roofline": figures.roofline(run, device_id),
+        "roofline": roofline(run, device_id),
     }
+    gap_drawing, trace_drawing = gap(run, device_id), trace_figure(run, device_id)
+    compute = tables.headline_rows(run, device_id, "compute")
     return _Section(
         title=device_title(device) if device else clean(device_id),
         line=device_line(device) if device else "",
         counts=tables.counts_text(run, device_id),
-        compute=tables.headline_rows(run, device_id, "compute"),
-        memory=tables.headline_rows(run, device_id, "memory"),
+        compute=_results(compute),
+        memory=_results(tables.headline_rows(run, device_id, "memory")),
         figures=tuple(
-            _figure(drawing, f"d{number}-{name}", sheet)
-            for name, drawing in drawings.items()
+            _figure(drawing, f"{key}-{name}", sheet)
+            for name, drawing in overview.items()
             if drawing
         ),
-        roofline=drawings["roofline"] is not None,
+        tall=len(compute) > _TALL,
+        roofline=overview["roofline"] is not None,
+        gap=_figure(gap_drawing, f"{key}-gap", sheet) if gap_drawing else None,
+        gaps=gap_rows(run, device_id),
+        routes=route_groups(run, device_id),
+        patterns=pattern_table(pattern_rows(run, device_id)),
+        maps=tuple(
+            _map(surface, f"{key}-map{number}", sheet)
+            for number, surface in enumerate(surfaces(run, device_id))
+        ),
+        layouts=sweep_rows(run, device_id, "layout"),
+        alignments=sweep_rows(run, device_id, "alignment"),
+        trace=_figure(trace_drawing, f"{key}-trace", sheet) if trace_drawing else None,
+        traces=trace_rows(run, device_id),
+        searches=_searches(run, device_id, key, sheet),
+        support=support_lines(run, device_id),
         absent=tables.absent_groups(run, device_id),
         notes=tables.note_groups(run, device_id),
-        measurements=tables.measurement_rows(run, device_id),
-        ceilings=tables.ceiling_rows(run, device_id),
+        measurements=measurement_rows(run, device_id),
+        ceilings=ceiling_rows(run, device_id),
         facts=(*(device_facts(device) if device else ()), *observed_facts(run, device_id)),
     )
 
 
-def _figure(drawing: figures.Drawing, key: str, sheet: StyleSheet) -> _Figure:
+def _results(rows: tuple[tables.HeadlineRow, ...]) -> _Results:
+    return _Results(rows, tables.shown_columns(rows, _COLUMNS))
+
+
+def _map(surface: Surface, key: str, sheet: StyleSheet) -> _Map:
+    heads, rows = surface.table()
+    return _Map(surface, _figure(heatmap(surface), key, sheet), heads, rows)
+
+
+def _searches(run: Run, device_id: str, key: str, sheet: StyleSheet) -> tuple[_Search, ...]:
+    found = []
+    pairs = zip(searches_of(run, device_id), search_rows(run, device_id), strict=True)
+    for number, ((label, measurement, search), row) in enumerate(pairs):
+        drawing = search_figure(label, measurement, search)
+        figure = _figure(drawing, f"{key}-search{number}", sheet) if drawing else None
+        found.append(_Search(row, figure))
+    return tuple(found)
+
+
+def _figure(drawing: Drawing, key: str, sheet: StyleSheet) -> _Figure:
     from markupsafe import Markup
 
     svg = inline_svg(drawing.figure, key, f"{drawing.title}. {drawing.label}", sheet)

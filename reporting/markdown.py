@@ -7,11 +7,11 @@ is folded away.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from roofprobe.records.schema import Family, Run
 from roofprobe.reporting import tables
+from roofprobe.reporting.compute_tables import support_matrix
 from roofprobe.reporting.facts import (
     Fact,
     device_facts,
@@ -19,30 +19,40 @@ from roofprobe.reporting.facts import (
     observed_facts,
     run_facts,
 )
-from roofprobe.reporting.naming import device_ids, device_title
+from roofprobe.reporting.markdown_compute import compute_parts, support_matrix_table
+from roofprobe.reporting.markdown_text import code, escape, folded, named, opening, table
+from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.numbers import UNKNOWN
-from roofprobe.reporting.plain_text import clean, listed, plural
-from roofprobe.reporting.tables import AbsentGroup, FindingRow, HeadlineRow
+from roofprobe.reporting.plain_text import clean, listed, plural, with_remedy
+from roofprobe.reporting.tables import AbsentGroup, Column, FindingRow, HeadlineRow
 
-_FIRST_COLUMN: dict[Family, str] = {"compute": "precision", "memory": "kernel"}
+_FIRST_COLUMN: dict[Family, str] = {"compute": "row", "memory": "kernel"}
 _TITLES: dict[Family, str] = {"compute": "Compute", "memory": "Memory"}
-_RESULT_COLUMNS = (
-    "achieved",
-    "±",
-    "p10–p90",
-    "datasheet",
-    "%",
-    "derived",
-    "%",
-    "% at clock",
-    "how",
+_RESULT_COLUMNS: tuple[Column, ...] = (
+    Column("±", "spread"),
+    Column("p10–p90", "range"),
+    Column("settled", "settled"),
+    Column("datasheet", "datasheet"),
+    Column("% of it", "share_datasheet"),
+    Column("derived", "derived"),
+    Column("% of it", "share_derived"),
+    Column("% at clock", "share_clock_normalised"),
+    Column("pipe alone", "pipe"),
+    Column("% of pipe", "share_pipe"),
+    Column("J per T", "energy"),
 )
 _MOST_LABELS = 12
 
 HOW_TO_READ = (
-    "*Achieved* is the median of the best valid case, ± half of its 95% confidence interval; "
-    "*datasheet* is the printed peak, *derived* is units × rate per clock × greatest clock, and "
-    f"*% at clock* holds the result against the derived peak at the clock measured while it ran. "
+    "*Burst* is the median of the best valid case, launched for a fraction of a second; *settled* "
+    "is the same work after seconds back to back, when clock and power have found their level. ± "
+    "is half of the 95% confidence interval of the median. ±, p10–p90 and all shares belong to the "
+    "burst (to the settled figure where there is no burst). *Datasheet* is the printed peak, "
+    "*derived* is units × rate per clock × greatest clock, *% at clock* holds the figure against "
+    "the derived peak at the clock measured while it ran (*counted* by the device's own cycle "
+    "counter, else sampled by the driver), and *% of pipe* against what the same unit does from "
+    "registers alone, at equal clocks. *J per T* is joules per 1e12 operations. Rows that are 2:4 "
+    "sparse-equivalent count the zeros as operations and are held against sparse peaks only. "
     f"A peak that is not known is “{UNKNOWN}” and has no share; a datasheet is not a physical "
     "bound, so a share of it may exceed 100%."
 )
@@ -53,37 +63,15 @@ def to_markdown(run: Run) -> str:
     parts = [_title(run), _summary(run)]
     for device_id in device_ids(run):
         parts.append(_device(run, device_id))
+    matrix = support_matrix(run, {d.device_id: short_address(d) for d in run.devices})
+    if matrix:
+        parts += ["## Support on all devices", support_matrix_table(matrix)]
     if not device_ids(run):
         parts.append("No device was found, so nothing was measured.")
-    parts += ["## How to read this", HOW_TO_READ, _folded("Conditions", _facts(run_facts(run)))]
+    parts += ["## How to read this", HOW_TO_READ, folded("Conditions", _facts(run_facts(run)))]
     if run.events:
         parts += ["## Events", _bullets(opening(line) for line in tables.event_lines(run))]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def escape(text: str) -> str:
-    """Return ``text`` so that Markdown and HTML show it as it is."""
-    text = text.replace("\\", "\\\\").replace("&", "&amp;")
-    text = text.replace("<", "&lt;").replace(">", "&gt;")
-    text = re.sub(r"([`*\[\]|#~$])", r"\\\1", text)
-    # an underscore inside a word marks nothing up
-    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
-
-
-def opening(text: str) -> str:
-    """Return ``text`` escaped for the start of a line, where ``-`` or ``1.`` begin a list."""
-    text = escape(text)
-    return re.sub(r"^(\d*)([-+.)])", r"\1\\\2", text)
-
-
-def code(text: str) -> str:
-    """Return ``text`` as a code span."""
-    if not text or text == UNKNOWN:
-        return text
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * (longest + 1)
-    space = " " if text[0] in "` " or text[-1] in "` " else ""
-    return f"{fence}{space}{text}{space}{fence}"
 
 
 def _title(run: Run) -> str:
@@ -105,8 +93,7 @@ def _summary(run: Run) -> str:
 
 def _finding(row: FindingRow) -> str:
     place = f" {code(row.device)}" if row.device else ""
-    remedy = f" {escape(row.remedy)}" if row.remedy else ""
-    return f"**{row.judgement}**{place}: {escape(row.sentence)}{remedy}"
+    return f"**{row.judgement}**{place}: {escape(with_remedy(row.sentence, row.remedy))}"
 
 
 def _device(run: Run, device_id: str) -> str:
@@ -120,6 +107,7 @@ def _device(run: Run, device_id: str) -> str:
     for family, rows in results:
         if rows:
             parts += [f"### {_TITLES[family]}", _result_table(_FIRST_COLUMN[family], rows)]
+    parts += compute_parts(run, device_id)
     absent = tables.absent_groups(run, device_id)
     if absent:
         parts += ["### Skipped, failed or invalid", _absent_table(absent)]
@@ -129,27 +117,29 @@ def _device(run: Run, device_id: str) -> str:
         parts += ["### Notes", _bullets(said)]
     facts = [*(device_facts(device) if device else ()), *observed_facts(run, device_id)]
     if facts:
-        parts.append(_folded("Device conditions", _facts(facts)))
+        parts.append(folded("Device conditions", _facts(facts)))
     return "\n\n".join(parts)
 
 
 def _result_table(first: str, rows: Sequence[HeadlineRow]) -> str:
+    columns = tables.shown_columns(rows, _RESULT_COLUMNS)
     lines = [
         [
-            escape(row.label),
-            f"**{row.achieved}** {escape(row.unit)}",
-            row.spread,
-            row.range,
-            row.datasheet,
-            row.share_datasheet,
-            row.derived,
-            row.share_derived,
-            row.share_clock_normalised,
+            named(row.title, row.label),
+            f"**{row.burst}** {escape(row.unit)}" if row.burst != UNKNOWN else UNKNOWN,
+            *(_cell(row, column) for column in columns),
             _how(row),
         ]
         for row in rows
     ]
-    return _table([first, *_RESULT_COLUMNS], lines, right=range(1, len(_RESULT_COLUMNS)))
+    heads = [first, "burst", *(column.head for column in columns), "how"]
+    return table(heads, lines, right=range(1, len(heads) - 1))
+
+
+def _cell(row: HeadlineRow, column: Column) -> str:
+    text: str = getattr(row, column.field)
+    alone = column.field == "settled" and row.burst == UNKNOWN
+    return f"**{text}** {escape(row.unit)}" if alone else text
 
 
 def _how(row: HeadlineRow) -> str:
@@ -163,12 +153,12 @@ def _absent_table(groups: Sequence[AbsentGroup]) -> str:
         [
             group.status,
             f"{plural(group.count, 'case')}: {_code_list(group.labels)}",
-            f"{escape(group.sentence)}{' ' + escape(group.remedy) if group.remedy else ''}",
+            escape(with_remedy(group.sentence, group.remedy)),
             code(group.code),
         ]
         for group in groups
     ]
-    return _table(["status", "cases", "reason", "code"], lines)
+    return table(["status", "cases", "reason", "code"], lines)
 
 
 def _code_list(labels: tuple[str, ...]) -> str:
@@ -179,17 +169,5 @@ def _facts(facts: Iterable[Fact]) -> str:
     return _bullets(f"{opening(fact.label)}: {code(fact.text)}" for fact in facts)
 
 
-def _folded(summary: str, body: str) -> str:
-    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
-
-
 def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
-    to_right = set(right)
-    rule = ["---:" if column in to_right else "---" for column in range(len(head))]
-    # in a table a pipe parts cells even inside a code span
-    cells = [[re.sub(r"(?<!\\)\|", r"\|", cell) for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *cells])

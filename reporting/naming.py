@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from roofprobe.records.schema import Case, Device, Run
-from roofprobe.reporting.numbers import capacity, compact
+from roofprobe.records.schema import Case, Device, Measurement, Run
+from roofprobe.reporting.numbers import UNKNOWN, capacity, compact
 from roofprobe.reporting.plain_text import clean
 
 
@@ -12,16 +12,21 @@ def shape_text(case: Case, array_bytes: int | None = None) -> str:
     shape = case.shape
     if shape.keys() == {"m", "n", "k"}:
         return f"{shape['m']}x{shape['n']}x{shape['k']}"
-    if array_bytes is not None:
+    if array_bytes is not None and case.family == "memory":
         return f"{capacity(array_bytes)} arrays"
     if shape.keys() == {"elements"}:
         return f"{compact(shape['elements'])} elements"
     return clean(" ".join(f"{name}={size}" for name, size in shape.items()))
 
 
+def triple_text(shape: tuple[int, int, int] | None) -> str:
+    """Write (m, n, k) as every shape is written; a dash where there is none."""
+    return UNKNOWN if shape is None else "x".join(map(str, shape))
+
+
 def case_kind(case: Case) -> str:
     """Name what is measured and how, without the shape: ``gemm fp32 torch.mm``."""
-    return clean(f"{case.op} {case.precision} {case.route}")
+    return clean(f"{case.op} {case.row or case.precision} {case.route}")
 
 
 def case_name(case: Case) -> str:
@@ -34,13 +39,24 @@ def variant_text(case: Case) -> str:
     parts = [
         case.layout,
         f"{case.accumulator} accumulation" if case.accumulator else None,
+        f"{case.scaling} scales" if case.scaling else None,
         f"{case.pipe} pipe" if case.pipe else None,
         "fast accumulation" if case.fast_accum else None,
         f"{case.sparsity} sparse" if case.sparsity else None,
+        f"configuration {case.config}" if case.config else None,
         "copy engine" if case.engine == "copy-engine" else None,
         f"{case.pattern} data",
     ]
     return clean(", ".join(part for part in parts if part))
+
+
+def kernel_text(measurement: Measurement) -> str:
+    """Name the kernel that ran, as the profiler or the route named it; a dash where neither did."""
+    names = measurement.identity.names if measurement.identity else ()
+    if names:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return clean(names[0] + more)
+    return clean(measurement.kernel) if measurement.kernel else UNKNOWN
 
 
 def device_title(device: Device) -> str:

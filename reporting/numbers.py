@@ -67,6 +67,31 @@ def share(value: float | None) -> str:
     return "<1%" if 0 < value < 0.005 else f"{value * 100:.0f}%"
 
 
+def gain(value: float | None) -> str:
+    """Write a ratio as what it gains or loses in whole percent: ``+12%``, ``−3%``, ``0%``."""
+    if value is None:
+        return UNKNOWN
+    percent = round((value - 1) * 100)
+    return f"{percent:+d}%".replace("-", "−") if percent else "0%"
+
+
+def factor(value: float | None) -> str:
+    """Write one factor of a product with three decimals; a factor that is not known is a dash."""
+    return UNKNOWN if value is None else f"{value:.3f}"
+
+
+def energy(joules: float | None) -> str:
+    """Write an energy per 1e12 operations in joules without its unit."""
+    return UNKNOWN if joules is None else digits(joules)
+
+
+def seconds(value: float | None) -> str:
+    """Write a duration in seconds as people say it: ``0.42 s``, ``21.0 s``, ``3:20 min``."""
+    if value is None:
+        return UNKNOWN
+    return f"{digits(value)} s" if value < 99.95 else f"{clock(value)} min"
+
+
 def spread(distribution: Distribution) -> str:
     """Write half of the median's confidence interval relative to it; one sample has none."""
     if distribution.n < 2 or distribution.median == 0:

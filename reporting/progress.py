@@ -30,6 +30,9 @@ class Progress(Protocol):
     def begin(self, devices: Sequence[Device], total_cases: int, expected_s: float) -> None:
         """Say what will be measured and how long that should take."""
 
+    def planned(self, cases: int, expected_s: float) -> None:
+        """Say that more cases follow from what was measured."""
+
     def started(self, device_id: str, case: Case) -> None:
         """Say that a case begins."""
 
@@ -59,6 +62,9 @@ class Silent:
     """Shows nothing."""
 
     def begin(self, devices: Sequence[Device], total_cases: int, expected_s: float) -> None:
+        """Show nothing."""
+
+    def planned(self, cases: int, expected_s: float) -> None:
         """Show nothing."""
 
     def started(self, device_id: str, case: Case) -> None:
@@ -93,6 +99,11 @@ class Tally:
         """Start the clock."""
         self._begun = self._counted = self._clock()
         self.total, self.done, self._expected_s = total, 0, max(0.0, expected_s)
+
+    def expect(self, cases: int, expected_s: float) -> None:
+        """Add cases that were not known at the start."""
+        self.total += cases
+        self._expected_s += max(0.0, expected_s)
 
     def count(self) -> None:
         """Count one more case as done."""
@@ -176,6 +187,11 @@ class PlainProgress(_View):
         self._write(f"{total_cases} cases on {names or 'no device'}{about}")
 
     @_harmless
+    def planned(self, cases: int, expected_s: float) -> None:
+        """Count more cases as still to come."""
+        self.tally.expect(cases, expected_s)
+
+    @_harmless
     def started(self, device_id: str, case: Case) -> None:
         """Write nothing: a line comes when the case is done."""
 
@@ -231,6 +247,11 @@ class LiveProgress(_View):
         self.tally.begin(total_cases, expected_s)
         self._live = _live(self)
         self._live.start()
+
+    @_harmless
+    def planned(self, cases: int, expected_s: float) -> None:
+        """Count more cases as still to come."""
+        self.tally.expect(cases, expected_s)
 
     @_harmless
     def started(self, device_id: str, case: Case) -> None:

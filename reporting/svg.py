@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SERIES_COUNT = 8
+HEAT_LEVELS = 9
 
 # Colours that figures are drawn with stand for variables of the page's style sheet.
 INK, MUTED, GRID, TRACK, BAR = "#000001", "#000002", "#000003", "#000004", "#000005"
 SERIES = tuple(f"#0001{number:02x}" for number in range(SERIES_COUNT))
+# Levels of a heat map, from nothing to everything, and the ink that can be read on each.
+HEAT = tuple(f"#0002{number:02x}" for number in range(HEAT_LEVELS))
+HEAT_INK = tuple(f"#0003{number:02x}" for number in range(HEAT_LEVELS))
 _VARIABLES = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
@@ -31,6 +35,8 @@ _VARIABLES = {
     TRACK: "var(--track)",
     BAR: "var(--accent)",
     **{color: f"var(--series-{number})" for number, color in enumerate(SERIES)},
+    **{color: f"var(--heat-{number})" for number, color in enumerate(HEAT)},
+    **{color: f"var(--heat-ink-{number})" for number, color in enumerate(HEAT_INK)},
 }
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"

@@ -7,7 +7,8 @@ with their units, and a dash where something is not known.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from roofprobe.records.schema import (
@@ -20,7 +21,13 @@ from roofprobe.records.schema import (
     Status,
 )
 from roofprobe.reporting import numbers
-from roofprobe.reporting.naming import case_kind, shape_text, short_device, variant_text
+from roofprobe.reporting.naming import (
+    case_kind,
+    kernel_text,
+    shape_text,
+    short_device,
+    variant_text,
+)
 from roofprobe.reporting.plain_text import clean, plural
 
 _WORST_FIRST: tuple[Status, ...] = ("failed", "invalid", "skipped")
@@ -29,11 +36,19 @@ _JUDGED_FIRST: tuple[Judgement, ...] = ("fail", "unknown", "warn", "pass")
 
 @dataclass(frozen=True, slots=True)
 class HeadlineRow:
-    """One line of the result. Rates are numbers in ``unit``; shares are percent or a dash."""
+    """One line of the result. Rates are numbers in ``unit``; shares are percent or a dash.
+
+    ``burst`` and ``settled`` are the two regimes; spread, range, shares, clock and all words on
+    how the figure was made belong to ``regime``, the burst wherever there is one. ``share_pipe`` is
+    what the product reaches of its pipe's own rate, ``energy`` joules per 1e12 operations.
+    """
 
     label: str
+    title: str
     unit: str
-    achieved: str
+    regime: str
+    burst: str
+    settled: str
     spread: str
     range: str
     datasheet: str
@@ -42,13 +57,28 @@ class HeadlineRow:
     share_derived: str
     clock_normalised: str
     share_clock_normalised: str
+    pipe: str
+    share_pipe: str
+    energy: str
     sm_clock: str
     route: str
     kernel: str
     shape: str
     variant: str
-    regime: str
     samples: str
+
+    @property
+    def rate(self) -> str:
+        """The figure that the line stands for, in its regime."""
+        return self.burst if self.burst != numbers.UNKNOWN else self.settled
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table of headlines: its head and the field of the row that it shows."""
+
+    head: str
+    field: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,40 +101,6 @@ class NoteGroup:
     sentence: str
     labels: tuple[str, ...]
     count: int
-
-
-@dataclass(frozen=True, slots=True)
-class MeasurementRow:
-    """One measurement in the table of all of them."""
-
-    status: Status
-    op: str
-    precision: str
-    route: str
-    kernel: str
-    shape: str
-    variant: str
-    regime: str
-    rate: str
-    spread: str
-    range: str
-    latency: str
-    error: str
-    sm_clock: str
-    power: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class CeilingRow:
-    """What a device should reach in one quantity and how that is known."""
-
-    quantity: str
-    kind: str
-    value: str
-    clock: str
-    basis: str
-    sources: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +134,27 @@ def headline_rows(run: Run, device_id: str, family: Family) -> tuple[HeadlineRow
     )
 
 
+def shown_columns(rows: Sequence[HeadlineRow], columns: Sequence[Column]) -> tuple[Column, ...]:
+    """Return those of ``columns`` in which at least one row has something to show."""
+    return tuple(
+        column
+        for column in columns
+        if any(getattr(row, column.field) != numbers.UNKNOWN for row in rows)
+    )
+
+
 def _headline_row(headline: Headline, source: Measurement | None) -> HeadlineRow:
     scale = numbers.scale_for(headline.rate.median, headline.rate.unit)
+    median = scale.number(headline.rate.median)
+    is_burst = headline.regime == "burst"
+    settled = headline.settled.median if headline.settled else None
     return HeadlineRow(
         label=clean(headline.label),
+        title=clean(headline.title),
         unit=clean(scale.unit),
-        achieved=scale.number(headline.rate.median),
+        regime=headline.regime,
+        burst=median if is_burst else numbers.UNKNOWN,
+        settled=scale.number(settled) if is_burst else median,
         spread=numbers.spread(headline.rate),
         range=numbers.range_text(headline.rate, scale),
         datasheet=scale.number(headline.datasheet),
@@ -152,47 +163,85 @@ def _headline_row(headline: Headline, source: Measurement | None) -> HeadlineRow
         share_derived=numbers.share(headline.share_derived),
         clock_normalised=scale.number(headline.clock_normalised),
         share_clock_normalised=numbers.share(headline.share_clock_normalised),
-        sm_clock=_mhz(headline.sm_clock_mhz),
+        pipe=scale.number(headline.pipe_rate.median if headline.pipe_rate else None),
+        share_pipe=numbers.share(_share_of_pipe(headline)),
+        energy=numbers.energy(headline.energy_j_per_tflop),
+        sm_clock=clock_text(headline.sm_clock_mhz, counted=headline.clock_measured),
         route=clean(headline.route),
-        kernel=clean(source.kernel) if source and source.kernel else numbers.UNKNOWN,
-        shape=shape_text(source.case, source.array_bytes) if source else numbers.UNKNOWN,
+        kernel=kernel_text(source) if source else numbers.UNKNOWN,
+        shape=(shape_text(source.case, source.array_bytes) if source else "") or numbers.UNKNOWN,
         variant=variant_text(source.case) if source else numbers.UNKNOWN,
-        regime=headline.regime,
         samples=str(headline.rate.n),
     )
 
 
+def _share_of_pipe(headline: Headline) -> float | None:
+    """Return the share at equal clocks where clocks are known, else that of the plain rates."""
+    if headline.pipe_rate is None or headline.pipe_rate.median <= 0:
+        return None
+    if headline.attribution is not None:
+        return headline.attribution.feeding
+    return headline.rate.median / headline.pipe_rate.median
+
+
+def clock_text(value_mhz: float | None, *, counted: bool = False) -> str:
+    """Write a clock, and whether the device's own counter gave it: ``1500 MHz counted``."""
+    if value_mhz is None:
+        return numbers.UNKNOWN
+    return f"{value_mhz:.0f} MHz{' counted' if counted else ''}"
+
+
 def absent_groups(run: Run, device_id: str) -> tuple[AbsentGroup, ...]:
-    """Group what has no valid number on a device by status and reason, the worst first."""
-    members: dict[tuple[Status, Reason], list[Measurement]] = {}
+    """Group what has no valid number on a device by status and reason, the worst first.
+
+    Sentences that differ in their figures only (a shape, a size) are one group, told by the first.
+    """
+    members: dict[tuple[Status, str, str, str], list[tuple[Reason, Measurement]]] = {}
     for measurement in measurements_of(run, device_id):
         if measurement.status != "ok":
             reason = measurement.reason or Reason(code="unknown", sentence="No reason was given.")
-            members.setdefault((measurement.status, reason), []).append(measurement)
+            remedy = reason.remedy or ""
+            key = (measurement.status, reason.code, _figureless(reason.sentence), remedy)
+            members.setdefault(key, []).append((reason, measurement))
     groups = [
         AbsentGroup(
             status=status,
-            code=clean(reason.code),
-            sentence=clean(reason.sentence),
-            remedy=clean(reason.remedy) if reason.remedy else None,
-            labels=_labels(found),
+            code=clean(code),
+            sentence=_told([reason.sentence for reason, _ in found]),
+            remedy=clean(remedy) if remedy else None,
+            labels=_labels(measurement for _, measurement in found),
             count=len(found),
         )
-        for (status, reason), found in members.items()
+        for (status, code, _, remedy), found in members.items()
     ]
     return tuple(sorted(groups, key=lambda group: _WORST_FIRST.index(group.status)))
 
 
 def note_groups(run: Run, device_id: str) -> tuple[NoteGroup, ...]:
-    """Group the warnings of a device's measurements by what they say."""
-    members: dict[tuple[str, str], list[Measurement]] = {}
+    """Group the warnings of a device's measurements by what they say, figures aside."""
+    members: dict[tuple[str, str], list[tuple[str, Measurement]]] = {}
     for measurement in measurements_of(run, device_id):
         for note in measurement.notes:
-            members.setdefault((note.code, note.sentence), []).append(measurement)
+            key = (note.code, _figureless(note.sentence))
+            members.setdefault(key, []).append((note.sentence, measurement))
     return tuple(
-        NoteGroup(clean(code), clean(sentence), _labels(found), len(found))
-        for (code, sentence), found in members.items()
+        NoteGroup(
+            clean(code),
+            _told([sentence for sentence, _ in found]),
+            _labels(measurement for _, measurement in found),
+            len(found),
+        )
+        for (code, _), found in members.items()
     )
+
+
+def _figureless(sentence: str) -> str:
+    return re.sub(r"\d[\d.,]*", "#", sentence)
+
+
+def _told(sentences: Sequence[str]) -> str:
+    others = len(set(sentences)) - 1
+    return clean(sentences[0]) + (f" (and {others} more with other figures)" if others else "")
 
 
 def _labels(measurements: Iterable[Measurement]) -> tuple[str, ...]:
@@ -207,56 +256,6 @@ def counts_text(run: Run, device_id: str | None = None) -> str:
     ends = [(status, sum(m.status == status for m in found)) for status in ("ok", *_WORST_FIRST)]
     told = ", ".join(f"{count} {status}" for status, count in ends if count)
     return f"{plural(len(found), 'case')}: {told}"
-
-
-def measurement_rows(run: Run, device_id: str) -> tuple[MeasurementRow, ...]:
-    """Return every measurement of a device."""
-    return tuple(_measurement_row(m) for m in measurements_of(run, device_id))
-
-
-def _measurement_row(m: Measurement) -> MeasurementRow:
-    scale = numbers.scale_for(m.rate.median, m.rate.unit) if m.rate else None
-    telemetry = m.telemetry
-    sm_clock = telemetry.sm_clock_mhz if telemetry else None
-    power = telemetry.power_w if telemetry else None
-    return MeasurementRow(
-        status=m.status,
-        op=clean(m.case.op),
-        precision=clean(m.case.precision),
-        route=clean(m.case.route),
-        kernel=clean(m.kernel) if m.kernel else numbers.UNKNOWN,
-        shape=shape_text(m.case, m.array_bytes),
-        variant=variant_text(m.case),
-        regime=m.case.regime,
-        rate=clean(numbers.rate(m.rate.median, m.rate.unit)) if m.rate else numbers.UNKNOWN,
-        spread=numbers.spread(m.rate) if m.rate else numbers.UNKNOWN,
-        range=numbers.range_text(m.rate, scale) if m.rate and scale else numbers.UNKNOWN,
-        latency=numbers.duration_us(m.latency.median if m.latency else None),
-        error=f"{m.correctness.error:.1e}" if m.correctness else numbers.UNKNOWN,
-        sm_clock=_mhz(sm_clock.median if sm_clock else None),
-        power=f"{power.median:.0f} W" if power else numbers.UNKNOWN,
-        reason=clean(m.reason.sentence) if m.reason else "",
-    )
-
-
-def _mhz(value: float | None) -> str:
-    return numbers.UNKNOWN if value is None else f"{value:.0f} MHz"
-
-
-def ceiling_rows(run: Run, device_id: str) -> tuple[CeilingRow, ...]:
-    """Return a device's datasheet and derived peaks with what they rest on."""
-    return tuple(
-        CeilingRow(
-            quantity=clean(ceiling.peak_key),
-            kind=f"{ceiling.kind}, assumed" if ceiling.assumed else ceiling.kind,
-            value=clean(numbers.rate(ceiling.value, ceiling.unit)),
-            clock=_mhz(ceiling.clock_mhz),
-            basis=clean(ceiling.basis),
-            sources=tuple(clean(source) for source in ceiling.sources),
-        )
-        for ceiling in run.ceilings
-        if ceiling.device_id == device_id
-    )
 
 
 def finding_rows(run: Run) -> tuple[FindingRow, ...]:

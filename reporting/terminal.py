@@ -1,7 +1,8 @@
 """The summary of a run on a terminal: what was reached, beside what should be, in 80 columns.
 
-Each result takes two lines, the figures and below them how they were made. The kernels that ran
-and every single measurement are in the report files. Colour, width and encoding are the console's
+Each result takes two lines, the figures and below them how they were made. Columns that nobody on
+the device could fill are left out. The kernels that ran and every single measurement are in the
+report files. Colour, width and encoding are the console's
 business; where it cannot write a sign, plain ASCII stands in. No text of a run is read as markup.
 """
 
@@ -13,17 +14,38 @@ from typing import TYPE_CHECKING
 
 from roofprobe.records.schema import Device, Family, Run
 from roofprobe.reporting import tables
+from roofprobe.reporting.compute_tables import support_lines
+from roofprobe.reporting.compute_text import compute_sections
 from roofprobe.reporting.facts import device_line, observed_facts
 from roofprobe.reporting.naming import device_ids, device_title
 from roofprobe.reporting.numbers import UNKNOWN
-from roofprobe.reporting.plain_text import clean, in_encoding, listed, plural, shorten
-from roofprobe.reporting.tables import AbsentGroup, HeadlineRow
+from roofprobe.reporting.plain_text import clean, in_encoding, listed, plural, shorten, with_remedy
+from roofprobe.reporting.tables import AbsentGroup, Column, HeadlineRow
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-_COLUMNS = ("achieved", "±", "datasheet", "%", "derived", "%", "at clock")
+_COLUMNS: dict[Family, tuple[Column, ...]] = {
+    "compute": (
+        Column("±", "spread"),
+        Column("settled", "settled"),
+        Column("sheet", "share_datasheet"),
+        Column("clock", "share_clock_normalised"),
+        Column("pipe", "share_pipe"),
+        Column("J/T", "energy"),
+    ),
+    "memory": (
+        Column("±", "spread"),
+        Column("settled", "settled"),
+        Column("datasheet", "datasheet"),
+        Column("%", "share_datasheet"),
+        Column("derived", "derived"),
+        Column("%", "share_derived"),
+    ),
+}
+# A processor has no datasheet peak; what is derived then stands in its place.
+_DERIVED = Column("derived", "share_derived")
 _TITLES: dict[Family, str] = {"compute": "Compute", "memory": "Memory"}
 _JUDGEMENT_STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "unknown": "magenta"}
 _STATUS_STYLES = {"failed": "red", "invalid": "magenta", "skipped": "dim"}
@@ -33,13 +55,21 @@ _MOST_LABELS = 4
 _MOST_NOTES = 8
 
 HOW_TO_READ = (
-    "±: half of the 95% interval of the median. datasheet: printed peak. derived: units × rate × "
-    "greatest clock. at clock: share of the derived peak at the clock measured meanwhile."
+    "burst: the best median of short bursts; settled: after seconds back to back. ±: half of the "
+    "95% interval of the median. Shares of the burst: sheet, of the datasheet's peak; derived, of "
+    "units × rate × greatest clock; clock, of that at the clock measured meanwhile; pipe, of what "
+    "the same unit does without memory traffic. J/T: joules per 1e12 operations. 2:4 sparse rows "
+    "count the zeros and have sparse peaks."
 )
 
 
-def render_run(run: Run, console: Console, *, folder: Path | None = None) -> None:
-    """Print the summary of ``run``; ``folder`` is where its files are, if they were written."""
+def render_run(
+    run: Run, console: Console, *, folder: Path | None = None, full: bool = False
+) -> None:
+    """Print the summary of ``run``; ``folder`` is where its files are, if they were written.
+
+    ``full`` adds routes, data patterns, shapes, searches, clocks and every skipped case.
+    """
     page = _Page(console)
     sentence = tables.status_sentence(run)
     if sentence:
@@ -50,18 +80,22 @@ def render_run(run: Run, console: Console, *, folder: Path | None = None) -> Non
     if not device_ids(run):
         page.line("No device was found, so nothing was measured.")
     for device_id in device_ids(run):
-        _device(page, run, device_id)
+        _device(page, run, device_id, full)
     if run.headlines:
         page.gap()
         page.line(HOW_TO_READ, style="dim")
     page.gap()
     _verdict(page, run)
+    if not full and run.measurements:
+        page.line(
+            "Routes, data, shapes, searches, skipped cases: in the report, or probe show --full"
+        )
     if folder is not None:
         page.path("Report", folder / "report.html")
         page.path("Record", folder / "run.json")
 
 
-def _device(page: _Page, run: Run, device_id: str) -> None:
+def _device(page: _Page, run: Run, device_id: str, full: bool) -> None:
     device = next((d for d in run.devices if d.device_id == device_id), None)
     page.gap()
     page.line(device_title(device) if device else clean(device_id), style="bold")
@@ -73,8 +107,26 @@ def _device(page: _Page, run: Run, device_id: str) -> None:
         rows = tables.headline_rows(run, device_id, family)
         if rows:
             page.gap()
-            _result_table(page, _TITLES[family], rows)
-    _absent(page, tables.absent_groups(run, device_id))
+            _result_table(page, family, rows)
+    for section in compute_sections(run, device_id):
+        if not (section.brief or full):
+            continue
+        page.gap()
+        page.line(section.title, style="bold")
+        for parts in section.lines:
+            page.packed(parts, indent=2, hang=2)
+    # what stands under "Support" already is not told again
+    told = {(row.status, row.code, row.sentence) for row in support_lines(run, device_id)}
+    groups = tables.absent_groups(run, device_id)
+    _absent(
+        page,
+        [
+            group
+            for group in groups
+            if (group.status, group.code, group.sentence) not in told
+            and (full or group.status != "skipped")
+        ],
+    )
     _notes(page, run, device_id)
 
 
@@ -87,24 +139,23 @@ def _device_conditions(page: _Page, run: Run, device: Device) -> None:
         page.line(f"While measuring: {', '.join(told)}", style="dim")
 
 
-def _result_table(page: _Page, title: str, rows: Sequence[HeadlineRow]) -> None:
+def _result_table(page: _Page, family: Family, rows: Sequence[HeadlineRow]) -> None:
     from rich.text import Text
 
+    columns = list(tables.shown_columns(rows, _COLUMNS[family]))
+    if family == "compute" and not any(c.field == "share_datasheet" for c in columns):
+        columns[1:1] = tables.shown_columns(rows, [_DERIVED])
     lines = [
         [
             shorten(row.label, _LABEL_WIDTH),
-            f"{row.achieved} {row.unit}",
-            row.spread,
-            row.datasheet,
-            row.share_datasheet,
-            row.derived,
-            row.share_derived,
-            row.share_clock_normalised,
+            f"{row.burst} {row.unit}",
+            *(getattr(row, column.field) for column in columns),
         ]
         for row in rows
     ]
-    cells = [[page.text(cell) for cell in line] for line in [[title, *_COLUMNS], *lines]]
-    widths = [max(_cell_width(line[i]) for line in cells) for i in range(len(cells[0]))]
+    heads = [_TITLES[family], "burst", *(column.head for column in columns)]
+    cells = [[page.text(cell) for cell in line] for line in [heads, *lines]]
+    widths = [max(_cell_width(line[i]) for line in cells) for i in range(len(heads))]
     page.styled(Text(_aligned(cells[0], widths), style="bold"))
     for row, line in zip(rows, cells[1:], strict=True):
         page.styled(Text(_aligned(line, widths)))
@@ -124,7 +175,7 @@ def _cell_width(text: str) -> int:
 
 
 def _made(row: HeadlineRow) -> list[str]:
-    known = [row.shape, row.regime, f"p10–p90 {row.range}", row.sm_clock]
+    known = [row.shape, f"{row.regime} p10–p90 {row.range}", row.sm_clock]
     return [shorten(row.route, 40), *(part for part in known if part != UNKNOWN)]
 
 
@@ -139,8 +190,7 @@ def _absent(page: _Page, groups: Sequence[AbsentGroup]) -> None:
 
 
 def _advised(group: AbsentGroup) -> str:
-    remedy = f" {group.remedy}" if group.remedy else ""
-    return f"{group.sentence}{remedy} [{group.code}]"
+    return f"{with_remedy(group.sentence, group.remedy)} [{group.code}]"
 
 
 def _notes(page: _Page, run: Run, device_id: str) -> None:
@@ -161,8 +211,8 @@ def _verdict(page: _Page, run: Run) -> None:
     for finding in tables.finding_rows(run):
         if finding.judgement != "pass":
             place = f"{finding.device}: " if finding.device else ""
-            lines = [place + finding.sentence, *([finding.remedy] if finding.remedy else [])]
-            page.marked(finding.judgement, _JUDGEMENT_STYLES[finding.judgement], lines)
+            told = place + with_remedy(finding.sentence, finding.remedy)
+            page.marked(finding.judgement, _JUDGEMENT_STYLES[finding.judgement], [told])
     page.line(f"Measured: {tables.counts_text(run)}")
     page.labelled(
         "Verdict:", judgement, _JUDGEMENT_STYLES[judgement], f" – {tables.verdict_sentence(run)}"
@@ -191,23 +241,28 @@ class _Page:
         self._console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=soft_wrap)
         self._blank = False
 
-    def line(self, text: str, *, indent: int = 0, style: str = "") -> None:
-        """Print one paragraph."""
+    def line(self, text: str, *, indent: int = 0, style: str = "", hang: int = 0) -> None:
+        """Print one paragraph; lines that it breaks into are ``hang`` columns further in."""
         from rich.text import Text
 
-        self._paragraph(Text(" " * indent), text, style)
+        self._paragraph(Text(" " * indent), text, style, hang=hang)
 
-    def packed(self, parts: Sequence[str], *, indent: int, style: str) -> None:
-        """Print parts in a row, on further lines where needed, without breaking one if it fits."""
+    def packed(self, parts: Sequence[str], *, indent: int, style: str = "", hang: int = 0) -> None:
+        """Print parts in a row, on further lines where needed, without breaking one if it fits.
+
+        Lines after the first are ``hang`` columns further in.
+        """
         lines: list[str] = []
         for part in map(self.text, parts):
             longer = f"{lines[-1]}{self.text(' · ')}{part}" if lines else ""
-            if lines and indent + _cell_width(longer) <= self._console.width:
+            deep = indent + (hang if len(lines) > 1 else 0)
+            if lines and deep + _cell_width(longer) <= self._console.width:
                 lines[-1] = longer
             else:
                 lines.append(part)
-        for line in lines:
-            self.line(line, indent=indent, style=style)
+        for number, line in enumerate(lines):
+            deeper = hang if number else 0
+            self.line(line, indent=indent + deeper, style=style, hang=hang - deeper)
 
     def marked(self, mark: str, style: str, lines: Sequence[str]) -> None:
         """Print paragraphs with a coloured word before the first, all indented behind it."""
@@ -218,15 +273,18 @@ class _Page:
             word.pad_right(_MARK_WIDTH - len(word))
             self._paragraph(word, line, "")
 
-    def _paragraph(self, before: Text, text: str, style: str) -> None:
+    def _paragraph(self, before: Text, text: str, style: str, *, hang: int = 0) -> None:
         from rich.text import Text
 
-        width = max(20, self._console.width - len(before))
         words = Text(self.text(text), style=style)
-        for line in words.wrap(self._console, width, overflow="fold"):
+        width = max(20, self._console.width - len(before))
+        if _cell_width(words.plain) > width:
+            width = max(20, width - hang)
+        for number, line in enumerate(words.wrap(self._console, width, overflow="fold")):
             line.rstrip()
             self.styled(before + line)
-            before = Text(" " * len(before))
+            if number == 0:
+                before = Text(" " * (len(before) + hang))
 
     def labelled(self, label: str, word: str, style: str, rest: str) -> None:
         """Print one line in which one word has a colour."""

@@ -12,10 +12,23 @@ from typing import Any
 import jsonschema
 import pytest
 
-from roofprobe.probes.compute import PRECISIONS
+from roofprobe.kernels.rows import ROWS, select
 from roofprobe.records.schema import run_json_schema
 
 PROBE = (sys.executable, "-m", "roofprobe")
+# The whole command with little time per case: every row, route, search and follow-up is there.
+BRIEF = """
+from dataclasses import replace
+from roofprobe.probes import plan
+from roofprobe.probes.measure import Policy
+
+brief = Policy(0.001, 0.0, 0.01, 0.03, min_samples=3)
+plan._BURST[("cpu", "quick")] = plan._BRIEF["cpu"] = brief
+plan._SETTLED["quick"] = replace(brief, warmup_s=0.05)
+plan._SEARCH_S[("cpu", "quick")] = 0.1
+from roofprobe.cli import main
+main()
+"""
 
 
 def probe(*arguments: str | Path, timeout_s: float = 170) -> subprocess.CompletedProcess[str]:
@@ -24,42 +37,110 @@ def probe(*arguments: str | Path, timeout_s: float = 170) -> subprocess.Complete
     )
 
 
+QuickRun = tuple[Path, dict[str, Any], str]
+
+
+def brief(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", BRIEF, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=170)
+
+
 @pytest.fixture(scope="module")
-def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
+def quick_run(tmp_path_factory: pytest.TempPathFactory) -> QuickRun:
     """Run the whole command once, at tier quick, as JSON."""
     out = tmp_path_factory.mktemp("reports")
-    done = probe("all", "--out", out, "--tier", "quick", "--device", "cpu", "--json")
+    done = brief(
+        "all", "--out", out, "--tier", "quick", "--device", "cpu", "--sweep", "layouts", "--json"
+    )
     assert done.returncode == 0, done.stderr
     return out, json.loads(done.stdout), done.stderr
 
 
-def test_all_prints_one_document_that_its_schema_accepts(
-    quick_run: tuple[Path, dict[str, Any], str],
-) -> None:
+def compute_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [m for m in document["measurements"] if m["case"]["family"] == "compute"]
+
+
+def test_all_prints_one_document_that_its_schema_accepts(quick_run: QuickRun) -> None:
     _, document, _ = quick_run
     jsonschema.validate(document, run_json_schema(), jsonschema.Draft202012Validator)
     assert document["status"] == "complete"
 
 
-def test_every_precision_is_measured_or_skipped_with_a_reason(
-    quick_run: tuple[Path, dict[str, Any], str],
-) -> None:
+def test_every_row_is_measured_or_skipped_with_a_reason(quick_run: QuickRun) -> None:
     _, document, _ = quick_run
-    rows = [m for m in document["measurements"] if m["case"]["family"] == "compute"]
-    groups = {name: [m for m in rows if m["case"]["precision"] == name] for name in PRECISIONS}
-    for name in ("fp64", "fp32", "bf16", "fp16", "fp8", "int8"):
-        assert any(m["status"] == "ok" and m["rate"]["median"] > 0 for m in groups[name]), name
+    groups = {row.name: [m for m in compute_rows(document) if m["case"]["row"] == row.name]
+              for row in ROWS}  # fmt: skip
+    for name in ("fp64", "fp32", "bf16", "fp16", "fp8", "fp8-rowwise", "int8"):
+        rates = [m["rate"]["median"] for m in groups[name]
+                 if m["status"] == "ok" and m["case"]["role"] == "anchor"]  # fmt: skip
+        assert rates, name
+        assert min(rates) > 0
     for name, group in groups.items():
         assert group, name
         for m in group:
-            assert m["status"] in ("ok", "skipped"), (name, m.get("reason"))
+            assert m["status"] in ("ok", "skipped"), (m["case"]["case_id"], m.get("reason"))
             if m["status"] == "skipped":
                 assert m["reason"]["code"]
                 assert m["reason"]["sentence"]
 
 
+def test_every_row_s_support_is_told(quick_run: QuickRun) -> None:
+    _, document, _ = quick_run
+    support = {row["row"]: row for row in document["support"]}
+    assert len(support) == len(document["support"]), "each row once"
+    assert set(support) == {row.name for row in ROWS}
+    for row in support.values():
+        if row["status"] == "ok":
+            assert row["route"]
+        else:
+            assert row["reason"]["sentence"]
+    for name in ("fp32", "bf16", "int8", "fp8"):
+        assert support[name]["status"] == "ok"
+    for name in ("tf32", "nvfp4", "mxfp8", "int4", "bf16-sparse", "fp8-fast"):
+        assert support[name]["status"] == "skipped"
+        assert support[name]["reason"]["remedy"], name
+
+
+def test_a_search_keeps_its_path_and_everything_follows_at_the_shape_it_found(
+    quick_run: QuickRun,
+) -> None:
+    _, document, _ = quick_run
+    rows = compute_rows(document)
+    searches = {m["case"]["row"]: m for m in rows if m["case"]["role"] == "search"}
+    found = {name: m["search"] for name, m in searches.items() if m["status"] == "ok"}
+    assert set(found) == {"fp64", "fp32", "bf16", "fp16", "fp8", "fp8-rowwise", "int8"}
+    for name, search in found.items():
+        assert search["steps"], name
+        assert search["best"], name
+        assert search["best_tflops"] > 0
+        m, n, k = search["best"]
+        assert searches[name]["flops"] == 2 * m * n * k
+        followers = [row for row in rows if row["case"]["row"] == name
+                     and row["case"]["role"] in ("route", "settled", "layout")]  # fmt: skip
+        assert {tuple(row["case"]["shape"].values()) for row in followers} == {(m, n, k)}
+        roles = {row["case"]["role"] for row in followers}
+        assert roles == ({"route", "settled", "layout"} if name == "fp32" else {"route", "layout"})
+    order = [m["case"] for m in rows]
+    at = next(
+        i for i, case in enumerate(order) if (case["role"], case["row"]) == ("search", "fp32")
+    )
+    assert order[at + 1]["role"] == "route", "what follows comes right after its search"
+
+
+def test_the_kernel_that_ran_is_named(quick_run: QuickRun) -> None:
+    _, document, _ = quick_run
+    named = [
+        m
+        for m in compute_rows(document)
+        if m["status"] == "ok" and m["case"]["role"] in ("anchor", "route", "layout")
+    ]
+    assert named
+    for m in named:
+        assert m["identity"].get("names") or m["identity"]["missing"], m["case"]["case_id"]
+
+
 def test_every_memory_kernel_is_measured_and_the_copy_engine_skipped(
-    quick_run: tuple[Path, dict[str, Any], str],
+    quick_run: QuickRun,
 ) -> None:
     _, document, _ = quick_run
     rows = [m for m in document["measurements"] if m["case"]["family"] == "memory"]
@@ -76,12 +157,15 @@ def test_every_memory_kernel_is_measured_and_the_copy_engine_skipped(
 
 
 def test_a_measurement_carries_its_conditions(
-    quick_run: tuple[Path, dict[str, Any], str],
+    quick_run: QuickRun,
 ) -> None:
     _, document, _ = quick_run
     for m in document["measurements"]:
         if m["status"] != "ok":
             continue
+        assert m["correctness"]["error"] <= m["correctness"]["tolerance"]
+        if m["case"]["op"] == "stability":
+            continue  # nothing is timed there
         assert len(m["samples_us"]) == m["latency"]["n"] >= 3
         assert m["correctness"]["error"] <= m["correctness"]["tolerance"]
         assert m["latency"]["ci_low"] <= m["latency"]["median"] <= m["latency"]["ci_high"]
@@ -90,14 +174,14 @@ def test_a_measurement_carries_its_conditions(
 
 
 def test_no_datasheet_is_invented_for_the_cpu(
-    quick_run: tuple[Path, dict[str, Any], str],
+    quick_run: QuickRun,
 ) -> None:
     _, document, _ = quick_run
     assert {ceiling["kind"] for ceiling in document.get("ceilings", [])} <= {"derived"}
     assert not any(ceiling["physical_bound"] for ceiling in document.get("ceilings", []))
 
 
-def test_the_run_folder_holds_its_files(quick_run: tuple[Path, dict[str, Any], str]) -> None:
+def test_the_run_folder_holds_its_files(quick_run: QuickRun) -> None:
     out, document, _ = quick_run
     folder = out / "latest"
     assert json.loads((folder / "run.json").read_text()) == document
@@ -110,13 +194,13 @@ def test_the_run_folder_holds_its_files(quick_run: tuple[Path, dict[str, Any], s
     assert factors["devices"][0]["gemm"]["fp32"]["achieved"] > 0
 
 
-def test_progress_goes_to_standard_error(quick_run: tuple[Path, dict[str, Any], str]) -> None:
+def test_progress_goes_to_standard_error(quick_run: QuickRun) -> None:
     _, document, progress = quick_run
     assert len(progress.splitlines()) >= len(document["measurements"])
 
 
 def test_show_prints_tables_within_100_columns(
-    quick_run: tuple[Path, dict[str, Any], str],
+    quick_run: QuickRun,
 ) -> None:
     shown = probe("show", quick_run[0])
     assert shown.returncode == 0, shown.stderr
@@ -125,12 +209,12 @@ def test_show_prints_tables_within_100_columns(
     assert max(map(len, shown.stdout.splitlines())) <= 100
 
 
-def test_show_as_json_is_the_record(quick_run: tuple[Path, dict[str, Any], str]) -> None:
+def test_show_as_json_is_the_record(quick_run: QuickRun) -> None:
     assert json.loads(probe("show", quick_run[0], "--json").stdout) == quick_run[1]
 
 
 def test_resuming_a_complete_run_with_json_measures_nothing(
-    quick_run: tuple[Path, dict[str, Any], str],
+    quick_run: QuickRun,
 ) -> None:
     out, document, _ = quick_run
     again = json.loads(probe("all", "--out", out, "--resume", "--json", "--quiet").stdout)
@@ -140,7 +224,11 @@ def test_resuming_a_complete_run_with_json_measures_nothing(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--precision", "fp13"), "unknown-precision", "choose from fp64, fp32"),
+        (("--precision", "fp13"), "unknown-precision", "no precision 'fp13'; choose from all, "),
+        (("--precision", "bf16,fp8-colwise"), "unknown-precision", "fp8-rowwise, fp8-blockwise"),
+        (("--precision", "half,"), "unknown-precision", "half, 8bit, 4bit, integer, serving"),
+        (("--search", "grid"), "unknown-search", "one of halving, exhaustive, none"),
+        (("--sweep", "layouts,shapes"), "unknown-sweep", "no sweep 'shapes'"),
         (("--tier", "fast"), "unknown-tier", "quick, standard, soak"),
         (("--device", "cuda:99"), "unknown-device", "cpu"),
         (("--device", "GPU-0000"), "unknown-device", "there is no device 'GPU-0000'"),
@@ -186,7 +274,7 @@ def test_a_really_full_out_is_refused() -> None:
 
 
 def test_two_runs_into_one_folder_at_once_end_in_one_run(tmp_path: Path) -> None:
-    arguments = [*PROBE, "compute", "--out", str(tmp_path), "--precision", "fp32", "--quiet"]
+    arguments = [*PROBE, "compute", "--out", str(tmp_path), "--precision", "fp64-vector", "--quiet"]
     arguments += ["--tier", "quick", "--device", "cpu"]
     first, second = (
         subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) for _ in range(2)
@@ -197,7 +285,29 @@ def test_two_runs_into_one_folder_at_once_end_in_one_run(tmp_path: Path) -> None
     assert len(list(tmp_path.glob("2*/journal.jsonl"))) == 1
 
 
-def test_a_closed_pipe_is_no_error(quick_run: tuple[Path, dict[str, Any], str]) -> None:
+@pytest.mark.parametrize(
+    "words", ["vector", "4bit,int4", "nvfp4, int4 ,fp16-vector"], ids=["group", "groups", "mixed"]
+)
+def test_groups_precisions_and_rows_choose_what_is_measured(tmp_path: Path, words: str) -> None:
+    done = brief("compute", "--out", tmp_path, "--device", "cpu", "--tier", "quick",
+                 "--precision", words, "--search", "none", "--json", "--quiet")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    asked = tuple(word.strip() for word in words.split(","))
+    assert document["options"]["precisions"] == list(dict.fromkeys(asked))
+    assert document["options"]["search"] == "none"
+    rows = [m["case"]["row"] for m in document["measurements"]]
+    assert set(rows) == {row.name for row in select(asked)}
+    assert "search" not in {m["case"]["role"] for m in document["measurements"]}
+
+
+def test_the_memory_command_knows_no_precision() -> None:
+    done = probe("memory", "--precision", "bf16")
+    assert done.returncode == 2
+    assert "--precision" in done.stderr
+
+
+def test_a_closed_pipe_is_no_error(quick_run: QuickRun) -> None:
     with subprocess.Popen(
         [*PROBE, "show", str(quick_run[0]), "--json"],
         stdout=subprocess.PIPE,
@@ -235,7 +345,7 @@ def test_doctor_judges_this_host(tmp_path: Path) -> None:
     assert json.loads(done.stdout)
 
 
-def test_no_color_is_respected(quick_run: tuple[Path, dict[str, Any], str]) -> None:
+def test_no_color_is_respected(quick_run: QuickRun) -> None:
     done = subprocess.run(
         [*PROBE, "show", str(quick_run[0])],
         capture_output=True,

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from roofprobe.kernels.work import Work
-from roofprobe.probes import compute, memory
+from roofprobe.probes import gemm, memory
 from roofprobe.probes.backends import CpuBackend
+from roofprobe.probes.clocks import NoClock
 from roofprobe.probes.devices import SamplerTelemeter
 from roofprobe.probes.execute import measure_case
 from roofprobe.probes.measure import Policy
+from roofprobe.probes.plan import plan_cases
+from roofprobe.probes.session import Session
 from roofprobe.records.schema import Case, Device, Measurement, Options
 
 pytestmark = pytest.mark.alone
@@ -38,12 +41,21 @@ def find(cases: Iterable[Case], prefix: str) -> Case:
     return next(case for case in cases if case.case_id.startswith(prefix))
 
 
-def measured(case: Case, device: Device) -> Measurement:
-    backend = CpuBackend()
-    timer = backend.timer(0)
-    result = measure_case(case, device, POLICY, backend, timer, SamplerTelemeter(None), 0)
+def session_on(device: Device) -> Session:
+    return Session.on(device, CpuBackend(), SamplerTelemeter(None), NoClock())
+
+
+def measured(case: Case, session: Session) -> Measurement:
+    result = measure_case(case, POLICY, session)
     assert result.status == "ok", result.reason
     return result
+
+
+def prepared(case: Case, session: Session) -> Work:
+    """Return the work of a case as the measurement prepares it."""
+    if case.family == "memory":
+        return memory.prepare(case, session.device, None, session.seed)
+    return gemm.prepare(case, session)
 
 
 def bare_s(work: Work, threads: int) -> float:
@@ -77,17 +89,17 @@ def spread_of(values: list[float]) -> float:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("prefix", ["gemm/fp32/torch.mm/tn/1024", "stream/copy/fp32/torch"])
+@pytest.mark.parametrize("prefix", ["anchor/fp32/torch.mm/TN/1024", "stream/copy/fp32/torch"])
 def test_three_measurements_of_the_same_agree_within_5_percent(cpu: Device, prefix: str) -> None:
-    family = compute if prefix.startswith("gemm") else memory
-    case = find(family.cases(cpu, OPTIONS), prefix)
-    work = family.prepare(case, cpu, None, 0)
+    session = session_on(cpu)
+    case = find(plan_cases(cpu, OPTIONS), prefix)
+    work = prepared(case, session)
 
     def attempt() -> tuple[float, float]:
         ours, control = [], []
         for _ in range(3):
             control.append(bare_s(work, cpu.unit_count or 1))
-            latency = measured(case, cpu).latency
+            latency = measured(case, session).latency
             assert latency is not None
             ours.append(latency.median)
         return spread_of(ours), spread_of(control)
@@ -98,12 +110,13 @@ def test_three_measurements_of_the_same_agree_within_5_percent(cpu: Device, pref
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("precision", ["fp32", "fp64"])
 def test_our_figure_is_what_torch_benchmark_finds(cpu: Device, precision: str) -> None:
-    case = find(compute.cases(cpu, OPTIONS), f"gemm/{precision}/torch.mm")
-    work = compute.prepare(case, cpu, None, 0)
+    session = session_on(cpu)
+    case = find(plan_cases(cpu, OPTIONS), f"anchor/{precision}/torch.mm")
+    work = prepared(case, session)
 
     def attempt() -> tuple[float, float]:
         before = bare_s(work, cpu.unit_count or 1)
-        rate = measured(case, cpu).rate
+        rate = measured(case, session).rate
         after = bare_s(work, cpu.unit_count or 1)
         assert rate is not None
         theirs = work.flops / ((before + after) / 2) / 1e12

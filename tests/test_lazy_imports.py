@@ -94,6 +94,39 @@ def test_the_main_flow_is_imported_without_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
+PLAN = """
+import sys
+from roofprobe.kernels.rows import BY_NAME
+from roofprobe.probes import compute, plan
+from roofprobe.records.schema import Device, Measurement, Options, Search
+
+gib = 1 << 30
+for backend, architecture in (("cpu", "x86_64"), ("cuda", "sm_90"), ("rocm", "gfx942")):
+    device = Device(
+        device_id="d", torch_device="d", backend=backend, name="Example", unit_count=132,
+        architecture=architecture, memory_bytes=80 * gib, memory_free_bytes=80 * gib,
+    )
+    options = Options(families=("compute", "memory"), compile_routes=True, sweeps=("layouts",))
+    cases = list(plan.plan_cases(device, options))
+    for case in list(cases):
+        if case.role == "search":
+            best = compute.anchors_for(device, BY_NAME[case.row])[0]
+            found = Search(method="m", route=case.route, seed=0, sentence="", elapsed_s=1,
+                           candidates=1, pruned=0, best=best)
+            measured = Measurement(case=case, device_id="d", status="ok", search=found)
+            more = plan.follow_ups(measured, device, options)
+            assert more
+            cases += more
+    assert sum(plan.expected_s(case, device, options) for case in cases) > 10
+    assert all(plan.policy_for(case, device, options).timeout_s > 0 for case in cases)
+"""
+
+
+def test_a_run_is_planned_with_all_that_follows_without_torch() -> None:
+    done = python(BLOCK_TORCH + PLAN + REPORT.format(names=("torch", "triton", "pynvml")))
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("arguments", [["peaks"], ["peaks", "T4"], ["schema"]])
 def test_looking_up_works_without_torch(arguments: list[str]) -> None:
     done = python(BLOCK_TORCH + f"from roofprobe.cli import app\napp({arguments!r})\n")

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -20,6 +21,8 @@ from roofprobe import __version__
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from roofprobe.records.schema import Options
 
 app = typer.Typer(
     name="probe",
@@ -36,7 +39,25 @@ DeviceName = Annotated[
 ]
 Tier = Annotated[str, typer.Option("--tier", help="quick, standard or soak.")]
 Precisions = Annotated[
-    str | None, typer.Option("--precision", help="Only these, with commas: bf16,fp8.")
+    str | None,
+    typer.Option(
+        "--precision",
+        help="Only these, with commas: precisions (bf16,fp8), rows (fp8-rowwise), or groups "
+        "(half, 8bit, 4bit, integer, serving, dense, sparse, tensor, vector, all).",
+    ),
+]
+Search = Annotated[
+    str,
+    typer.Option(
+        "--search", help="How the best shape is found: halving, exhaustive (an audit) or none."
+    ),
+]
+Sweep = Annotated[
+    str | None,
+    typer.Option("--sweep", help="Also, at the best shape, with commas: layouts, alignment."),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Also try what torch.compile makes (needs a compiler).")
 ]
 Budget = Annotated[
     str | None, typer.Option("--time-budget", help="Skip what would not fit: 90s, 5m, 1h.")
@@ -78,10 +99,15 @@ def all_(
     json_: AsJson = False,
     quiet: Quiet = False,
     seed: Seed = 0,
+    search: Search = "halving",
+    sweep: Sweep = None,
+    compile_: Compile = False,
 ) -> None:
     """Measure everything that fits this host, and write a report."""
     families = ("compute", "memory")
-    _measure(families, out, device, tier, precision, time_budget, resume, json_, quiet, seed)
+    wanted = partial(_options, families, device, tier, precision, time_budget, seed, search=search,
+                     sweep=sweep, compile_routes=compile_)  # fmt: skip
+    _measure(wanted, out, resume, json_, quiet)
 
 
 @app.command()
@@ -95,10 +121,15 @@ def compute(
     json_: AsJson = False,
     quiet: Quiet = False,
     seed: Seed = 0,
+    search: Search = "halving",
+    sweep: Sweep = None,
+    compile_: Compile = False,
 ) -> None:
     """Measure matrix products only, at every precision."""
     families = ("compute",)
-    _measure(families, out, device, tier, precision, time_budget, resume, json_, quiet, seed)
+    wanted = partial(_options, families, device, tier, precision, time_budget, seed, search=search,
+                     sweep=sweep, compile_routes=compile_)  # fmt: skip
+    _measure(wanted, out, resume, json_, quiet)
 
 
 @app.command()
@@ -113,7 +144,8 @@ def memory(
     seed: Seed = 0,
 ) -> None:
     """Measure device memory only: read, write, copy, scale, add, triad, dot."""
-    _measure(("memory",), out, device, tier, None, time_budget, resume, json_, quiet, seed)
+    wanted = partial(_options, ("memory",), device, tier, None, time_budget, seed)
+    _measure(wanted, out, resume, json_, quiet)
 
 
 @app.command()
@@ -138,6 +170,9 @@ def doctor(out: Out = _DEFAULT_OUT, json_: AsJson = False) -> None:
 def show(
     run: Annotated[Path, typer.Argument(help="A run folder, its run.json, or a folder of runs.")],
     json_: AsJson = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also routes, data, shapes, searches, skipped cases.")
+    ] = False,
 ) -> None:
     """Show the result tables of a run."""
 
@@ -149,7 +184,7 @@ def show(
         if json_:
             _write_stdout(run_bytes(record))
         else:
-            render_run(record, _console())
+            render_run(record, _console(), full=full)
         return 0
 
     _exit_with(show_run, json_)
@@ -201,17 +236,14 @@ def schema() -> None:
     _exit_with(run, True)
 
 
+def _options(*given: Any, **more: Any) -> Options:
+    from roofprobe.run import options_from
+
+    return options_from(*given, **more)
+
+
 def _measure(
-    families: tuple[str, ...],
-    out: Path,
-    device: str,
-    tier: str,
-    precision: str | None,
-    time_budget: str | None,
-    resume: bool,
-    json_: bool,
-    quiet: bool,
-    seed: int,
+    wanted: Callable[[], Options], out: Path, resume: bool, json_: bool, quiet: bool
 ) -> None:
     def run() -> int:
         from roofprobe import run as flow
@@ -219,7 +251,7 @@ def _measure(
         from roofprobe.reporting.progress import progress_for
         from roofprobe.reporting.terminal import render_run
 
-        options = flow.options_from(families, device, tier, precision, time_budget, seed)
+        options = wanted()
         finished = flow.probe_all(
             options,
             out,

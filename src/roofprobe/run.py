@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -20,13 +21,21 @@ from roofprobe.acceptance.validity import invalidate
 from roofprobe.costmodel.efficiency import efficiency_factors
 from roofprobe.probes import host
 from roofprobe.probes.devices import select
-from roofprobe.probes.plan import expected_s, plan_cases, policy_for
-from roofprobe.probes.runner import WORKER_COMMAND, Job, Outcome, Runner, discover_devices
+from roofprobe.probes.plan import expected_s, follow_ups, plan_cases, policy_for
+from roofprobe.probes.runner import (
+    WORKER_COMMAND,
+    Job,
+    Outcome,
+    Planned,
+    Runner,
+    discover_devices,
+)
 from roofprobe.records import journal, runfolder
 from roofprobe.records.ceilings import ceilings_of
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.headlines import headlines_of
-from roofprobe.records.schema import Device, Options, Run
+from roofprobe.records.schema import Case, Device, Measurement, Options, Run
+from roofprobe.records.support import support_of
 from roofprobe.records.tables import measurements_csv
 from roofprobe.reporting.files import render_files
 from roofprobe.reporting.progress import Progress
@@ -64,8 +73,7 @@ def probe_all(
             folder, past = _begin(options, out, command, worker_command)
         header = past.header
         writer = journal.JournalWriter(folder, truncate_to=past.valid_bytes)
-        done = journal.done_keys(past.measurements)
-        jobs = _plan(header.devices, header.options, done)
+        jobs = _plan(header.devices, header.options, past.measurements)
         runner = Runner(
             writer,
             progress,
@@ -77,7 +85,8 @@ def probe_all(
         interrupted = False
         try:
             if resume:
-                runner.event("resumed", f"{len(done)} cases were already measured")
+                known = len(journal.done_keys(past.measurements))
+                runner.event("resumed", f"{known} cases were already measured")
             cases = [case for job in jobs for case in job.cases]
             progress.begin(header.devices, len(cases), sum(expected for *_, expected in cases))
             outcome = runner.run(jobs)
@@ -113,6 +122,7 @@ def summarise(past: journal.Journal, outcome: Outcome) -> Run:
         measurements=measurements,
         ceilings=ceilings,
         headlines=headlines_of(header.devices, measurements, ceilings),
+        support=support_of(header.devices, measurements),
         events=(*past.events, *outcome.events),
         method_version=header.method_version,
     )
@@ -165,17 +175,41 @@ def _begin(
 
 
 def _plan(
-    devices: Sequence[Device], options: Options, done: set[tuple[str, str]]
+    devices: Sequence[Device], options: Options, past: Sequence[Measurement]
 ) -> tuple[Job, ...]:
+    """Return each device's cases that are still to be measured, and what may follow from them.
+
+    What followed from earlier measurements of a resumed run is planned as it was then.
+    """
+    done = journal.done_keys(past)
     jobs = []
     for device in devices:
-        cases = tuple(
-            (case, policy_for(case, device, options), expected_s(case, device, options))
-            for case in plan_cases(device, options)
-            if (device.device_id, case.case_id) not in done
+        known = plan_cases(device, options)
+        own = [m for m in past if m.device_id == device.device_id]
+        followed = {m.case.case_id: follow_ups(m, device, options) for m in own}
+        expanded = [each for case in known for each in (case, *followed.get(case.case_id, ()))]
+        jobs.append(
+            Job(
+                device,
+                tuple(
+                    _planned(case, device, options)
+                    for case in expanded
+                    if (device.device_id, case.case_id) not in done
+                ),
+                partial(_followed, device=device, options=options),
+            )
         )
-        jobs.append(Job(device, cases))
     return tuple(jobs)
+
+
+def _followed(measurement: Measurement, device: Device, options: Options) -> tuple[Planned, ...]:
+    return tuple(
+        _planned(case, device, options) for case in follow_ups(measurement, device, options)
+    )
+
+
+def _planned(case: Case, device: Device, options: Options) -> Planned:
+    return case, policy_for(case, device, options), expected_s(case, device, options)
 
 
 def _now() -> str:
@@ -226,32 +260,47 @@ def options_from(
     precision: str | None,
     time_budget: str | None,
     seed: int,
+    *,
+    search: str = "halving",
+    sweep: str | None = None,
+    compile_routes: bool = False,
 ) -> Options:
     """Return checked options; raises ``RoofprobeError`` naming what is allowed."""
-    from roofprobe.probes.compute import PRECISIONS
+    from roofprobe.kernels.rows import UnknownRowError, select
 
-    tiers = ("quick", "standard", "soak")
-    if tier not in tiers:
-        raise RoofprobeError(
-            "unknown-tier", f"there is no tier {tier!r}; choose one of {', '.join(tiers)}"
-        )
-    chosen = tuple(part.strip() for part in precision.split(",")) if precision else ()
-    unknown = [name for name in chosen if name not in PRECISIONS]
-    if unknown:
-        raise RoofprobeError(
-            "unknown-precision",
-            f"there is no precision {unknown[0]!r}; choose from {', '.join(PRECISIONS)}",
-        )
+    words = _words(precision)
+    try:
+        select(words)
+    except UnknownRowError as error:
+        raise RoofprobeError("unknown-precision", str(error.args[0])) from error
     return Options.model_validate(
         {
             "families": tuple(families),
             "devices": device,
-            "tier": tier,
-            "precisions": tuple(dict.fromkeys(chosen)),
+            "tier": _one_of("tier", tier, ("quick", "standard", "soak")),
+            "precisions": words,
+            "search": _one_of("search", search, ("halving", "exhaustive", "none")),
+            "sweeps": tuple(
+                _one_of("sweep", word, ("layouts", "alignment")) for word in _words(sweep)
+            ),
+            "compile_routes": compile_routes,
             "time_budget_s": parse_duration_s(time_budget) if time_budget else None,
             "seed": seed,
         }
     )
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    """Return the words of a comma-separated list, each once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(","))) if text else ()
+
+
+def _one_of(what: str, word: str, known: Sequence[str]) -> str:
+    if word not in known:
+        raise RoofprobeError(
+            f"unknown-{what}", f"there is no {what} {word!r}; choose one of {', '.join(known)}"
+        )
+    return word
 
 
 def parse_duration_s(text: str) -> float:

@@ -16,6 +16,7 @@ from roofprobe.records.schema import (
     Device,
     Distribution,
     Environment,
+    KernelIdentity,
     Limits,
     Measurement,
     Options,
@@ -52,17 +53,20 @@ def copy(gbps: float, **changes: Any) -> Measurement:
     return Measurement(case=case, device_id="GPU-x", **fields)
 
 
-def gemm(tflops: float, precision: str = "bf16", **changes: Any) -> Measurement:
-    case = Case(
-        case_id=f"gemm/{precision}",
-        family="compute",
-        op="gemm",
-        precision=precision,
-        route="torch.mm",
-        shape={"m": 1, "n": 1, "k": 1},
-    )
+def gemm(
+    tflops: float, precision: str = "bf16", case: dict[str, Any] | None = None, **changes: Any
+) -> Measurement:
+    made = {
+        "case_id": f"gemm/{precision}",
+        "family": "compute",
+        "op": "gemm",
+        "precision": precision,
+        "route": "torch.mm",
+        "shape": {"m": 1, "n": 1, "k": 1},
+        **(case or {}),
+    }
     fields: dict[str, Any] = {"status": "ok", "rate": distribution(tflops, "TFLOPS"), **changes}
-    return Measurement(case=case, device_id="GPU-x", **fields)
+    return Measurement(case=Case.model_validate(made), device_id="GPU-x", **fields)
 
 
 def ceiling(kind: Any, value: float, family: Any = "memory", **changes: Any) -> Ceiling:
@@ -144,6 +148,84 @@ def test_a_wrong_result_fails_the_run() -> None:
     assert judge(run_of(copy(1.0), wrong)).judgement == "fail"
 
 
+def test_bits_that_change_from_launch_to_launch_fail_the_run() -> None:
+    unstable = gemm(
+        1.0,
+        case={"role": "stability", "op": "stability"},
+        status="failed",
+        rate=None,
+        reason=Reason(code="unstable-bits", sentence="2 of 64 launches differ"),
+    )
+    verdict = judge(run_of(copy(1.0), unstable))
+    assert verdict.judgement == "fail"
+    assert [finding.code for finding in verdict.findings] == ["RP-UNSTABLE-BITS"]
+
+
+def test_cases_that_end_alike_are_one_finding_per_row_and_route() -> None:
+    reason = Reason(code="kernel-error", sentence="it ended in an error")
+    failed = [
+        gemm(
+            1.0,
+            case={"case_id": f"{route}-{n}", "row": "bf16", "route": route, "role": "surface"},
+            status="failed",
+            rate=None,
+            reason=reason.model_copy(update={"sentence": f"error {n}"}),
+        )
+        for route in ("triton", "torch.mm")
+        for n in range(200)
+    ]
+    findings = judge(run_of(*failed)).findings
+    assert [(f.code, f.case_id) for f in findings] == [
+        ("RP-NOT-MEASURED", "triton-0"),
+        ("RP-NOT-MEASURED", "torch.mm-0"),
+    ]
+    assert findings[0].sentence == "triton-0: error 0 (199 more cases of the same kind)"
+
+
+def test_a_kernel_that_stands_in_for_another_is_a_warning_that_names_it() -> None:
+    identity = KernelIdentity(names=("slow_sgemm",), fallback="FP8 is converted to FP32.")
+    cases = [gemm(1.0, "fp8", {"case_id": f"c{n}", "row": "fp8"}) for n in range(3)]
+    verdict = judge(run_of(*(m.model_copy(update={"identity": identity}) for m in cases)))
+    (finding,) = verdict.findings
+    assert (finding.code, finding.judgement) == ("RP-KERNEL-FALLBACK", "warn")
+    assert finding.sentence == (
+        "fp8 by torch.mm ran the kernel slow_sgemm: FP8 is converted to FP32. (and in 2 more cases)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "peak", "words"),
+    [
+        ({"pipe": "tensor"}, {"pipe": "tensor"}, "not all done"),
+        ({"pipe": "vector", "role": "pipe", "op": "pipe"}, {"pipe": "vector"}, "compiler removed"),
+        ({"pipe": "tensor", "sparsity": "2:4"}, {"pipe": "tensor", "sparsity": "2:4"}, "not all"),
+    ],
+)
+def test_each_pipe_is_bounded_by_its_own_peak_and_sparse_products_by_theirs(
+    case: dict[str, Any], peak: dict[str, Any], words: str
+) -> None:
+    kinds: list[dict[str, Any]] = [
+        {"pipe": "tensor"}, {"pipe": "vector"}, {"pipe": "tensor", "sparsity": "2:4"},
+    ]  # fmt: skip
+    bounds = [
+        ceiling(
+            "derived",
+            100.0 if kind == peak else 1.0,
+            "compute",
+            precision="bf16",
+            physical_bound=True,
+            **kind,
+        )
+        for kind in kinds
+    ]
+    (possible,) = invalidate([gemm(99.0, case=case)], bounds)
+    (impossible,) = invalidate([gemm(101.0, case=case)], bounds)
+    assert possible.status == "ok"
+    assert impossible.status == "invalid"
+    assert impossible.reason is not None
+    assert words in impossible.reason.sentence
+
+
 def test_nothing_to_hold_against_is_unknown() -> None:
     assert judge(run_of(copy(900.0))).judgement == "unknown"
     assumed = ceiling("derived", 1000.0, assumed=True)
@@ -187,7 +269,8 @@ def test_an_h100_gets_its_sourced_and_derived_ceilings() -> None:
         catalogue_key="nvidia_h100_sxm5_80gb",
         limits=Limits(max_sm_clock_mhz=1980, max_mem_clock_mhz=2619, memory_bus_bits=5120),
     )
-    found = {(c.kind, c.precision or c.family): c for c in ceilings_of(device)}
+    products = [c for c in ceilings_of(device) if c.pipe != "vector" and c.sparsity is None]
+    found = {(c.kind, c.precision or c.family): c for c in products}
     assert found["datasheet", "bf16"].value == 989.4
     assert found["datasheet", "bf16"].sources
     assert found["derived", "bf16"].value == pytest.approx(132 * 4096 * 1980 / 1e6)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from roofprobe.probes.measure import Policy
+from roofprobe.probes.session import Session
 from roofprobe.records.schema import Case, Device, Measurement
 
-POLICY = Policy(batch_s=0.001, warmup_s=0.05, min_time_s=0.05, max_time_s=0.3)
+POLICY = Policy(batch_s=0.001, warmup_s=0.05, min_time_s=0.05, max_time_s=0.3, search_s=1.0)
 
 
 @pytest.fixture(scope="session")
@@ -24,17 +25,20 @@ def gpu() -> Device:
     return CudaBackend().describe(0)
 
 
+@pytest.fixture(scope="session")
+def session(gpu: Device) -> Session:
+    """Give the GPU opened as a worker opens it: timer, telemetry and clock as it has them."""
+    from roofprobe.probes import worker
+
+    return worker.opened(gpu, seed=0)
+
+
 @pytest.fixture
-def measure(gpu: Device) -> Callable[[Case], Measurement]:
+def measure(session: Session) -> Callable[[Case], Measurement]:
     """Give a function that measures a case on the GPU, telemetry included."""
-    from roofprobe.probes.backends import CudaBackend
-    from roofprobe.probes.devices import telemeter_of
     from roofprobe.probes.execute import measure_case
 
-    backend = CudaBackend()
-    timer, telemeter = backend.timer(gpu.index), telemeter_of(gpu)
-
     def measured(case: Case) -> Measurement:
-        return measure_case(case, gpu, POLICY, backend, timer, telemeter, 0)
+        return measure_case(case, POLICY, session)
 
     return measured

@@ -6,33 +6,30 @@ from collections.abc import Callable
 
 import pytest
 
-from roofprobe.kernels import matmul, stream
-from roofprobe.kernels.matmul import MatmulRoute
+from roofprobe.kernels import matmul, routes, rows, stream
+from roofprobe.kernels.operands import Arena
+from roofprobe.kernels.routes import MatmulRoute
 from roofprobe.kernels.work import Work
+from roofprobe.probes import compute
 from roofprobe.probes.backends import CudaBackend, target_of
+from roofprobe.probes.plan import plan_cases
 from roofprobe.probes.timers import GraphTimer
-from roofprobe.records.schema import Case, Device, Measurement
+from roofprobe.records.schema import Case, Device, Measurement, Options
 
 pytestmark = pytest.mark.gpu
 
 Measure = Callable[[Case], Measurement]
 ELEMENTS = 1 << 22
+SHAPE = (512, 768, 1024)
+ROUTES = [route for route in routes.ROUTES if not route.optional]
 
 
-def product(route: MatmulRoute, m: int = 512, n: int = 768, k: int = 1024) -> Case:
-    return Case(
-        case_id=f"gemm/{route.precision}/{route.name}/{route.fast_accum}",
-        family="compute",
-        op="gemm",
-        precision=route.precision,
-        route=route.name,
-        shape={"m": m, "n": n, "k": k},
-        fast_accum=route.fast_accum,
-    )
+def product(route: MatmulRoute, **more: str) -> Case:
+    return compute.gemm(route, SHAPE, "anchor", **more)  # type: ignore[arg-type]
 
 
-def library(precision: str) -> MatmulRoute:
-    return matmul.routes_for(precision)[0]
+def library(row: str) -> MatmulRoute:
+    return routes.routes_for(row)[0]
 
 
 def expect_measured_or_skipped(found: Measurement) -> None:
@@ -48,11 +45,64 @@ def expect_measured_or_skipped(found: Measurement) -> None:
     assert found.rate.median > 0
 
 
-@pytest.mark.parametrize(
-    "route", matmul.ROUTES, ids=lambda r: f"{r.precision}-{r.name}-{r.fast_accum}"
-)
+@pytest.mark.parametrize("route", ROUTES, ids=lambda r: f"{r.row}-{r.name}")
 def test_a_product_is_right_and_measured_or_skipped(route: MatmulRoute, measure: Measure) -> None:
-    expect_measured_or_skipped(measure(product(route)))
+    found = measure(product(route))
+    expect_measured_or_skipped(found)
+    if found.status == "ok":
+        assert found.identity is not None
+        assert found.identity.names or found.identity.missing
+
+
+@pytest.mark.parametrize("layout", ["NN", "NT", "TT"])
+@pytest.mark.parametrize("row", ["fp32", "bf16", "fp16"])
+def test_every_layout_is_right(row: str, layout: str, measure: Measure) -> None:
+    found = measure(product(library(row), layout=layout))
+    assert found.status == "ok" or row == "bf16", found.reason
+    expect_measured_or_skipped(found)
+
+
+@pytest.mark.parametrize("pattern", ["normal", "small-integers", "constant", "zeros"])
+@pytest.mark.parametrize("row", ["tf32", "bf16", "fp8", "int8", "mxfp8", "nvfp4", "bf16-sparse"])
+def test_every_pattern_is_right(row: str, pattern: str, measure: Measure) -> None:
+    expect_measured_or_skipped(measure(product(library(row), pattern=pattern)))
+
+
+@pytest.mark.parametrize("row", rows.ROWS, ids=lambda row: row.name)
+def test_the_pipe_alone_is_exact_and_measured_or_skipped(
+    row: rows.ComputeRow, gpu: Device, measure: Measure
+) -> None:
+    options = Options(families=("compute",), precisions=(row.name,))
+    case = next(c for c in plan_cases(gpu, options) if (c.role, c.row) == ("pipe", row.name))
+    expect_measured_or_skipped(measure(case))
+
+
+@pytest.mark.parametrize("row", ["fp32", "fp16"])
+def test_bits_stay_the_same(row: str, measure: Measure) -> None:
+    found = measure(compute.gemm(library(row), (2048, 2048, 2048), "stability"))
+    assert found.status == "ok", found.reason
+
+
+def test_a_search_finds_a_shape_no_slower_than_the_anchor(gpu: Device, measure: Measure) -> None:
+    options = Options(families=("compute",), precisions=("fp16",))
+    case = next(c for c in plan_cases(gpu, options) if (c.role, c.row) == ("search", "fp16"))
+    found = measure(case)
+    assert found.status == "ok", found.reason
+    assert found.search is not None
+    assert found.search.best is not None
+    assert found.search.elapsed_s < 3
+    assert found.rate is not None
+    assert found.search.best_tflops == pytest.approx(found.rate.median, rel=0.25)
+
+
+def test_a_cuda_device_counts_its_clock_around_each_sample(gpu: Device, measure: Measure) -> None:
+    if gpu.backend != "cuda":
+        pytest.skip("the cycle counter is read on CUDA devices only")
+    found = measure(product(library("fp16")))
+    assert len(found.sample_clocks_mhz) == len(found.samples_us)
+    assert found.clock_mhz is not None
+    most = gpu.limits.max_sm_clock_mhz or 4000
+    assert 100 < found.clock_mhz.min <= found.clock_mhz.max < 1.05 * most
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -74,20 +124,22 @@ def test_a_stream_is_right_and_measured_or_skipped(
     expect_measured_or_skipped(found)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_plain_library_products_run_on_every_gpu(precision: str, measure: Measure) -> None:
-    assert measure(product(library(precision))).status == "ok"
+@pytest.mark.parametrize("row", ["fp32", "fp16"])
+def test_plain_library_products_run_on_every_gpu(row: str, measure: Measure) -> None:
+    assert measure(product(library(row))).status == "ok"
 
 
-def prepared(precision: str, gpu: Device, m: int, n: int, k: int) -> Work:
-    return matmul.prepare(library(precision), target_of(gpu), m=m, n=n, k=k, buffer_sets=2, seed=0)
+def prepared(row: str, gpu: Device, m: int, n: int, k: int) -> Work:
+    target = target_of(gpu)
+    arena = Arena(rows.BY_NAME[row], target, ((m, n, k),), cache_bytes=None, limit_bytes=None)
+    return matmul.prepare(library(row), target, arena, (m, n, k))
 
 
 def test_fp32_is_ieee_and_tf32_is_not(gpu: Device) -> None:
     ieee = prepared("fp32", gpu, 512, 512, 1024)
     with ieee.settings():
         assert ieee.check().error < 5e-6
-    if matmul.unavailable(library("tf32"), target_of(gpu)) is not None:
+    if routes.unavailable(library("tf32"), target_of(gpu)) is not None:
         pytest.skip("this device has no TF32")
     tf32 = prepared("tf32", gpu, 512, 512, 1024)
     with tf32.settings():
@@ -102,9 +154,9 @@ def test_graph_replay_and_events_agree_within_a_tenth(gpu: Device) -> None:
     with work.settings():
         for _ in range(20):
             timer.time_batch(work.launches, 16)
-            timer._fallback.time_batch(work.launches, 16)
+            timer.fallback.time_batch(work.launches, 16)
         by_graph = min(timer.time_batch(work.launches, 16) for _ in range(20))
-        by_events = min(timer._fallback.time_batch(work.launches, 16) for _ in range(20))
+        by_events = min(timer.fallback.time_batch(work.launches, 16) for _ in range(20))
     assert timer.name == GraphTimer.name
     assert by_graph == pytest.approx(by_events, rel=0.1)
 

@@ -7,55 +7,176 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 os.environ["TRITON_INTERPRET"] = "1"
 
 import torch
 
-from roofprobe.kernels import triton_matmul, triton_stream
-from roofprobe.kernels.triton_matmul import MatmulConfig
+from roofprobe.kernels import (
+    triton_matmul,
+    triton_pipe,
+    triton_pipe_rows,
+    triton_scaled,
+    triton_stream,
+)
+from roofprobe.kernels.triton_configs import config_named
+from roofprobe.kernels.triton_pipe_rows import PipeConfig
 from roofprobe.kernels.triton_stream import StreamConfig
 
 Q = 0.4
+# Whole tiles, ragged edges in every direction, a k that does not fill a step, a tiny matrix.
+SHAPES = ((64, 64, 64), (70, 50, 40), (33, 129, 96), (17, 5, 8))
+# The same for descriptors, whose rows are multiples of 16 bytes whatever the type.
+WIDE_SHAPES = ((64, 64, 64), (70, 48, 48), (33, 144, 96))
+TYPES = {
+    "fp64": (torch.float64, torch.float64),
+    "fp32": (torch.float32, torch.float32),
+    "tf32": (torch.float32, torch.float32),
+    "fp16": (torch.float16, torch.float16),
+    "fp16-acc16": (torch.float16, torch.float16),
+    "fp8-fast": (torch.float8_e4m3fn, torch.bfloat16),
+    "fp8": (torch.float8_e4m3fn, torch.bfloat16),
+    "fp8-rowwise": (torch.float8_e4m3fn, torch.bfloat16),
+    "int8": (torch.int8, torch.int32),
+}
+# Name → (configuration, rows, shapes). Three multiprocessors make each persistent program walk
+# over several tiles. The kernels are one for all rows, so each shows a few of them.
+PRODUCTS = {
+    "tiled": ("32x32x32-w4-s2-g3", tuple(TYPES), SHAPES),
+    "tiled full": ("32x32x32-w4-s2-full", ("fp8", "fp8-rowwise"), SHAPES),
+    "persistent": ("32x32x32-w4-s2-g3-persistent", ("fp16", "fp8-rowwise", "int8"), SHAPES),
+    "tma": ("32x64x32-w4-s2-g3-tma", ("fp32", "fp16", "fp8-fast", "int8"), WIDE_SHAPES),
+    "tma parts": ("32x64x32-w4-s2-g3-tma-p2-e2", ("fp16", "fp8-rowwise"), WIDE_SHAPES),
+    "tma quarters": ("32x64x32-w4-s2-g3-tma-e4-full", ("fp8", "tf32"), WIDE_SHAPES),
+}
 
 
-def matmul_errors() -> dict[str, float]:
-    """Return the relative error of each precision and shape, outputs poisoned first."""
+def values(shape: tuple[int, int], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+    if dtype == torch.int8:
+        return torch.randint(-127, 128, shape, generator=generator, dtype=dtype)
+    return torch.empty(shape).uniform_(-1, 1, generator=generator).to(dtype)
+
+
+def wide(tensor: torch.Tensor) -> torch.Tensor:
+    return (tensor.float() if tensor.dtype == torch.float8_e4m3fn else tensor).double()
+
+
+def poisoned(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    return torch.full(shape, float("nan") if dtype.is_floating_point else -(2**31), dtype=dtype)
+
+
+def relative_error(out: torch.Tensor, reference: torch.Tensor) -> float:
+    return float((out.double() - reference).norm() / reference.norm())
+
+
+def product_errors() -> dict[str, float]:
+    """Return the relative error of each kernel, row and shape, outputs poisoned first."""
     generator = torch.Generator().manual_seed(11)
-    types = {
-        "fp64": (torch.float64, torch.float64),
-        "fp32": (torch.float32, torch.float32),
-        "tf32": (torch.float32, torch.float32),
-        "fp16": (torch.float16, torch.float16),
-        "fp8": (torch.float8_e4m3fn, torch.bfloat16),
-        "int8": (torch.int8, torch.int32),
-    }
-    # Whole tiles, ragged edges in every direction, a k that does not fill a step, a tiny matrix.
-    shapes = [(64, 64, 64), (70, 50, 40), (33, 129, 96), (17, 5, 8)]
     errors = {}
-    for precision, (operand, output) in types.items():
-        for m, n, k in shapes:
-            if operand == torch.int8:
-                a = torch.randint(-127, 128, (m, k), generator=generator, dtype=operand)
-                b = torch.randint(-127, 128, (n, k), generator=generator, dtype=operand)
-            else:
-                a = torch.empty(m, k).uniform_(-1, 1, generator=generator).to(operand)
-                b = torch.empty(n, k).uniform_(-1, 1, generator=generator).to(operand)
-            out = torch.empty(m, n, dtype=output)
-            out.fill_(float("nan") if output.is_floating_point else -(2**31))
-            scales = {}
-            factor = 1.0
-            if precision == "fp8":
-                scales = {"scale_a": torch.tensor(0.5), "scale_b": torch.tensor(3.0)}
-                factor = 1.5
-            config = MatmulConfig(32, 32, 32, 4, 2, group_m=3)
-            triton_matmul.launch(a, b, out, precision=precision, config=config, **scales)
-            wide_a = a.float().double() if operand.itemsize == 1 else a.double()
-            wide_b = b.float().double() if operand.itemsize == 1 else b.double()
-            reference = factor * (wide_a @ wide_b.t())
-            error = (out.double() - reference).norm() / reference.norm()
-            errors[f"{precision} {m}x{n}x{k}"] = float(error)
+    for kernel, (config, rows, shapes) in PRODUCTS.items():
+        for row in rows:
+            operand, output = TYPES[row]
+            for m, n, k in shapes:
+                a, b = values((m, k), operand, generator), values((n, k), operand, generator)
+                out = poisoned((m, n), output)
+                reference = wide(a) @ wide(b).t()
+                scales = {}
+                if row in ("fp8", "fp8-fast"):
+                    scales = {"scale_a": torch.tensor(0.5), "scale_b": torch.tensor(3.0)}
+                    reference = 1.5 * reference
+                elif row == "fp8-rowwise":
+                    scales = {
+                        "scale_a": torch.empty(m).uniform_(0.25, 1, generator=generator),
+                        "scale_b": torch.empty(n).uniform_(0.25, 1, generator=generator),
+                    }
+                    reference *= scales["scale_a"].double()[:, None]
+                    reference *= scales["scale_b"].double()[None, :]
+                triton_matmul.launch(
+                    a, b, out, row=row, config=config_named(config), multiprocessors=3, **scales
+                )
+                errors[f"{row} {kernel} {m}x{n}x{k}"] = relative_error(out, reference)
     return errors
+
+
+def blockwise_errors() -> dict[str, float]:
+    """Return the relative error of the block-scaled FP8 product, by pointers and descriptors."""
+    generator = torch.Generator().manual_seed(13)
+    errors = {}
+    for config in ("32x64x128-w4-s2", "32x64x128-w4-s2-tma"):
+        for m, n, k in ((64, 128, 256), (45, 200, 384)):
+            a = values((m, k), torch.float8_e4m3fn, generator)
+            b = values((n, k), torch.float8_e4m3fn, generator)
+            scale_a = torch.empty(m, k // 128).uniform_(0.25, 1, generator=generator)
+            scale_b = torch.empty(-(-n // 128), k // 128).uniform_(0.25, 1, generator=generator)
+            full_a = wide(a) * scale_a.double().repeat_interleave(128, 1)
+            full_b = scale_b.double().repeat_interleave(128, 0)[:n].repeat_interleave(128, 1)
+            out = poisoned((m, n), torch.bfloat16)
+            triton_scaled.launcher(
+                a, b, out, row="fp8-blockwise", config=config_named(config), scale_a=scale_a,
+                scale_b=scale_b, multiprocessors=3,
+            )()  # fmt: skip
+            reference = full_a @ (wide(b) * full_b).t()
+            errors[f"{config} {m}x{n}x{k}"] = relative_error(out, reference)
+    return errors
+
+
+E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6]).double()
+
+
+def microscaled_errors() -> dict[str, float]:
+    """Return the relative error of MXFP8 and NVFP4, all 16 codes of e2m1 and scales of 1/4 to 4.
+
+    The interpreter of Triton 3.9 reads every scale byte as e8m0, so NVFP4 gets such scales here
+    instead of e4m3: packing, layout and indices are tested, the meaning of its scales is not.
+    """
+    generator = torch.Generator().manual_seed(17)
+    errors = {}
+    for row, length in (("mxfp8", 32), ("nvfp4", 16)):
+        for config in ("32x32x64-w4-s2", "32x32x64-w4-s2-tma"):
+            for m, n, k in ((64, 64, 128), (45, 50, 192)):
+                stored, full = [], []
+                for rows in (m, n):
+                    powers = torch.randint(-2, 3, (rows, k // length), generator=generator)
+                    codes = (powers + 127).to(torch.uint8)
+                    if row == "mxfp8":
+                        operand = values((rows, k), torch.float8_e4m3fn, generator)
+                        plain = wide(operand)
+                    else:
+                        operand = torch.randint(
+                            0, 256, (rows, k // 2), generator=generator, dtype=torch.uint8
+                        )
+                        nibbles = torch.stack((operand & 15, operand >> 4), dim=-1)
+                        plain = E2M1[nibbles.reshape(rows, k).long()]
+                    stored.append((operand, codes))
+                    full.append(plain * (2.0**powers).double().repeat_interleave(length, 1))
+                (a, scale_a), (b, scale_b) = stored
+                out = poisoned((m, n), torch.bfloat16)
+                triton_scaled.launcher(
+                    a, b, out, row=row, config=config_named(config), scale_a=scale_a,
+                    scale_b=scale_b, multiprocessors=3,
+                )()  # fmt: skip
+                errors[f"{row} {config} {m}x{n}x{k}"] = relative_error(out, full[0] @ full[1].t())
+    return errors
+
+
+def pipe_results() -> dict[str, bool]:
+    """Return for each loop whether every program stored the expected integers."""
+    dot = PipeConfig(16, 32, 32, 4, 1, unroll=2)
+    vector = PipeConfig(1, 128, 1, 4, 1, unroll=3)
+    cases = {
+        "fp64": dot, "tf32": dot, "fp16": dot, "fp16-acc16": dot, "fp8-fast": dot, "fp8": dot,
+        "int8": dot, "fp64-vector": vector, "fp32-vector": vector, "fp16-vector": vector,
+    }  # fmt: skip
+    right = {}
+    for name, config in cases.items():
+        row = triton_pipe_rows.pipe_row(name, "sm_90", "3.9.0")
+        # An architecture of neither maker: no assembly, which the interpreter could not run.
+        buffers = triton_pipe.make_buffers(row, config, 3, "cpu", arch="interpreter", seed=5)
+        triton_pipe.launcher(row, config, buffers, 4, arch="interpreter")()
+        wanted = triton_pipe.expected(row, config, 4, seed=5)
+        right[name] = triton_pipe.wrong_programs(buffers, wanted) == {} and bool(wanted.any())
+    return right
 
 
 def stream_errors() -> dict[str, float]:
@@ -69,11 +190,7 @@ def stream_errors() -> dict[str, float]:
                 torch.empty(n, dtype=torch.float32).uniform_(-1, 1, generator=generator).to(dtype)
                 for _ in range(2)
             )
-            wide = torch.float64 if dtype == torch.float64 else torch.float32
-
-            def filled(size: int, kind: torch.dtype) -> torch.Tensor:
-                return torch.full((size,), float("nan"), dtype=kind)
-
+            sums = torch.float64 if dtype == torch.float64 else torch.float32
             references = {
                 "copy": a.double(),
                 "scale": Q * a.double(),
@@ -82,17 +199,17 @@ def stream_errors() -> dict[str, float]:
             }
             name = f"{str(dtype).removeprefix('torch.')} {n}"
             for op, reference in references.items():
-                out = filled(n, dtype)
+                out = poisoned((n,), dtype)
                 triton_stream.launch_map(op, a, b, out, Q, config)
                 errors[f"{op} {name}"] = float((out.double() - reference).abs().max())
-            out = filled(n, dtype)
+            out = poisoned((n,), dtype)
             triton_stream.launch_write(out, Q, config)
             errors[f"write {name}"] = float((out.double() - Q).abs().max())
             size = triton_stream.partials_size(n, config)
-            partials = filled(size, wide)
+            partials = poisoned((size,), sums)
             triton_stream.launch_read(a, partials, config)
             errors[f"read {name}"] = abs(float(partials.double().sum() - a.double().sum()))
-            partials = filled(size, wide)
+            partials = poisoned((size,), sums)
             triton_stream.launch_dot(a, b, partials, config)
             truth = (a.double() * b.double()).sum()
             errors[f"dot {name}"] = abs(float(partials.double().sum() - truth))
@@ -100,4 +217,11 @@ def stream_errors() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"matmul": matmul_errors(), "stream": stream_errors()}))
+    parts = {
+        "products": product_errors,
+        "blockwise": blockwise_errors,
+        "microscaled": microscaled_errors,
+        "pipe": pipe_results,
+        "stream": stream_errors,
+    }
+    print(json.dumps({name: parts[name]() for name in sys.argv[1:] or parts}))

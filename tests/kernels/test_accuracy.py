@@ -18,6 +18,7 @@ from roofprobe.kernels.accuracy import (
     poison,
     unwritten,
 )
+from roofprobe.kernels.operands import Stored
 
 M, N, K = 64, 48, 80
 
@@ -202,6 +203,50 @@ def test_an_ieee_product_labelled_tf32_is_flagged_as_declined() -> None:
     check = check_matmul(a, b_nk, a @ b_nk.t(), precision="tf32", seed=1)
     assert check.problem is not None
     assert "declined" in check.problem
+
+
+def test_without_the_floor_a_result_may_be_better_than_its_format() -> None:
+    a, b_nk = operands()
+    exact = check_matmul(a, b_nk, a @ b_nk.t(), precision="tf32", seed=1, floor=False)
+    assert exact.problem is None
+    off = check_matmul(a, b_nk, 1.01 * (a @ b_nk.t()), precision="tf32", seed=1, floor=False)
+    assert off.problem is not None
+
+
+def rowwise() -> tuple[Stored, Stored, torch.Tensor]:
+    """Return operands with a scale per row and their true product in float64."""
+    a, b_nk = operands(torch.bfloat16)
+    scale_a, scale_b = torch.linspace(0.25, 1, M), torch.linspace(1, 0.5, N)
+    true = (a.double() * scale_a.double()[:, None]) @ (
+        b_nk.double() * scale_b.double()[:, None]
+    ).t()
+    return Stored(a, scale_a, "rowwise"), Stored(b_nk, scale_b, "rowwise"), true
+
+
+def test_scales_of_stored_operands_are_part_of_the_reference() -> None:
+    a, b_nk, true = rowwise()
+    assert check_matmul(a, b_nk, true, precision="fp64", seed=1).problem is None
+
+
+@pytest.mark.parametrize("side", ["a", "b"])
+def test_scales_that_a_kernel_forgot_or_shifted_by_a_row_are_found(side: str) -> None:
+    a, b_nk, true = rowwise()
+    given = {"a": a, "b": b_nk}
+    stored = given[side]
+    assert stored.scales is not None
+    for wrong in (None, stored.scales.roll(1), stored.scales.flip(0)):
+        other = Stored(stored.values, wrong, "rowwise" if wrong is not None else None)
+        pair = {**given, side: other}
+        assert check_matmul(pair["a"], pair["b"], true, precision="fp8", seed=1).problem is not None
+
+
+@pytest.mark.parametrize("chunk", [1, 7 * K, 1 << 24])
+def test_scaled_operands_are_checked_the_same_in_blocks_of_rows(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accuracy, "_CHUNK_ELEMENTS", chunk)
+    a, b_nk, true = rowwise()
+    assert check_matmul(a, b_nk, true, precision="fp64", seed=1).error < 1e-14
 
 
 def test_a_product_of_zeros_is_held_to_the_absolute_error() -> None:

@@ -1,108 +1,171 @@
-"""Matrix products on the CPU through every route, and what each device is refused."""
+"""Works: a product with its accounting, its check, and torch's switches set and put back."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
-from roofprobe.kernels import matmul
-from roofprobe.kernels.matmul import MatmulRoute
-from roofprobe.kernels.work import Target, Unsupported
+from roofprobe.kernels import launchers, matmul, routes
+from roofprobe.kernels.operands import Arena, Operands, set_bytes
+from roofprobe.kernels.routes import MatmulRoute, route_named
+from roofprobe.kernels.work import Target, Unsupported, Work
 
+Shape = tuple[int, int, int]
 CPU = Target("cpu", "cpu", "x86_64", 2)
 NPU = Target("npu", "cpu")
+ON_CPU = [
+    route
+    for route in routes.ROUTES
+    if routes.unavailable(route, CPU) is None and not route.optional
+]
+by_route = {"ids": lambda route: f"{route.row}-{route.name}"}
 
 
-def route_of(precision: str, *, fast: bool | None = None) -> MatmulRoute:
-    return next(r for r in matmul.routes_for(precision) if r.fast_accum == fast)
-
-
-def cuda(architecture: str) -> Target:
+def cuda(architecture: str = "sm_90") -> Target:
     """Name a CUDA architecture whose tensors lie on the CPU: torch's switches exist there too."""
     return Target("cuda", "cpu", architecture, 100)
 
 
-ON_CPU = [route for route in matmul.ROUTES if matmul.unavailable(route, CPU) is None]
-LIBRARY = [route for route in matmul.ROUTES if route.name != "triton"]
+def mm(row: str) -> MatmulRoute:
+    return routes.routes_for(row)[0]
 
 
-def test_the_cpu_has_a_library_route_for_each_precision_that_is_not_a_gpu_mode() -> None:
-    assert [route.precision for route in ON_CPU] == ["fp64", "fp32", "bf16", "fp16", "fp8", "int8"]
+def prepared(
+    route: MatmulRoute,
+    shape: Shape,
+    target: Target = CPU,
+    *,
+    cache: int | None = None,
+    seed: int = 3,
+    pattern: str = "uniform",
+    layout: str = "TN",
+) -> Work:
+    arena = Arena(
+        route.compute_row, target, (shape,), cache_bytes=cache, limit_bytes=None, pattern=pattern,
+        seed=seed,
+    )  # fmt: skip
+    return matmul.prepare(route, target, arena, shape, layout=layout, seed=seed)
 
 
 @pytest.mark.parametrize("shape", [(33, 48, 64), (17, 16, 16), (130, 80, 208)])
-@pytest.mark.parametrize("route", ON_CPU, ids=lambda route: route.precision)
-def test_every_cpu_route_is_right_on_every_buffer_set(
-    route: MatmulRoute, shape: tuple[int, int, int]
+@pytest.mark.parametrize("route", ON_CPU, **by_route)  # type: ignore[arg-type]
+def test_every_cpu_route_is_checked_and_runs_on_every_buffer_set(
+    route: MatmulRoute, shape: Shape
 ) -> None:
-    m, n, k = shape
-    work = matmul.prepare(route, CPU, m=m, n=n, k=k, buffer_sets=2, seed=3)
+    m, n, _ = shape
+    work = prepared(route, shape)
     with work.settings():
         check = work.check()
-        for launch in work.launches:
-            launch()
+        outputs = [launch() for launch in work.launches]
     assert check.problem is None
     assert check.checked_elements == m * n
     assert len(work.launches) == 2
+    pointers = {out.data_ptr() for out in outputs if isinstance(out, torch.Tensor)}
+    assert len(pointers) == 2, "each launch returns its own product"
 
 
-@pytest.mark.parametrize("route", ON_CPU, ids=lambda route: route.precision)
+@pytest.mark.parametrize("route", ON_CPU, **by_route)  # type: ignore[arg-type]
 def test_operations_bytes_and_footprint_are_those_of_the_tensors(route: MatmulRoute) -> None:
-    m, n, k = 33, 48, 64
-    work = matmul.prepare(route, CPU, m=m, n=n, k=k, buffer_sets=1, seed=3)
-    operand = torch.empty(0, dtype=getattr(torch, route.operand)).element_size()
-    output = torch.empty(0, dtype=getattr(torch, route.output)).element_size()
+    m, n, k = shape = (33, 48, 64)
+    work = prepared(route, shape)
+    row = route.compute_row
+    operand = torch.empty(0, dtype=getattr(torch, row.operand)).element_size()
+    output = torch.empty(0, dtype=getattr(torch, row.output)).element_size()
+    scales = {None: 0, "tensorwise": 2 * 4, "rowwise": (m + n) * 4}[row.scaling]
     assert work.flops == 2 * m * n * k
-    assert work.bytes_read == (m * k + n * k) * operand
+    assert work.bytes_read == (m * k + n * k) * operand + scales
     assert work.bytes_written == m * n * output
-    assert work.array_bytes == work.bytes_read + work.bytes_written
-    assert work.array_bytes == matmul.footprint_bytes(route, m, n, k)
+    assert work.array_bytes == work.bytes_read - scales + work.bytes_written
+    assert work.array_bytes == set_bytes(row, m, n, k)
+    assert work.kernel == route.name
 
 
-def test_footprint_of_an_fp8_product_counts_one_byte_in_and_two_out() -> None:
-    assert matmul.footprint_bytes(route_of("fp8", fast=False), 2, 3, 5) == 2 * 5 + 3 * 5 + 2 * 3 * 2
+def test_block_scaled_products_count_codes_and_scales_as_they_are_stored() -> None:
+    m, n, k = shape = (32, 64, 128)
+    for row, operands, scales in (
+        ("mxfp8", (m + n) * k, (m + n) * k // 32),
+        ("nvfp4", (m + n) * k // 2, (m + n) * k // 16),
+    ):
+        work = prepared(route_named(row, "F.scaled_mm"), shape, cuda("sm_100"))
+        assert work.bytes_read == operands + scales
+        assert work.bytes_written == 2 * m * n
+        assert work.flops == 2 * m * n * k
+
+
+def test_as_many_sets_go_round_as_twice_the_cache_holds() -> None:
+    one = set_bytes(mm("fp32").compute_row, 32, 32, 32)
+    assert len(prepared(mm("fp32"), (32, 32, 32), cache=2 * one).launches) == 4
 
 
 def test_the_same_seed_gives_the_same_operands_and_another_seed_others() -> None:
-    route = route_of("bf16")
-    errors = []
-    for seed in (1, 1, 2):
-        work = matmul.prepare(route, CPU, m=33, n=48, k=64, buffer_sets=1, seed=seed)
-        errors.append(work.check().error)
+    errors = [prepared(mm("bf16"), (33, 48, 64), seed=seed).check().error for seed in (1, 1, 2)]
     assert errors[0] == errors[1]
     assert errors[0] != errors[2]
 
 
+@pytest.mark.parametrize("layout", ["TN", "NN", "NT", "TT"])
+def test_every_layout_of_a_work_is_checked_right(layout: str) -> None:
+    assert prepared(mm("bf16"), (33, 48, 64), layout=layout).check().problem is None
+
+
+@pytest.mark.parametrize("pattern", ["uniform", "normal", "small-integers", "constant", "zeros"])
+@pytest.mark.parametrize("row", ["fp32", "bf16", "fp8", "int8"])
+def test_the_check_passes_on_every_pattern(row: str, pattern: str) -> None:
+    work = prepared(mm(row), (33, 48, 64), pattern=pattern)
+    with work.settings():
+        assert work.check().problem is None
+
+
+def test_a_flattering_pattern_cannot_show_that_tf32_was_declined_and_a_telling_one_does() -> None:
+    # float32 on the CPU is what a library that declined TF32 would compute.
+    for pattern, telling in (
+        ("uniform", True), ("normal", True), ("small-integers", False), ("constant", False),
+        ("zeros", False),
+    ):  # fmt: skip
+        problem = prepared(mm("tf32"), (64, 64, 64), cuda(), pattern=pattern).check().problem
+        assert (problem is not None) == telling, pattern
+
+
 @pytest.mark.parametrize(
-    ("route", "shape", "words"),
+    ("row", "shape", "layout", "words"),
     [
-        (route_of("fp8", fast=False), (32, 32, 40), "k divisible by 16, got k = 40"),
-        (route_of("fp8", fast=False), (32, 40, 32), "n divisible by 16, got n = 40"),
-        (route_of("int8"), (16, 32, 32), "m > 16, got m = 16"),
-        (route_of("int8"), (32, 36, 32), "n divisible by 8, got n = 36"),
-        (route_of("int8"), (32, 32, 36), "k divisible by 8, got k = 36"),
+        ("fp8", (32, 32, 40), "TN", "k divisible by 16, got k = 40"),
+        ("int8", (16, 32, 32), "TN", "m > 16, got m = 16"),
+        ("int8", (32, 32, 32), "NN", "takes TN for int8, not NN"),
+        ("fp32", (32, 0, 32), "TN", "at least 1"),
     ],
 )
-def test_a_shape_that_a_gpu_would_reject_is_refused_on_the_cpu_too(
-    route: MatmulRoute, shape: tuple[int, int, int], words: str
+def test_a_shape_or_layout_that_does_not_suit_is_refused_before_anything_is_made(
+    row: str, shape: Shape, layout: str, words: str
 ) -> None:
-    m, n, k = shape
     with pytest.raises(Unsupported, match=words) as refused:
-        matmul.prepare(route, CPU, m=m, n=n, k=k, buffer_sets=1, seed=0)
+        matmul.require(mm(row), CPU, shape, layout)
     assert refused.value.code == "shape"
+    arena = Arena(mm(row).compute_row, CPU, ((64, 64, 64),), cache_bytes=None, limit_bytes=None)
+    with pytest.raises(Unsupported, match=words):
+        matmul.prepare(mm(row), CPU, arena, shape, layout=layout)
 
 
-@pytest.mark.parametrize("precision", ["fp64", "fp32", "bf16", "fp16"])
-def test_torch_mm_takes_any_shape(precision: str) -> None:
-    assert matmul.shape_problem(route_of(precision), 1, 3, 7) is None
+@pytest.mark.parametrize("row", ["tf32", "fp16-acc16", "fp8-fast", "nvfp4", "bf16-sparse"])
+def test_what_the_device_lacks_is_refused_before_the_shape_is_looked_at(row: str) -> None:
+    for target in (CPU, NPU):
+        with pytest.raises(Unsupported) as refused:
+            matmul.require(mm(row), target, (1, 1, 1))
+        assert refused.value.code != "shape"
 
 
-def test_shapes_that_suit_are_accepted_by_every_route() -> None:
-    assert [matmul.shape_problem(route, 32, 32, 32) for route in matmul.ROUTES] == (
-        [None] * len(matmul.ROUTES)
-    )
+@pytest.mark.parametrize("row", ["fp64", "fp32", "bf16", "fp16", "int8"])
+def test_another_accelerator_may_try_every_plain_product(row: str) -> None:
+    work = prepared(mm(row), (33, 48, 64), NPU)
+    with work.settings():
+        assert work.check().problem is None
+
+
+# Switches
 
 
 def test_fp32_stays_ieee_when_the_host_allows_bf16_inside() -> None:
@@ -110,7 +173,7 @@ def test_fp32_stays_ieee_when_the_host_allows_bf16_inside() -> None:
     before = onednn.fp32_precision
     onednn.fp32_precision = "bf16"
     try:
-        work = matmul.prepare(route_of("fp32"), CPU, m=128, n=128, k=256, buffer_sets=1, seed=0)
+        work = prepared(mm("fp32"), (128, 128, 256))
         with work.settings():
             assert onednn.fp32_precision == "ieee"
             assert work.check().error < 5e-6
@@ -131,7 +194,7 @@ def switches() -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("precision", "name", "value"),
+    ("row", "name", "value"),
     [
         ("fp32", "fp32_precision", "ieee"),
         ("tf32", "fp32_precision", "tf32"),
@@ -141,14 +204,12 @@ def switches() -> dict[str, object]:
     ],
 )
 def test_library_switches_hold_during_the_work_and_are_put_back_after_an_error(
-    precision: str, name: str, value: object
+    row: str, name: str, value: object
 ) -> None:
     before = switches()
     if name not in before:
         pytest.skip(f"torch {torch.__version__} has no {name}")
-    work = matmul.prepare(
-        route_of(precision), cuda("sm_90"), m=16, n=16, k=16, buffer_sets=1, seed=0
-    )
+    work = prepared(mm(row), (16, 16, 16), cuda())
     assert switches() == before, "preparing must not switch anything"
     with work.settings():
         assert switches()[name] == value
@@ -164,110 +225,93 @@ def test_library_switches_hold_during_the_work_and_are_put_back_after_an_error(
     assert switches() == before
 
 
-# What the library routes can be tried on: fp8 stands for full accumulation, fp8-fast for fast.
-CAN = {
-    "sm_70": {"fp64", "fp32", "fp16", "fp16-acc16"},
-    "sm_75": {"fp64", "fp32", "fp16", "fp16-acc16", "int8"},
-    "sm_80": {"fp64", "fp32", "tf32", "bf16", "fp16", "fp16-acc16", "int8"},
-    "sm_89": {"fp64", "fp32", "tf32", "bf16", "fp16", "fp16-acc16", "int8", "fp8"},
-    "sm_90": {"fp64", "fp32", "tf32", "bf16", "fp16", "fp16-acc16", "int8", "fp8", "fp8-fast"},
-    "sm_100": {"fp64", "fp32", "tf32", "bf16", "fp16", "fp16-acc16", "int8", "fp8"},
-    "gfx90a": {"fp64", "fp32", "bf16", "fp16", "int8"},
-    "gfx942": {"fp64", "fp32", "bf16", "fp16", "int8", "fp8"},
-    "gfx950": {"fp64", "fp32", "bf16", "fp16", "int8", "fp8"},
-}
+def test_the_lt_route_prefers_cublaslt_while_it_works_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    preferred = ["default"]
+
+    def stand_in(name: str | None = None) -> str:
+        if name is not None:
+            preferred.append(name)
+        return preferred[-1]
+
+    monkeypatch.setattr(torch.backends.cuda, "preferred_blas_library", stand_in)
+    work = prepared(route_named("bf16", "torch.mm/lt"), (16, 16, 16), cuda())
+    assert preferred == ["default"]
+
+    def fail_inside() -> None:
+        with work.settings():
+            assert preferred[-1] == "cublaslt"
+            raise RuntimeError("the launch failed")
+
+    with pytest.raises(RuntimeError, match="the launch failed"):
+        fail_inside()
+    assert preferred == ["default", "cublaslt", "default"]
+    with prepared(mm("bf16"), (16, 16, 16), cuda()).settings():
+        assert preferred[-1] == "default"
 
 
-@pytest.mark.parametrize(("architecture", "expected"), CAN.items(), ids=list(CAN))
-def test_library_routes_follow_the_architecture(architecture: str, expected: set[str]) -> None:
-    kind = "cuda" if architecture.startswith("sm_") else "rocm"
-    target = Target(kind, "cuda:0", architecture, 100)
-    can = {
-        route.precision + ("-fast" if route.fast_accum else "")
-        for route in LIBRARY
-        if matmul.unavailable(route, target) is None
-    }
-    if not hasattr(torch.backends.cuda.matmul, "allow_fp16_accumulation"):
-        expected = expected - {"fp16-acc16"}
-    assert can == expected
+class Tunable:
+    """Stands for ``torch.cuda.tunable``: remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {"enable": False, "tuning_enable": True}
+        self.log: list[tuple[str, Any]] = []
+
+    def is_enabled(self) -> bool:
+        return bool(self.state["enable"])
+
+    def tuning_is_enabled(self) -> bool:
+        return bool(self.state["tuning_enable"])
+
+    def set_cublaslt_requested_algo_count(self, count: int) -> None: ...
+
+    def __getattr__(self, name: str) -> Any:
+        def told(value: Any) -> None:
+            self.state[name] = value
+            self.log.append((name, value))
+
+        return told
 
 
-def test_the_reason_names_what_is_needed_and_what_there_is() -> None:
-    reason = matmul.unavailable(route_of("fp8", fast=False), Target("cuda", "cuda:0", "sm_80"))
-    assert reason is not None
-    assert reason.code == "architecture"
-    assert reason.sentence == "fp8 needs compute capability 8.9, this device has 8.0"
-    on_rocm = matmul.unavailable(route_of("tf32"), Target("rocm", "cuda:0", "gfx942"))
-    assert on_rocm is not None
-    assert on_rocm.sentence == "tf32 has no route on ROCm, this device is gfx942"
-
-
-def test_an_unknown_cuda_architecture_is_tried() -> None:
-    target = Target("cuda", "cuda:0", None)
-    assert matmul.unavailable(route_of("fp8", fast=False), target) is None
-
-
-@pytest.mark.parametrize(
-    ("precision", "fast"), [("tf32", None), ("fp16-acc16", None), ("fp8", True)]
-)
-def test_modes_that_are_switches_of_cuda_are_refused_elsewhere(
-    precision: str, fast: bool | None
-) -> None:
-    route = route_of(precision, fast=fast)
-    on_npu, on_cpu = matmul.unavailable(route, NPU), matmul.unavailable(route, CPU)
-    assert on_npu is not None
-    assert on_npu.code == "backend"
-    assert "npu" in on_npu.sentence
-    assert on_cpu is not None
-    assert on_cpu.code == "architecture"
-    with pytest.raises(Unsupported):
-        matmul.prepare(route, NPU, m=32, n=32, k=32, buffer_sets=1, seed=0)
-
-
-@pytest.mark.parametrize("target", [CPU, NPU, Target("cuda", "cuda:0", None)])
-def test_triton_routes_need_a_gpu_whose_architecture_is_known(target: Target) -> None:
-    for route in (r for r in matmul.ROUTES if r.name == "triton"):
-        reason = matmul.unavailable(route, target)
-        assert reason is not None
-        assert reason.code == "no-triton-target"
-
-
-@pytest.mark.parametrize("precision", ["fp64", "fp32", "bf16", "fp16", "int8"])
-def test_another_accelerator_may_try_every_plain_product(precision: str) -> None:
-    work = matmul.prepare(route_of(precision), NPU, m=33, n=48, k=64, buffer_sets=1, seed=0)
+def test_tuning_is_bounded_writes_no_file_and_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    tunable = Tunable()
+    monkeypatch.setattr(torch.cuda, "tunable", tunable)
+    work = prepared(route_named("bf16", "torch.mm/tuned"), (16, 16, 16), cuda())
+    assert tunable.log == [], "preparing must not switch anything"
     with work.settings():
-        assert work.check().problem is None
-
-
-@pytest.mark.parametrize(
-    ("architecture", "capability"),
-    [("sm_90", 90), ("sm_90a", 90), ("sm_120", 120), ("gfx90a", None), ("", None), (None, None)],
-)
-def test_compute_capability_is_read_from_cuda_architectures_only(
-    architecture: str | None, capability: int | None
-) -> None:
-    assert matmul.compute_capability(architecture) == capability
-
-
-def test_fast_accumulation_and_our_fp8_kernel_are_held_to_the_wider_tolerance() -> None:
-    keys = {(r.name, r.fast_accum): r.tolerance_key for r in matmul.routes_for("fp8")}
-    assert keys == {
-        ("torch._scaled_mm", True): "fp8-fast",
-        ("torch._scaled_mm", False): "fp8",
-        ("triton", None): "fp8-fast",
-    }
-
-
-def test_no_two_routes_are_the_same_and_routeless_precisions_have_none() -> None:
-    keys = [(r.precision, r.name, r.fast_accum) for r in matmul.ROUTES]
-    assert len(set(keys)) == len(keys)
-    assert [p for p in matmul.WITHOUT_ROUTE if matmul.routes_for(p)] == []
+        assert tunable.state == {
+            "enable": True,
+            "tuning_enable": True,
+            "set_max_tuning_duration": 30,
+            "set_max_tuning_iterations": 100,
+            "set_filename": os.devnull,
+        }
+    assert (tunable.is_enabled(), tunable.tuning_is_enabled()) == (False, True)
 
 
 def test_an_fp32_route_that_lost_its_setting_would_be_refused_as_tf32() -> None:
-    route = replace(route_of("fp32"), precision="tf32", setting="ieee")
-    work = matmul.prepare(route, cuda("sm_90"), m=64, n=64, k=64, buffer_sets=1, seed=0)
+    work = prepared(replace(mm("tf32"), setting="ieee"), (64, 64, 64), cuda())
     with work.settings():
         check = work.check()
     assert check.problem is not None
     assert "declined" in check.problem
+
+
+def test_a_named_configuration_reaches_the_launcher_and_the_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str | None] = []
+
+    class Noted:
+        def __init__(self, route: Any, target: Any, sets: Any, config: str | None) -> None:
+            asked.append(config)
+            self.config: launchers.Config = {"tile": config}
+
+        def launch(self, operands: Operands) -> torch.Tensor:
+            return operands.out
+
+    monkeypatch.setitem(launchers.LAUNCHERS, "mm", Noted)
+    route = mm("fp32")
+    arena = Arena(route.compute_row, CPU, ((16, 16, 16),), cache_bytes=None, limit_bytes=None)
+    work = matmul.prepare(route, CPU, arena, (16, 16, 16), config="128x128")
+    assert asked == ["128x128"]
+    assert work.config == {"tile": "128x128"}

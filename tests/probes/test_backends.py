@@ -10,20 +10,24 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from roofprobe.kernels.rows import BY_NAME
 from roofprobe.probes.backends import (
     AcceleratorBackend,
     CpuBackend,
     available_backends,
     target_of,
 )
-from roofprobe.probes.compute import PRECISIONS
+from roofprobe.probes.clocks import NoClock
 from roofprobe.probes.execute import measure_case
 from roofprobe.probes.measure import Policy
 from roofprobe.probes.plan import plan_cases
+from roofprobe.probes.session import Session
 from roofprobe.probes.timers import EventTimer, Launches, WallTimer
 from roofprobe.records.schema import Case, Device, Measurement, Options
 
-POLICY = Policy(batch_s=0.001, warmup_s=0, min_time_s=0, max_time_s=1000, min_samples=6)
+POLICY = Policy(
+    batch_s=0.001, warmup_s=0, min_time_s=0, max_time_s=1000, min_samples=6, search_s=0.02
+)
 
 
 class NpuInterface:
@@ -77,6 +81,13 @@ class NpuModule:
             L2_cache_size = 1 << 20
 
         return Properties()
+
+
+class SmallModule(NpuModule):
+    """A device with little memory, so that a search on the double stays small."""
+
+    def mem_get_info(self, index: int) -> tuple[int, int]:
+        return 96 << 20, 128 << 20
 
 
 class EventlessModule(NpuModule):
@@ -231,67 +242,94 @@ def test_the_target_repeats_what_kernels_need() -> None:
 def tiny(case: Case) -> Case:
     if case.family == "memory":
         return case.model_copy(update={"shape": {"elements": 4096}})
-    return case.model_copy(update={"shape": {"m": 32, "n": 32, "k": 32}})
+    if not case.shape:
+        return case
+    return case.model_copy(update={"shape": {"m": 32, "n": 32, "k": 64}})
+
+
+Outcomes = dict[tuple[str, str, str], Measurement]
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[tuple[str, str, str, bool | None], Measurement]:
+def outcomes() -> Outcomes:
     """Measure every kind of case, at tiny shapes, on a double that lacks several operations."""
-    backend = npu()
+    backend = npu(SmallModule())
     device = backend.describe(0)
-    cases = plan_cases(device, Options(families=("compute", "memory")))
-    found = {}
+    session = Session.on(device, backend, NoTelemeter(), NoClock(), timer=FakeTimer())
+    found: Outcomes = {}
     with LacksOperations():
-        for case in cases:
-            key = (case.op, case.precision, case.route, case.fast_accum)
+        for case in plan_cases(device, Options(families=("compute", "memory"))):
+            key = (case.op, case.row or case.precision, case.route)
+            if case.op == "search" and case.row not in ("fp32", "int8", "tf32", "fp8"):
+                continue  # a search on a double takes a while and is the same for each
             if key not in found:
-                found[key] = measure_case(
-                    tiny(case), device, POLICY, backend, FakeTimer(), NoTelemeter(), 0
-                )
+                found[key] = measure_case(tiny(case), POLICY, session)
     return found
 
 
-def test_no_case_fails_on_a_backend_that_lacks_operations(
-    outcomes: dict[tuple[str, str, str, bool | None], Measurement],
-) -> None:
+def test_no_case_fails_on_a_backend_that_lacks_operations(outcomes: Outcomes) -> None:
+    failed = {key: row.reason for key, row in outcomes.items() if row.status == "failed"}
+    assert failed == {}
     assert {row.status for row in outcomes.values()} == {"ok", "skipped"}
-    assert {key[1] for key in outcomes if key[0] == "gemm"} == set(PRECISIONS)
+    assert {key[1] for key in outcomes if key[0] in ("gemm", "pipe")} == set(BY_NAME)
     skipped = [row for row in outcomes.values() if row.status == "skipped"]
     assert all(row.reason is not None and row.reason.sentence for row in skipped)
     assert all(not row.samples_us for row in skipped)
 
 
-@pytest.mark.parametrize("precision", ["fp64", "fp32", "bf16", "fp16"])
-def test_plain_products_are_measured_on_any_accelerator(
-    outcomes: dict[tuple[str, str, str, bool | None], Measurement], precision: str
-) -> None:
-    found = outcomes[("gemm", precision, "torch.mm", None)]
+@pytest.mark.parametrize("row", ["fp64", "fp32", "bf16", "fp16"])
+def test_plain_products_are_measured_on_any_accelerator(outcomes: Outcomes, row: str) -> None:
+    found = outcomes[("gemm", row, "torch.mm")]
     assert found.status == "ok"
     assert found.samples_us == (2000.0,) * 6
+
+
+def test_bits_are_watched_and_shapes_searched_on_any_accelerator(outcomes: Outcomes) -> None:
+    assert outcomes[("stability", "fp32", "torch.mm")].status == "ok"
+    search = outcomes[("search", "fp32", "torch.mm")].search
+    assert search is not None
+    assert search.best is not None
 
 
 @pytest.mark.parametrize(
     ("key", "code"),
     [
-        (("gemm", "tf32", "torch.mm", None), "backend"),
-        (("gemm", "fp16-acc16", "torch.mm", None), "backend"),
-        (("gemm", "fp8", "torch._scaled_mm", True), "backend"),
-        (("gemm", "fp8", "torch._scaled_mm", False), "not-implemented"),
-        (("gemm", "int8", "torch._int_mm", None), "not-implemented"),
-        (("gemm", "bf16", "triton", None), "no-triton-target"),
-        (("gemm", "nvfp4", "none", None), "no-route"),
-        (("dot", "fp32", "torch", None), "not-implemented"),
-        (("triad", "fp32", "torch", None), None),
-        (("copy", "fp32", "copy-engine", None), None),
+        (("gemm", "tf32", "torch.mm"), "backend"),
+        (("gemm", "fp16-acc16", "torch.mm"), "backend"),
+        (("gemm", "fp8-fast", "torch._scaled_mm"), "architecture"),
+        (("gemm", "fp8", "torch._scaled_mm"), "not-implemented"),
+        (("gemm", "fp8-rowwise", "torch._scaled_mm"), "not-implemented"),
+        (("gemm", "fp8-blockwise", "F.scaled_mm"), "backend"),
+        (("gemm", "int8", "torch._int_mm"), "not-implemented"),
+        (("gemm", "nvfp4", "F.scaled_mm"), "backend"),
+        (("gemm", "bf16-sparse", "cuSPARSELt"), "backend"),
+        (("gemm", "bf16", "torch.mm/lt"), "backend"),
+        (("gemm", "bf16", "torch.mm/tuned"), "backend"),
+        (("gemm", "fp32", "numpy.matmul"), "backend"),
+        (("gemm", "bf16", "triton"), "no-triton-target"),
+        (("pipe", "int4", "pipe"), "no-triton-target"),
+        (("pipe", "bf16", "pipe"), "no-triton-target"),
+        (("pipe", "bf16-sparse", "pipe"), "no-route"),
+        (("search", "tf32", "torch.mm"), "backend"),
+        (("dot", "fp32", "torch"), "not-implemented"),
+        (("triad", "fp32", "torch"), None),
+        (("copy", "fp32", "copy-engine"), None),
     ],
 )
 def test_only_what_is_lacking_is_skipped_and_has_its_reason(
-    outcomes: dict[tuple[str, str, str, bool | None], Measurement],
-    key: tuple[str, str, str, bool | None],
-    code: str | None,
+    outcomes: Outcomes, key: tuple[str, str, str], code: str | None
 ) -> None:
     reason = outcomes[key].reason
     assert (reason.code if reason else None) == code
+
+
+@pytest.mark.parametrize(("row", "route"), [("fp8", "torch._scaled_mm"), ("int8", "torch._int_mm")])
+def test_a_search_of_what_the_backend_lacks_is_skipped(
+    outcomes: Outcomes, row: str, route: str
+) -> None:
+    found = outcomes[("search", row, route)]
+    assert found.status == "skipped"
+    assert found.reason is not None
 
 
 def test_the_double_lacks_what_it_says() -> None:

@@ -1,39 +1,49 @@
-"""Which shapes a device gets, how many buffer sets go round, and what is refused."""
+"""Which shapes a device gets for each row, and what a case says of its product."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from roofprobe.kernels import matmul
+from roofprobe.kernels import matmul, routes
+from roofprobe.kernels.operands import Arena
+from roofprobe.kernels.rows import BY_NAME, ROWS, ComputeRow
 from roofprobe.kernels.work import Unsupported
-from roofprobe.probes import compute
-from roofprobe.records.schema import Case, Device, Options
+from roofprobe.probes import compute, gemm
+from roofprobe.probes.backends import CpuBackend, target_of
+from roofprobe.probes.clocks import NoClock
+from roofprobe.probes.session import Session
+from roofprobe.probes.timers import WallTimer
+from roofprobe.records.schema import Case, Device, Options, Role
 
 GIB = 1 << 30
-CPU = Device(device_id="cpu", torch_device="cpu", backend="cpu", name="Example CPU")
+CPU = Device(
+    device_id="cpu", torch_device="cpu", backend="cpu", name="Example CPU", architecture="x86_64"
+)
+PRODUCTS = [row for row in ROWS if row.gemm]
+every_product = pytest.mark.parametrize("row", PRODUCTS, ids=lambda row: row.name)
 
 
-def gpu(units: int | None, memory_gib: float | None) -> Device:
+def gpu(units: int | None, memory_gib: float | None, architecture: str | None = None) -> Device:
     return Device(
         device_id="GPU-example",
         torch_device="cuda:0",
         backend="cuda",
         name="Example GPU",
+        architecture=architecture,
         unit_count=units,
         memory_bytes=int(memory_gib * GIB) if memory_gib else None,
     )
 
 
-def case_of(precision: str, route: str, shape: tuple[int, int, int] = (32, 32, 32)) -> Case:
-    m, n, k = shape
-    return Case(
-        case_id="gemm/example",
-        family="compute",
-        op="gemm",
-        precision=precision,
-        route=route,
-        shape={"m": m, "n": n, "k": k},
-    )
+CLASSES = {"large": gpu(132, 80), "medium": gpu(60, 16), "small": gpu(20, 8)}
+DEVICES = {"cpu": CPU, **CLASSES}
+every_device = pytest.mark.parametrize("device", DEVICES.values(), ids=list(DEVICES))
+
+
+def options(**more: Any) -> Options:
+    return Options.model_validate({"families": ("compute",), **more})
 
 
 @pytest.mark.parametrize(
@@ -56,73 +66,284 @@ def test_a_device_is_classed_by_units_and_memory(
     assert compute.device_class(gpu(units, memory_gib)) == expected
 
 
-@pytest.mark.parametrize("device", [CPU, gpu(132, 80), gpu(60, 16), gpu(20, 8)])
-@pytest.mark.parametrize("precision", compute.PRECISIONS)
-def test_every_shape_suits_every_route_of_its_precision(device: Device, precision: str) -> None:
-    shapes = compute.shapes_for(device, precision)
-    assert shapes
-    for route in matmul.routes_for(precision):
-        assert [matmul.shape_problem(route, *shape) for shape in shapes] == [None] * len(shapes)
+@every_device
+@every_product
+def test_every_anchor_suits_every_route_of_its_row(device: Device, row: ComputeRow) -> None:
+    anchors = compute.anchors_for(device, row)
+    assert len(set(anchors)) == 2
+    for route in routes.routes_for(row.name, optional=True):
+        assert [routes.shape_problem(route, *shape) for shape in anchors] == [None, None]
 
 
-@pytest.mark.parametrize(("feature", "precision"), [("amx_bf16", "bf16"), ("i8mm", "int8")])
-def test_a_cpu_with_the_instructions_gets_larger_shapes(feature: str, precision: str) -> None:
-    fast = CPU.model_copy(update={"features": (feature,)})
-    assert min(compute.shapes_for(fast, precision)) > max(compute.shapes_for(CPU, precision))
+@pytest.mark.parametrize("name", CLASSES)
+@every_product
+def test_a_set_of_the_largest_anchor_fits_a_tenth_of_the_memory_of_its_class(
+    name: str, row: ComputeRow
+) -> None:
+    from roofprobe.kernels.operands import set_bytes
+
+    least_gib = {"large": 30, "medium": 14, "small": 4}[name]
+    largest = max(set_bytes(row, *shape) for shape in compute.anchors_for(CLASSES[name], row))
+    assert largest < least_gib * GIB / 10
 
 
 @pytest.mark.parametrize(
-    ("set_bytes", "cache_bytes", "free_bytes", "expected"),
+    ("feature", "row"), [("amx_bf16", "bf16"), ("i8mm", "int8"), ("avx512_fp16", "fp16")]
+)
+def test_a_cpu_with_the_instructions_gets_larger_shapes_and_launches(
+    feature: str, row: str
+) -> None:
+    fast = CPU.model_copy(update={"features": (feature,)})
+    compute_row = BY_NAME[row]
+    assert compute.cpu_has(fast, compute_row)
+    assert not compute.cpu_has(CPU, compute_row)
+    assert min(compute.anchors_for(fast, compute_row)) > max(compute.anchors_for(CPU, compute_row))
+    assert compute.cpu_flops(fast, compute_row) > compute.cpu_flops(CPU, compute_row)
+
+
+def test_the_quick_tier_measures_one_anchor_and_no_surface() -> None:
+    for device in DEVICES.values():
+        cases = list(compute.cases(device, options(tier="quick")))
+        for row in PRODUCTS:
+            anchors = {tuple(c.shape.values()) for c in cases
+                       if (c.row, c.role) == (row.name, "anchor")}  # fmt: skip
+            assert anchors == {compute.anchors_for(device, row)[0]}
+        assert not [c for c in cases if c.role == "surface"]
+
+
+# The surface
+
+
+@every_device
+def test_the_surface_takes_the_largest_m_of_each_layer_first_and_suits_its_route(
+    device: Device,
+) -> None:
+    cases = [c for c in compute.cases(device, options(tier="soak")) if c.role == "surface"]
+    layers: dict[tuple[str | None, int, int], list[int]] = {}
+    for case in cases:
+        assert case.row is not None
+        m, n, k = (case.shape[axis] for axis in "mnk")
+        layers.setdefault((case.row, n, k), []).append(m)
+        assert case.route == routes.routes_for(case.row)[0].name
+        assert routes.shape_problem(routes.routes_for(case.row)[0], m, n, k) is None
+    assert all(ms == sorted(set(ms), reverse=True) for ms in layers.values())
+    assert all(m & (m - 1) == 0 for ms in layers.values() for m in ms)
+    expected = (
+        {"fp32", "bf16", "int8"}
+        if device.backend == "cpu"
+        else {"bf16", "fp8-fast", "fp8", "int8", "mxfp8", "nvfp4"}
+    )
+    assert {row for row, *_ in layers} == expected
+
+
+def test_a_gpu_s_surface_goes_from_one_token_to_16384_over_all_layers() -> None:
+    cases = [c for c in compute.cases(gpu(132, 80), options()) if c.role == "surface"]
+    bf16 = [c.shape for c in cases if c.row == "bf16"]
+    assert {shape["m"] for shape in bf16} == {1 << power for power in range(15)}
+    assert len({(shape["n"], shape["k"]) for shape in bf16}) == 12
+    assert len(bf16) == 15 * 12
+    assert min(shape["m"] for c in cases if c.row == "int8" for shape in [c.shape]) == 32
+
+
+def test_no_launch_of_a_processor_s_surface_takes_longer_than_it_may() -> None:
+    for case in compute.cases(CPU, options(tier="soak")):
+        if case.role == "surface":
+            assert case.row is not None
+            m, n, k = (case.shape[axis] for axis in "mnk")
+            assert 2 * m * n * k <= compute.cpu_flops(CPU, BY_NAME[case.row])
+
+
+# What a case says
+
+
+ROLES: dict[str, Role] = {"search": "search", "pipe": "pipe", "stability": "stability"}
+
+
+@every_device
+def test_a_case_carries_the_conditions_of_its_row(device: Device) -> None:
+    for case in compute.cases(device, options(tier="soak")):
+        assert case.row is not None
+        row = BY_NAME[case.row]
+        assert (case.precision, case.scaling, case.accumulator, case.pipe) == (
+            row.precision, row.scaling, row.accumulator, row.pipe,
+        )  # fmt: skip
+        assert (case.fast_accum, case.sparsity) == (row.fast_accum, row.sparsity)
+        assert case.op == ("gemm" if case.role not in ROLES else case.role)
+        assert case.case_id.startswith(f"{case.role}/{case.row}/")
+        assert (case.shape == {}) == (case.op in ("pipe", "search") or case.route == "none")
+        assert case.family == "compute"
+
+
+def test_the_id_of_a_case_tells_everything_that_makes_it_another() -> None:
+    route = routes.route_named("bf16", "torch.mm")
+    plain = compute.gemm(route, (1, 2, 3), "anchor")
+    assert plain.case_id == "anchor/bf16/torch.mm/TN/1x2x3/burst/uniform"
+    others = [
+        compute.gemm(route, (1, 2, 4), "anchor"),
+        compute.gemm(route, (1, 2, 3), "route"),
+        compute.gemm(route, (1, 2, 3), "anchor", regime="settled"),
+        compute.gemm(route, (1, 2, 3), "anchor", pattern="zeros"),
+        compute.gemm(route, (1, 2, 3), "anchor", layout="NT"),
+        compute.gemm(route, (1, 2, 3), "anchor", config="128x128x64"),
+        compute.gemm(routes.route_named("bf16", "triton"), (1, 2, 3), "anchor"),
+        compute.gemm(routes.route_named("fp16", "torch.mm"), (1, 2, 3), "anchor"),
+    ]
+    assert len({plain.case_id, *(other.case_id for other in others)}) == 9
+
+
+def test_every_form_of_fp8_is_a_row_of_its_own_with_its_scales_and_sums() -> None:
+    cases = [
+        case
+        for case in compute.cases(gpu(132, 80), options(tier="quick", precisions=("fp8",)))
+        if case.role == "anchor" and case.route != "triton"
+    ]
+    assert [(case.row, case.scaling, case.fast_accum) for case in cases] == [
+        ("fp8-fast", "tensorwise", True),
+        ("fp8", "tensorwise", False),
+        ("fp8-rowwise-fast", "rowwise", True),
+        ("fp8-rowwise", "rowwise", False),
+        ("fp8-blockwise", "blockwise", False),
+    ]
+    assert {(case.layout, case.accumulator, case.pipe) for case in cases} == {
+        ("TN", "fp32", "tensor")
+    }
+
+
+def test_bits_are_watched_on_five_rows_at_the_first_anchor() -> None:
+    cases = [c for c in compute.cases(gpu(132, 80), options()) if c.role == "stability"]
+    assert [c.row for c in cases] == ["fp64", "fp32", "bf16", "fp8", "int8"]
+    for case in cases:
+        assert case.row is not None
+        assert tuple(case.shape.values()) == compute.anchors_for(gpu(132, 80), BY_NAME[case.row])[0]
+
+
+# What may run
+
+
+@pytest.mark.parametrize(
+    ("row", "role", "expected"),
     [
-        (100, None, None, 2),  # never fewer than two
-        (100, 1000, None, 20),  # twice the cache
-        (100, 1001, None, 21),  # rounded up
-        (100, 1000, 3000, 10),  # within a third of the memory
-        (100, 10_000, 10**9, 64),  # never more than 64
-        (100, 1000, 400, 1),  # one set fits, two do not fit into a third
-        (100, None, 167, 1),
-        (100, None, 166, 0),  # not even one fits into 60 %
+        ("fp32", "pipe", True),
+        ("bf16", "pipe", False),
+        ("nvfp4", "pipe", False),
+        ("fp32", "search", True),
+        ("bf16", "search", True),
+        ("tf32", "search", False),
+        ("nvfp4", "search", False),
+        ("bf16-sparse", "search", False),
     ],
 )
-def test_buffer_sets_outgrow_the_cache_within_the_memory(
-    set_bytes: int, cache_bytes: int | None, free_bytes: int | None, expected: int
+def test_what_a_processor_may_run_follows_from_the_device_alone(
+    row: str, role: str, expected: bool
 ) -> None:
-    assert compute.buffer_sets(set_bytes, cache_bytes, free_bytes) == expected
+    case = next(c for c in compute.cases(CPU, options()) if (c.row, c.role) == (row, role))
+    assert compute.may_run(case, CPU) is expected
 
 
-def test_prepare_makes_the_buffer_sets_that_the_cache_asks_for() -> None:
-    one_set = 3 * 32 * 32 * 4
+def test_a_processor_with_the_instructions_may_run_the_pipe_too() -> None:
+    fast = CPU.model_copy(update={"features": ("avx512_bf16",)})
+    case = next(c for c in compute.cases(fast, options()) if (c.row, c.role) == ("bf16", "pipe"))
+    assert compute.may_run(case, fast)
+
+
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_90", "sm_100"])
+def test_whatever_may_not_run_is_refused_when_it_is_tried(architecture: str) -> None:
+    device = gpu(132, 80, architecture)
+    refused = 0
+    for case in compute.cases(device, options(tier="quick")):
+        if case.op != "gemm" or compute.may_run(case, device):
+            continue
+        assert case.row is not None
+        if case.route == "none":
+            assert case.row in routes.WITHOUT_ROUTE
+            continue
+        route = routes.route_named(case.row, case.route)
+        assert routes.unavailable(route, target_of(device)) is not None
+        refused += 1
+    assert refused > 0
+
+
+# Making the work
+
+
+def session_on(device: Device = CPU) -> Session:
+    class Quiet:
+        def watch(self) -> Any:
+            raise AssertionError("preparing measures nothing")
+
+        def summary(self) -> None:
+            return None
+
+    return Session.on(device, CpuBackend(), Quiet(), NoClock(), timer=WallTimer(), seed=4)
+
+
+def product(row: str = "fp32", shape: tuple[int, int, int] = (32, 48, 64), **more: Any) -> Case:
+    return compute.gemm(routes.routes_for(row)[0], shape, "anchor", **more)
+
+
+def test_the_work_of_a_case_is_that_of_its_route_shape_and_cache() -> None:
+    one_set = 4 * (32 * 64 + 48 * 64 + 32 * 48)
     device = CPU.model_copy(update={"last_level_cache_bytes": 2 * one_set})
-    work = compute.prepare(case_of("fp32", "torch.mm"), device, 10**9, seed=0)
-    assert len(work.launches) == 4
+    work = gemm.prepare(product(), session_on(device))
+    assert (work.flops, len(work.launches), work.kernel) == (2 * 32 * 48 * 64, 4, "torch.mm")
+    with work.settings():
+        assert work.check().problem is None
 
 
-def test_a_precision_without_a_route_is_refused_with_what_it_would_need() -> None:
-    with pytest.raises(Unsupported, match="NVFP4") as refused:
-        compute.prepare(case_of("nvfp4", "none"), CPU, None, seed=0)
-    assert refused.value.code == "no-route"
+def test_the_session_s_seed_and_the_case_s_pattern_fill_the_operands() -> None:
+    session = session_on()
+    gemm.prepare(product(pattern="normal"), session)
+    kept = session.arenas._arena
+    assert kept is not None
+    same = Arena(
+        BY_NAME["fp32"], session.target, ((32, 48, 64),), cache_bytes=None, limit_bytes=None,
+        pattern="normal", seed=4,
+    )  # fmt: skip
+    assert kept._a.equal(same._a)
+    assert kept._b.equal(same._b)
 
 
-def test_a_product_that_does_not_fit_is_refused_with_both_sizes() -> None:
-    case = case_of("fp32", "torch.mm", (16384, 16384, 16384))
-    with pytest.raises(Unsupported, match=r"needs 3\.0 GiB and 2\.0 GiB are free") as refused:
-        compute.prepare(case, CPU, 2 * GIB, seed=0)
+@pytest.mark.parametrize(
+    ("case", "code", "words"),
+    [
+        (product("tf32"), "architecture", "TF32"),
+        (product("int8", (16, 32, 32)), "shape", "needs m > 16"),
+        (product("int8", layout="NN"), "shape", "takes TN"),
+        (product().model_copy(update={"route": "none", "row": "int4"}), "no-route", "4-bit"),
+        (product().model_copy(update={"route": "cuBLAS"}), "unknown-route", "no route 'cuBLAS'"),
+        (product(pattern="stripes"), "unknown-pattern", "stripes"),
+        (product().model_copy(update={"op": "attention"}), "unknown-work", "attention"),
+        (product("bf16-sparse"), "backend", "cuSPARSELt"),
+    ],
+    ids=["row", "shape", "layout", "no-route", "route", "pattern", "op", "sparse"],
+)
+def test_what_cannot_be_done_is_refused_before_any_memory_is_taken(
+    monkeypatch: pytest.MonkeyPatch, case: Case, code: str, words: str
+) -> None:
+    def asked(*_: object, **__: object) -> Any:
+        raise AssertionError("memory was asked for")
+
+    session = session_on()
+    monkeypatch.setattr(type(session.arenas), "get", asked)
+    with pytest.raises(Unsupported, match=words) as refused:
+        gemm.prepare(case, session)
+    assert refused.value.code == code
+
+
+def test_a_product_that_does_not_fit_is_refused_with_both_sizes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(CpuBackend, "free_memory_bytes", lambda self, index=0: 6 * GIB)
+    with pytest.raises(Unsupported, match=r"needs 3\.0 GiB and 2\.0 GiB may be used") as refused:
+        gemm.prepare(product(shape=(16384, 16384, 16384)), session_on())
     assert refused.value.code == "memory"
     assert refused.value.remedy is not None
 
 
-def test_both_ways_to_accumulate_fp8_are_cases_of_their_own() -> None:
-    options = Options(families=("compute",), tier="quick", precisions=("fp8",))
-    cases = [c for c in compute.cases(gpu(132, 80), options) if c.route == "torch._scaled_mm"]
-    assert {case.fast_accum for case in cases} == {True, False}
-    assert {case.case_id.split("/")[3] for case in cases} == {"fast-accum", "full-accum"}
-    assert all((case.layout, case.accumulator, case.pipe) == ("TN", "fp32", "tensor")
-               for case in cases)  # fmt: skip
-
-
-def test_the_quick_tier_measures_at_most_two_shapes() -> None:
-    options = Options(families=("compute",), tier="quick")
-    for precision in compute.PRECISIONS:
-        shapes = {tuple(case.shape.values()) for case in compute.cases(gpu(132, 80), options)
-                  if case.precision == precision}  # fmt: skip
-        assert 1 <= len(shapes) <= 2
+def test_a_session_knows_what_kernels_need_of_its_device() -> None:
+    device = CPU.model_copy(update={"unit_count": 6, "features": ("avx2",)})
+    session = session_on(device)
+    assert session.target == target_of(device)
+    assert (session.target.kind, session.target.unit_count) == ("cpu", 6)
+    with pytest.raises(Unsupported):
+        matmul.require(routes.route_named("tf32", "torch.mm"), session.target, (32, 32, 32))

@@ -12,18 +12,40 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from roofprobe.kernels import identity, routes
+from roofprobe.kernels.identity import Identity
+from roofprobe.probes import execute
 from roofprobe.probes.backends import CpuBackend
+from roofprobe.probes.clocks import Clock, NoClock
 from roofprobe.probes.execute import DeviceLost, measure_case
 from roofprobe.probes.measure import Policy
+from roofprobe.probes.session import Session
 from roofprobe.probes.timers import Launches
 from roofprobe.records.schema import Case, Device, Measurement, Span, Telemetry
 
 POLICY = Policy(
     batch_s=0.001, warmup_s=0, min_time_s=0, max_time_s=1000, min_samples=10, max_samples=40
 )
-CPU = Device(device_id="cpu", torch_device="cpu", backend="cpu", name="Example CPU")
+CPU = Device(
+    device_id="cpu", torch_device="cpu", backend="cpu", name="Example CPU", architecture="x86_64"
+)
 NPU = Device(device_id="npu:0", torch_device="cpu", backend="npu", name="Example NPU")
-TELEMETRY = Telemetry(n_samples=3, power_w=Span(min=90, median=100, max=110))
+TELEMETRY = Telemetry(n_samples=3, power_w=Span(min=90, median=100, max=110), energy_j=3.0)
+SEEN = Identity(names=("sgemm_kernel",), library="MKL", instruction="avx2")
+
+
+@pytest.fixture(autouse=True)
+def identified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stand for the watching of kernels, which has tests of its own; notes what was watched."""
+    watched: list[str] = []
+
+    def identify(launch: Callable[[], None], target: object) -> Identity:
+        launch()
+        watched.append(str(target))
+        return SEEN
+
+    monkeypatch.setattr(identity, "identify", identify)
+    return watched
 
 
 class FakeTimer:
@@ -41,6 +63,14 @@ class FakeTimer:
 
     def synchronize(self) -> None:
         pass
+
+
+class Launching(FakeTimer):
+    """Launches what it is given, and returns what it was told."""
+
+    def time_batch(self, launches: Launches, count: int) -> float:
+        launches[0]()
+        return super().time_batch(launches, count)
 
 
 class FakeTelemeter:
@@ -79,7 +109,7 @@ class OtherBackend(CpuBackend):
 class Faulty(TorchFunctionMode):
     """Lets the device do something else in one named operation."""
 
-    def __init__(self, name: str, act: Callable[[torch.Tensor], None]) -> None:
+    def __init__(self, name: str, act: Callable[[torch.Tensor], object]) -> None:
         super().__init__()
         self._name, self._act = name, act
 
@@ -98,18 +128,34 @@ def raising(error: Exception) -> Callable[[torch.Tensor], None]:
     return act
 
 
-def gemm(precision: str = "fp32", **fields: Any) -> Case:
-    route = {"fp8": "torch._scaled_mm", "int8": "torch._int_mm"}.get(precision, "torch.mm")
-    shape = {"m": 32, "n": 48, "k": 64}
+def gemm(row: str = "fp32", route: str | None = None, **fields: Any) -> Case:
+    found = routes.route_named(row, route) if route else routes.routes_for(row)[0]
     return Case.model_validate(
         {
-            "case_id": f"gemm/{precision}",
+            "case_id": f"gemm/{row}",
             "family": "compute",
             "op": "gemm",
-            "precision": precision,
-            "route": route,
-            "shape": shape,
+            "precision": found.precision,
+            "route": found.name,
+            "row": row,
+            "shape": {"m": 32, "n": 48, "k": 64},
             **fields,
+        }
+    )
+
+
+def bare(op: str, row: str = "fp32", route: str = "pipe") -> Case:
+    """Return a case without a shape: the pipe alone, a search, a row without a route."""
+    return Case.model_validate(
+        {
+            "case_id": f"{op}/{row}",
+            "family": "compute",
+            "op": op,
+            "precision": row,
+            "route": route,
+            "row": row,
+            "role": op if op != "gemm" else "anchor",
+            "shape": {},
         }
     )
 
@@ -125,19 +171,40 @@ def stream(op: str = "triad", elements: int = 1024) -> Case:
     )
 
 
-def measured(
-    case: Case,
-    *,
+class Counting:
+    """A clock that says for each sample what it was told."""
+
+    def __init__(self, *values_mhz: float | None) -> None:
+        self._values = itertools.cycle(values_mhz)
+        self.began = 0
+
+    def begin(self) -> None:
+        self.began += 1
+
+    def end(self) -> float | None:
+        return next(self._values)
+
+
+def session_on(
     device: Device = CPU,
     backend: CpuBackend | None = None,
     timer: FakeTimer | None = None,
     telemeter: FakeTelemeter | None = None,
-) -> Measurement:
+    clock: Clock | None = None,
+) -> Session:
     if backend is None:
         backend = CpuBackend() if device.backend == "cpu" else OtherBackend()
-    return measure_case(
-        case, device, POLICY, backend, timer or FakeTimer(), telemeter or FakeTelemeter(), 0
+    return Session.on(
+        device,
+        backend,
+        telemeter or FakeTelemeter(),
+        clock or NoClock(),
+        timer=timer or FakeTimer(),
     )
+
+
+def measured(case: Case, policy: Policy = POLICY, **session: Any) -> Measurement:
+    return measure_case(case, policy, session_on(**session))
 
 
 def test_a_product_that_went_well_has_everything_that_belongs_to_its_figure() -> None:
@@ -160,6 +227,10 @@ def test_a_product_that_went_well_has_everything_that_belongs_to_its_figure() ->
     assert found.timing.buffer_sets == 2
     assert found.timing.stop_reason == "interval narrow enough"
     assert found.notes == ()
+    assert found.energy_j_per_tflop == 3.0 / ((2 + 10) * 2 * 32 * 48 * 64 * 1e-12)
+    assert found.identity is not None
+    assert (found.identity.names, found.identity.library) == (("sgemm_kernel",), "MKL")
+    assert (found.identity.instruction, found.identity.missing) == ("avx2", None)
     assert found.started_at is not None
     assert found.wall_s is not None
 
@@ -322,13 +393,16 @@ def test_a_case_that_does_not_fit_is_skipped_and_says_how_much_is_missing() -> N
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["ok", "failed"])
-def test_buffers_are_free_when_the_backend_is_asked_to_release_them(fails: bool) -> None:
+def test_buffers_are_free_when_the_backend_is_asked_to_release_them(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
     backend = OtherBackend()
 
     def act(_: torch.Tensor) -> None:
         if fails:
             raise RuntimeError("broken")
 
+    monkeypatch.setattr(execute, "WORTH_RELEASING_BYTES", 1 << 22)
     with Faulty("add", act):
         found = measured(stream("triad", elements=1 << 19), device=NPU, backend=backend)
     assert found.status == ("failed" if fails else "ok")
@@ -337,5 +411,271 @@ def test_buffers_are_free_when_the_backend_is_asked_to_release_them(fails: bool)
 
 def test_small_work_does_not_cost_a_release() -> None:
     backend = OtherBackend()
-    measured(gemm(), device=NPU, backend=backend)
+    session = session_on(NPU, backend)
+    for case in (gemm(), gemm("bf16"), stream()):
+        assert measure_case(case, POLICY, session).status == "ok"
     assert backend.in_use_at_release == []
+
+
+def test_operands_stay_from_case_to_case_and_go_before_a_stream_needs_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from roofprobe.probes import arenas
+
+    monkeypatch.setattr(arenas, "WORTH_RELEASING_BYTES", 0)
+    monkeypatch.setattr(execute, "WORTH_RELEASING_BYTES", 0)
+    backend = OtherBackend()
+    session = session_on(NPU, backend)
+    for _ in range(3):
+        assert measure_case(gemm(), POLICY, session).status == "ok"
+    assert backend.in_use_at_release == [], "three products of one row cost no release"
+    assert measure_case(stream(elements=64), POLICY, session).status == "ok"
+    assert len(backend.in_use_at_release) == 2, "the operands before, the arrays after"
+
+
+# The kernel's name
+
+
+def test_the_kernel_is_asked_for_its_name_where_it_may_be_a_new_one_only(
+    identified: list[str],
+) -> None:
+    for role in ("anchor", "route", "tune", "layout", "alignment"):
+        assert measured(gemm(role=role)).identity is not None
+    assert len(identified) == 5
+    for role in ("pattern", "surface", "settled"):
+        assert measured(gemm(role=role)).identity is None
+    assert measured(stream()).identity is None
+    assert len(identified) == 5
+
+
+def test_a_kernel_that_is_not_the_precision_s_own_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        identity, "fallback", lambda seen, precision, target: f"{seen.library} did {precision}"
+    )
+    found = measured(gemm("bf16"))
+    assert found.identity is not None
+    assert found.identity.fallback == "MKL did bf16"
+
+
+def test_why_no_kernel_was_seen_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        identity, "identify", lambda launch, target: Identity((), reason="no profiler here")
+    )
+    found = measured(gemm())
+    assert found.identity is not None
+    assert (found.identity.names, found.identity.missing) == ((), "no profiler here")
+
+
+# The clock
+
+
+def test_the_clock_is_counted_around_each_sample() -> None:
+    clock = Counting(2000.0, None, 1000.0, None)
+    found = measured(gemm(), clock=clock)
+    assert clock.began == len(found.samples_us) == 10
+    assert found.sample_clocks_mhz == (2000.0, 1000.0, 2000.0, 1000.0, 2000.0)
+    assert found.clock_mhz == Span(min=1000, median=2000, max=2000)
+
+
+def test_a_stream_is_sampled_without_its_own_words_for_the_clock() -> None:
+    assert measured(stream(), clock=Counting(None)).clock_mhz is None
+
+
+# The pipe
+
+
+def test_the_pipe_of_this_processor_is_measured_like_a_product() -> None:
+    from roofprobe.probes import host
+
+    device = CPU.model_copy(
+        update={"features": host.cpu_facts().simd_features, "architecture": None, "unit_count": 2}
+    )
+    found = measured(bare("pipe"), device=device)
+    if found.status == "skipped":
+        pytest.skip(f"this processor has no pipe for fp32: {found.reason}")
+    assert found.status == "ok"
+    assert found.rate is not None
+    assert found.flops is not None
+    assert found.rate.median == pytest.approx(found.flops / 0.002 / 1e12, rel=1e-12)
+    assert found.correctness is not None
+    assert found.correctness.error == 0
+    assert found.identity is None
+    assert found.kernel_config is not None
+    assert found.kernel_config["threads"] == 2
+
+
+@pytest.mark.parametrize("row", ["bf16-sparse", "nvfp4", "fp16-acc16"])
+def test_a_pipe_that_a_processor_lacks_is_skipped_with_the_reason(row: str) -> None:
+    found = measured(bare("pipe", row).model_copy(update={"precision": row}))
+    assert found.status == "skipped"
+    assert found.reason is not None
+    assert found.reason.sentence
+
+
+def test_the_pipe_needs_no_operands_and_gives_them_back() -> None:
+    session = session_on()
+    measure_case(gemm(), POLICY, session)
+    assert session.arenas._arena is not None
+    measure_case(bare("pipe"), POLICY, session)
+    assert session.arenas._arena is None
+
+
+# Searching
+
+
+SEARCHING = Policy(
+    batch_s=0.001, warmup_s=0, min_time_s=0, max_time_s=1000, min_samples=6, search_s=0.05
+)
+
+
+def test_a_search_leaves_its_whole_path_and_the_best_shape_checked_and_sampled() -> None:
+    found = measured(bare("search", route="torch.mm"), SEARCHING)
+    search = found.search
+    assert found.status == "ok"
+    assert search is not None
+    assert search.best is not None
+    m, n, k = search.best
+    assert found.flops == 2 * m * n * k
+    assert (search.route, search.method, search.seed) == ("torch.mm", "successive halving", 0)
+    assert search.candidates >= len({step.shape for step in search.steps if step.tflops}) > 0
+    assert search.best_tflops is not None
+    assert found.correctness is not None
+    assert found.correctness.checked_elements == m * n
+    assert found.samples_us == (2000.0,) * 3, "briefly: its route follows at the same shape"
+    assert found.case.shape == {}, "the case stays what was planned"
+
+
+def test_an_exhaustive_search_is_the_whole_grid() -> None:
+    policy = Policy(
+        batch_s=0.001, warmup_s=0, min_time_s=0, max_time_s=1000, min_samples=6, search_s=0.001,
+        search_method="exhaustive",
+    )  # fmt: skip
+    search = measured(bare("search", route="torch.mm"), policy).search
+    assert search is not None
+    assert search.method == "exhaustive"
+    assert len(search.steps) == search.candidates == 64
+    assert (search.budget_s, search.anchor, search.untried) == (None, None, ())
+
+
+def test_a_search_on_a_row_that_the_device_lacks_is_skipped_with_its_reason() -> None:
+    found = measured(bare("search", "tf32", "torch.mm"), SEARCHING)
+    assert (found.status, found.search) == ("skipped", None)
+    assert found.reason is not None
+    assert found.reason.code == "architecture"
+
+
+def test_a_search_in_which_every_shape_fails_is_skipped_and_quotes_the_last() -> None:
+    with Faulty("mm", raising(RuntimeError("no such shape\nat line 3"))):
+        found = measured(bare("search", route="torch.mm"), SEARCHING, timer=Launching())
+    assert found.status == "skipped"
+    assert found.reason is not None
+    assert found.reason.code == "no-candidate"
+    assert found.reason.sentence.startswith("none of ")
+    assert found.reason.sentence.endswith("shapes worked: no such shape")
+
+
+def test_a_device_lost_in_a_search_ends_the_worker_with_the_record() -> None:
+    lost = RuntimeError("CUDA error: an illegal memory access was encountered")
+    with Faulty("mm", raising(lost)), pytest.raises(DeviceLost) as raised:
+        measured(
+            bare("search", route="torch.mm"),
+            SEARCHING,
+            device=NPU,
+            backend=OtherBackend(free_bytes=128 << 20),
+            timer=Launching(),
+        )
+    assert raised.value.measurement.case.op == "search"
+
+
+def test_the_best_shape_of_a_search_is_not_trusted_but_checked() -> None:
+    with Faulty("mm", lambda out: out.mul_(1.01)):
+        found = measured(bare("search", route="torch.mm"), SEARCHING)
+    assert found.status == "failed"
+    assert found.reason is not None
+    assert found.reason.code == "wrong-result"
+
+
+def test_the_seed_of_the_session_decides_the_order_of_a_search() -> None:
+    session = session_on()
+    other = Session.on(CPU, CpuBackend(), FakeTelemeter(), NoClock(), timer=FakeTimer(), seed=7)
+    found = [measure_case(bare("search", route="torch.mm"), SEARCHING, s) for s in (session, other)]
+    assert [m.search.seed for m in found if m.search] == [0, 7]
+
+
+# Stability
+
+
+def stability(row: str = "fp32") -> Case:
+    return gemm(row, op="stability", role="stability")
+
+
+@pytest.mark.parametrize("row", ["fp64", "fp32", "bf16", "fp8", "int8"])
+def test_a_product_whose_bits_stay_is_ok_without_samples(row: str) -> None:
+    telemeter = FakeTelemeter()
+    found = measured(stability(row), telemeter=telemeter)
+    assert (found.status, found.samples_us, found.rate) == ("ok", (), None)
+    assert found.correctness is not None
+    assert (found.correctness.error, found.correctness.tolerance) == (0.0, 0.0)
+    assert found.correctness.checked_elements == 4 * 32 * 48
+    assert (found.telemetry, telemeter.watched) == (TELEMETRY, 1)
+    assert found.kernel == gemm(row).route
+
+
+@pytest.mark.parametrize("launch", [3, 4, 5])
+def test_a_product_whose_bits_differ_once_is_failed_with_the_place(launch: int) -> None:
+    launched = itertools.count(1)  # the first is the check's, which forgives a last bit
+
+    def flip_last_bit_once(out: torch.Tensor) -> None:
+        if next(launched) == launch:
+            out.view(torch.int32)[5, 7] ^= 1
+
+    with Faulty("mm", flip_last_bit_once):
+        found = measured(stability())
+    assert found.status == "failed"
+    assert found.reason is not None
+    assert found.reason.code == "unstable-bits"
+    assert "1 of 1536 elements had other bits" in found.reason.sentence
+    assert "the first at (5, 7)" in found.reason.sentence
+    assert found.reason.remedy == "repeat; if it stays, the device corrupts data: stop using it"
+    assert found.correctness is not None
+    assert found.correctness.error == 1 / 1536
+    assert found.rate is None
+
+
+def test_a_stable_but_wrong_product_is_a_wrong_result() -> None:
+    with Faulty("mm", lambda out: out.mul_(1.01)):
+        found = measured(stability())
+    assert found.reason is not None
+    assert found.reason.code == "wrong-result"
+
+
+# What cannot be done
+
+
+def test_a_row_without_a_route_is_skipped_with_what_it_would_take() -> None:
+    found = measured(bare("gemm", "int4", "none"))
+    assert found.status == "skipped"
+    assert found.reason is not None
+    assert found.reason.code == "no-route"
+    assert found.reason.remedy == "a GPU of compute capability 7.5 to 8.9"
+
+
+def test_a_shape_that_a_route_cannot_do_costs_no_memory() -> None:
+    session = session_on()
+    case = gemm("int8", shape={"m": 32, "n": 36, "k": 32})
+    found = measure_case(case, POLICY, session)
+    assert found.reason is not None
+    assert (found.status, found.reason.code) == ("skipped", "shape")
+    assert session.arenas._arena is None
+
+
+@pytest.mark.parametrize("layout", ["TN", "NN", "NT", "TT"])
+def test_layout_and_pattern_of_the_case_are_those_of_the_operands(layout: str) -> None:
+    session = session_on()
+    found = measure_case(gemm(layout=layout, pattern="zeros"), POLICY, session)
+    assert found.status == "ok"
+    arena = session.arenas._arena
+    assert arena is not None
+    assert arena.pattern == "zeros"
+    operands = arena.sets((32, 48, 64), layout)[0]
+    assert float(operands.out.abs().max()) == 0.0

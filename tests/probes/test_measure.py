@@ -11,6 +11,7 @@ from roofprobe.kernels.work import Check, Work
 from roofprobe.probes.measure import (
     MAX_LAUNCHES_PER_SAMPLE,
     Policy,
+    Sampled,
     WrongResult,
     sample,
     verify,
@@ -198,3 +199,95 @@ def test_a_batch_keeps_its_size_when_warm_launches_are_a_little_shorter() -> Non
     found = sample(work_of(), timer, policy, timer.now)
     assert found.launches_per_sample == 4
     assert set(timer.counts) == {1, 4}
+
+
+class Watched:
+    """A device whose sleeps, clock readings and batches are written down in order."""
+
+    def __init__(self, *clocks_mhz: float | None) -> None:
+        self.log: list[str] = []
+        self.time_s = 0.0
+        self._clocks = itertools.cycle(clocks_mhz or (None,))
+
+    name = "watched"
+
+    def time_batch(self, launches: Launches, count: int) -> float:
+        self.log.append(f"batch {count}")
+        self.time_s += count * TICK
+        return count * TICK
+
+    def synchronize(self) -> None:
+        pass
+
+    def now(self) -> float:
+        return self.time_s
+
+    def sleep(self, seconds: float) -> None:
+        self.log.append(f"sleep {seconds / TICK:g}")
+        self.time_s += seconds
+
+    def begin(self) -> None:
+        self.log.append("begin")
+
+    def end(self) -> float | None:
+        self.log.append("end")
+        return next(self._clocks)
+
+
+def policy_of(**fields: float) -> Policy:
+    defaults = {"batch_s": TICK, "warmup_s": 0.0, "min_time_s": 0.0, "max_time_s": 1000.0}
+    return Policy(**{**defaults, **fields}, min_samples=1, max_samples=3)  # type: ignore[arg-type]
+
+
+def sampled_on(device: Watched, policy: Policy) -> Sampled:
+    return sample(work_of(), device, policy, device.now, device, device.sleep)
+
+
+def test_a_burst_rests_once_and_pauses_before_each_sample_with_the_clock_around_it_alone() -> None:
+    device = Watched()
+    sampled_on(device, policy_of(rest_s=300 * TICK, pause_s=8 * TICK))
+    each = ["sleep 8", "begin", "batch 1", "end"]
+    assert device.log == ["batch 1", "batch 1", "sleep 300", *each, *each, *each]
+
+
+def test_settled_work_goes_on_without_rest_or_pause() -> None:
+    device = Watched()
+    sampled_on(device, policy_of())
+    each = ["begin", "batch 1", "end"]
+    assert device.log == ["batch 1", "batch 1", *each, *each, *each]
+
+
+def test_rest_comes_after_the_warm_up_and_is_no_time_of_sampling() -> None:
+    device = Watched()
+    found = sampled_on(device, policy_of(warmup_s=5 * TICK, rest_s=300 * TICK))
+    assert device.log.index("sleep 300") == 5
+    assert found.warmup_launches == 5
+    assert found.elapsed_s == 3 * TICK
+
+
+def test_pauses_count_towards_the_time_limit() -> None:
+    device = Watched()
+    policy = Policy(
+        batch_s=TICK, warmup_s=0, min_time_s=0, max_time_s=35 * TICK, min_samples=100,
+        pause_s=9 * TICK,
+    )  # fmt: skip
+    found = sampled_on(device, policy)
+    assert (len(found.samples_us), found.stop_reason) == (4, "time limit")
+    assert found.samples_us == (TICK * 1e6,) * 4, "and are no part of a sample"
+
+
+def test_clocks_are_kept_for_the_samples_that_have_one() -> None:
+    found = sampled_on(Watched(1980.0, None, 1755.0), policy_of())
+    assert found.clocks_mhz == (1980.0, 1755.0)
+    assert sampled_on(Watched(None), policy_of()).clocks_mhz == ()
+
+
+def test_a_clock_is_not_counted_over_sizing_and_warm_up() -> None:
+    device = Watched(1000.0)
+    found = sampled_on(device, policy_of(warmup_s=20 * TICK))
+    assert device.log.count("begin") == device.log.count("end") == len(found.samples_us) == 3
+
+
+def test_without_a_clock_nothing_is_asked_and_nothing_kept() -> None:
+    timer = FakeTimer(TICK)
+    assert sample(work_of(), timer, NO_WARMUP, timer.now).clocks_mhz == ()

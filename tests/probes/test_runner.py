@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from roofprobe.probes.measure import Policy
-from roofprobe.probes.runner import Job, Runner, discover_devices
+from roofprobe.probes.runner import Job, Planned, Runner, discover_devices
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.journal import Header, JournalWriter, read_journal
 from roofprobe.records.schema import Case, Device, Environment, Measurement, Options
@@ -58,9 +58,14 @@ class Quiet:
 
     def __init__(self) -> None:
         self.messages: list[str] = []
+        self.more: list[tuple[int, float]] = []
+        self.begun: list[str] = []
+
+    def planned(self, cases: int, expected_s: float) -> None:
+        self.more.append((cases, expected_s))
 
     def started(self, device_id: str, case: Case) -> None:
-        pass
+        self.begun.append(case.case_id)
 
     def finished(self, device_id: str, measurement: Measurement) -> None:
         pass
@@ -90,6 +95,24 @@ def job(*routes: str, on: Device | None = None, timeout_s: float = 20.0) -> Job:
         for position, route in enumerate(routes)
     )
     return Job(on or device(), cases)
+
+
+def planned(name: str, route: str = "fine", expected_s: float = 0.1) -> Planned:
+    case = Case(
+        case_id=name, family="compute", op="gemm", precision="fp32", route=route,
+        shape={"m": 1, "n": 1, "k": 1},
+    )  # fmt: skip
+    return case, Policy(timeout_s=20.0), expected_s
+
+
+def following(calls_for: dict[str, tuple[Planned, ...]], *names: str) -> Job:
+    """Return a job of ``names`` in which some cases call for others when they have ended."""
+    cases = tuple(planned(name, "crash" if name == "crash" else "fine") for name in names)
+    return Job(device(), cases, lambda m: calls_for.get(m.case.case_id, ()))
+
+
+def ids(folder: Path) -> list[str]:
+    return [m.case.case_id for m in read_journal(folder).measurements]
 
 
 @pytest.fixture
@@ -179,9 +202,46 @@ def test_what_the_time_budget_leaves_out_is_skipped(folder: Path) -> None:
     assert results == [("fine", "time-budget"), ("fine", "time-budget")]
 
 
+def test_what_a_measurement_calls_for_comes_right_after_it_in_order(folder: Path) -> None:
+    job = following({"a": (planned("a1"), planned("a2"))}, "a", "b")
+    _, watcher = run(folder, job)
+    assert ids(folder) == watcher.begun == ["a", "a1", "a2", "b"]
+    assert watcher.more == [(2, 0.2)], "told once, with the time it will take"
+
+
+def test_a_follow_up_may_call_for_more(folder: Path) -> None:
+    run(
+        folder, following({"a": (planned("a1"),), "a1": (planned("a11"), planned("a12"))}, "a", "b")
+    )
+    assert ids(folder) == ["a", "a1", "a11", "a12", "b"]
+
+
+def test_nothing_follows_where_nothing_is_called_for(folder: Path) -> None:
+    _, watcher = run(folder, following({}, "a", "b"))
+    assert ids(folder) == ["a", "b"]
+    assert watcher.more == []
+
+
+def test_a_crash_is_asked_what_follows_like_any_other_end(folder: Path) -> None:
+    job = following({"crash": (planned("a1"),)}, "crash", "b")
+    run(folder, job)
+    assert ids(folder) == ["crash", "a1", "b"]
+
+
+def test_follow_ups_are_held_to_the_time_budget_too(folder: Path) -> None:
+    job = following({"a": (planned("a1", expected_s=1e6), planned("a2"))}, "a", "b")
+    results, _ = run(folder, job, time_budget_s=300.0)
+    assert ids(folder) == ["a", "a1", "a2", "b"]
+    assert [code for _, code in results] == ["made up", "time-budget", "made up", "made up"]
+
+
 def test_an_interrupt_stops_the_workers_and_keeps_what_was_measured(folder: Path) -> None:
-    runner = Runner(JournalWriter(folder), Quiet(), folder, seed=0, command=COMMAND)
-    threading.Timer(3.0, runner.stop).start()
+    class Stopping(Quiet):
+        def started(self, device_id: str, case: Case) -> None:
+            if case.route == "hang":  # a moment later the worker hangs in it
+                threading.Timer(0.3, runner.stop).start()
+
+    runner = Runner(JournalWriter(folder), Stopping(), folder, seed=0, command=COMMAND)
     begun = time.monotonic()
     outcome = runner.run([job("fine", "hang", "fine")])
     assert time.monotonic() - begun < 30

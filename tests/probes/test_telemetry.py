@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 import threading
@@ -20,7 +21,9 @@ from roofprobe.probes.telemetry import (
     Sampler,
     Span,
     TelemetrySummary,
+    TracePoint,
     summarise,
+    trace_of,
 )
 from roofprobe.records.schema import Telemetry
 
@@ -397,3 +400,48 @@ def test_a_device_without_a_source_gives_its_reason_and_no_thread() -> None:
     assert summary.interval_s is None
     assert set(summary.missing.values()) == {"not-supported (no telemetry on this accelerator)"}
     Telemetry.model_validate(asdict(summary))
+
+
+# Traces
+
+
+def test_a_trace_is_each_reading_with_its_time_since_the_first() -> None:
+    snapshots = [reading(345), reading(1980, bits=0x4), reading(1700, bits=0x4 | 0x20)]
+    assert trace_of([100.0, 100.0504, 101.25], snapshots) == (
+        TracePoint(0.0, 345.0, 34.5, 40.0, ()),
+        TracePoint(0.05, 1980.0, 198.0, 40.0, ("sw_power_cap",)),
+        TracePoint(1.25, 1700.0, 170.0, 40.0, ("sw_power_cap", "sw_thermal")),
+    )
+
+
+def test_a_trace_leaves_out_readings_that_told_nothing_and_keeps_their_time() -> None:
+    points = trace_of([1.0, 2.0, 4.0], [Snapshot(), reading(1000), reading(1100)])
+    assert [point.at_s for point in points] == [1.0, 3.0]
+    assert trace_of([1.0], [Snapshot()]) == ()
+    assert trace_of([], []) == ()
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 100, 127, 1000, 7201])
+def test_a_long_trace_is_thinned_evenly_to_64_points_with_both_ends(count: int) -> None:
+    points = trace_of([float(at) for at in range(count)], [reading(at + 1) for at in range(count)])
+    assert len(points) == min(count, 64)
+    assert (points[0].at_s, points[-1].at_s) == (0.0, count - 1.0)
+    assert all(point.sm_clock_mhz == point.at_s + 1 for point in points)
+    steps = {int(b.at_s - a.at_s) for a, b in itertools.pairwise(points)}
+    assert not steps or max(steps) - min(steps) <= 1, "evenly"
+    assert min(steps, default=1) >= 1, "none twice"
+
+
+def test_a_sampler_keeps_the_trace_of_its_window_and_the_records_take_it() -> None:
+    sampler = Sampler(Told([reading(345, 1), reading(1980, 2)]), LONG_S)
+    with sampler:
+        pass
+    trace = sampler.summary().trace
+    assert [point.sm_clock_mhz for point in trace] == [345.0, 1980.0]
+    assert trace[0].at_s == 0.0
+    assert trace[1].at_s >= 0.0
+    record = Telemetry.model_validate(asdict(sampler.summary()))
+    assert [point.sm_clock_mhz for point in record.trace] == [345.0, 1980.0]
+    with sampler:
+        pass
+    assert len(sampler.summary().trace) == 2, "nothing of the last window is left"

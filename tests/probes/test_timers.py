@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from roofprobe.probes.timers import EventTimer, GraphTimer, WallTimer
+from roofprobe.probes.timers import EventTimer, GraphTimer, WallTimer, for_searching
 
 
 class Trace(list[str]):
@@ -133,3 +133,11 @@ def test_the_graph_timer_keeps_no_launch_alive() -> None:
     del launch
     gc.collect()
     assert gone() is None
+
+
+def test_a_search_times_by_events_where_graphs_would_be_captured_for_one_replay() -> None:
+    events = event_timer(Trace())
+    assert for_searching(GraphTimer(torch.device("cpu"), events)) is events
+    assert for_searching(events) is events
+    wall = WallTimer()
+    assert for_searching(wall) is wall

@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import util
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -30,6 +34,19 @@ from roofprobe.records.schema import (
     Timing,
     Verdict,
 )
+
+
+def _load(name: str) -> ModuleType:
+    """Return a module that lies beside this one; test files cannot import each other."""
+    full_name = f"tests.reporting.{name}"
+    if full_name not in sys.modules:
+        spec = util.spec_from_file_location(full_name, Path(__file__).parent / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[full_name] = module = util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[full_name]
+
 
 GPU_ID = "GPU-00000000-example"
 HOSTILE = "<script>alert(1)</script> [red]x[/] | `tick` $x$ *b* \x1b[31m\x07 \u202e"
@@ -150,6 +167,8 @@ def headline(
         device_id=measurement.device_id,
         family=measurement.case.family,
         label=label,
+        title=label,
+        precision=measurement.case.precision,
         case_id=measurement.case.case_id,
         route=measurement.case.route,
         regime=measurement.case.regime,
@@ -408,3 +427,52 @@ def hostile_run(example_run: Run) -> Run:
             "events": (Event(at=HOSTILE, code=HOSTILE, sentence=HOSTILE, device_id=HOSTILE),),
         }
     )
+
+
+@pytest.fixture(scope="session")
+def compute_run() -> Run:
+    """Return a run with rows, routes, patterns, surfaces, searches, traces and the gap."""
+    run: Run = _load("compute_run").compute_run()
+    return run
+
+
+@pytest.fixture(scope="session")
+def hostile_compute_run(compute_run: Run) -> Run:
+    """Return the compute run with hostile texts wherever a file could bring them."""
+    reason = Reason(code=HOSTILE, sentence=HOSTILE, remedy=HOSTILE)
+
+    def spoilt(m: Measurement) -> Measurement:
+        case = m.case.model_copy(
+            update={
+                "route": f"{m.case.route} {HOSTILE}",
+                "row": f"{m.case.row} {HOSTILE}",
+                "layout": HOSTILE,
+                "pattern": m.case.pattern if m.case.pattern == "uniform" else HOSTILE,
+            }
+        )
+        identity = m.identity and m.identity.model_copy(
+            update={
+                "names": (HOSTILE,), "library": HOSTILE, "instruction": HOSTILE,
+                "fallback": HOSTILE,
+            }
+        )  # fmt: skip
+        search = m.search and m.search.model_copy(
+            update={
+                "method": HOSTILE, "route": HOSTILE, "sentence": HOSTILE,
+                "steps": tuple(
+                    step.model_copy(update={"stage": HOSTILE, "failure": HOSTILE})
+                    for step in m.search.steps
+                ),
+            }
+        )  # fmt: skip
+        return m.model_copy(
+            update={
+                "case": case, "identity": identity, "search": search,
+                "reason": m.reason and reason,
+            }
+        )  # fmt: skip
+
+    spoilt_run: Run = _load("compute_run").summarised(
+        compute_run, tuple(spoilt(m) for m in compute_run.measurements)
+    )
+    return spoilt_run

@@ -10,7 +10,14 @@ from roofprobe.records.schema import Run
 from roofprobe.reporting.html import to_html
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
-RUNS = ["example_run", "incomplete_run", "empty_run", "hostile_run"]
+RUNS = [
+    "example_run",
+    "compute_run",
+    "incomplete_run",
+    "empty_run",
+    "hostile_run",
+    "hostile_compute_run",
+]
 
 
 @dataclass
@@ -91,8 +98,11 @@ def test_the_policy_allows_the_pages_own_style_sheet_and_nothing_else(
     )
 
 
-def test_ids_are_unique_and_every_reference_has_its_target(pages: dict[str, str]) -> None:
-    html = pages["example_run"]
+@pytest.mark.parametrize("name", ["example_run", "compute_run"])
+def test_ids_are_unique_and_every_reference_has_its_target(
+    name: str, pages: dict[str, str]
+) -> None:
+    html = pages[name]
     ids = [attributes["id"] for _, attributes in parse(html).tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', html)) <= set(map(str, ids))
@@ -104,22 +114,57 @@ def test_every_figure_has_a_label_a_title_and_its_sentence(pages: dict[str, str]
     assert len(drawings) == len(page.all("figure")) == len(page.all("figcaption")) == 6
     assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in drawings)
     assert drawings[0]["aria-label"] == (
-        "Rate per precision. Bar chart. fp64 tensor: 50.0 TFLOPS, 50% of datasheet; "
-        "bf16: 800 TFLOPS, 80% of datasheet; fp8 fast accum: 1500 TFLOPS, 75% of datasheet; "
-        "int8: 1234 TOPS, 62% of datasheet."
+        "Rate per row. Bar chart. fp64 tensor: 50.0 TFLOPS settled, 50% of datasheet; "
+        "bf16: 800 TFLOPS burst, 80% of datasheet; fp8 fast accum: 1500 TFLOPS burst, 75% of "
+        "datasheet; int8: 1234 TOPS burst, 62% of datasheet."
     )
     assert "bf16 comes nearest to its datasheet peak (80%)" in pages["example_run"]
     assert "No peak is known here, so the bars stand alone" in pages["example_run"]
 
 
-def test_every_table_has_a_caption_and_scoped_heads(pages: dict[str, str]) -> None:
-    page = parse(pages["example_run"])
+def test_each_part_of_the_compute_result_has_its_figure_and_its_table(
+    pages: dict[str, str],
+) -> None:
+    html = pages["compute_run"]
+    page = parse(html)
+    labels = [str(drawing["aria-label"]) for drawing in page.all("svg")]
+    starts = [
+        "Rate per row", "Where the gap goes", "BF16: share of the peak by shape",
+        "FP8, fast sums: share of the peak", "Clock and power while it ran",
+        "Search for the best shape of bf16", "Rate per row", "Where the gap goes",
+        "FP32 (IEEE): share of the peak", "Search for the best shape of fp32",
+    ]  # fmt: skip
+    assert len(labels) == len(starts) == len(page.all("figcaption"))
+    assert all(label.startswith(start) for label, start in zip(labels, starts, strict=True))
+    for caption in (
+        "The factors multiply to the share", "Every route of a row in bursts",
+        "The same product of other data",
+        "M downwards", "Layouts, in bursts", "Alignment, in bursts", "first to the last tenth",
+        "every look is below", "Every row of the result", "Which device does which row",
+    ):  # fmt: skip
+        assert caption in page.text["caption"]
+    assert 'tone-warn">fallback' not in html  # int8 has one route only: nothing to compare
+    assert "Integer products ran on the ordinary pipe." in html
+    assert "J per T" in html
+
+
+def test_a_processor_has_no_empty_columns(pages: dict[str, str]) -> None:
+    cpu = pages["compute_run"].split("<h2>Example CPU (cpu)</h2>")[1].split("</table>")[0]
+    assert "% of pipe" in cpu
+    for head in ("datasheet", "settled", "% at clock", "J per T"):
+        assert f">{head}<" not in cpu
+
+
+@pytest.mark.parametrize("name", ["example_run", "compute_run"])
+def test_every_table_has_a_caption_and_scoped_heads(name: str, pages: dict[str, str]) -> None:
+    page = parse(pages[name])
     assert len(page.all("table")) == len(page.all("caption")) > 6
-    assert all(head.get("scope") in ("col", "row") for head in page.all("th"))
+    assert all(head.get("scope") in ("col", "row", "rowgroup") for head in page.all("th"))
 
 
-def test_figures_follow_the_pages_colours(pages: dict[str, str]) -> None:
-    html = pages["example_run"]
+@pytest.mark.parametrize("name", ["example_run", "compute_run"])
+def test_figures_follow_the_pages_colours(name: str, pages: dict[str, str]) -> None:
+    html = pages[name]
     drawings = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
     assert "prefers-color-scheme: dark" in html
     assert not re.search(r"#[0-9a-f]{6}", drawings)
@@ -140,8 +185,9 @@ def test_the_verdict_comes_first_and_a_device_without_results_says_so(
     assert "No device was found, so nothing was measured." in pages["empty_run"]
 
 
-def test_hostile_text_is_shown_as_text(pages: dict[str, str]) -> None:
-    html = pages["hostile_run"]
+@pytest.mark.parametrize("name", ["hostile_run", "hostile_compute_run"])
+def test_hostile_text_is_shown_as_text(name: str, pages: dict[str, str]) -> None:
+    html = pages[name]
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "\x1b" not in html

@@ -88,3 +88,19 @@ def test_counts_are_compact(count: int, text: str) -> None:
 )
 def test_times_take_the_unit_that_suits_them(value: float | None, text: str) -> None:
     assert numbers.duration_us(value) == text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(None, "–"), (1.0, "0%"), (1.004, "0%"), (0.996, "0%"), (1.234, "+23%"), (0.5, "−50%")],
+)
+def test_gains_have_a_sign(ratio: float | None, text: str) -> None:
+    assert numbers.gain(ratio) == text
+
+
+def test_factors_energies_and_seconds_know_what_they_do_not_know() -> None:
+    assert [numbers.factor(0.83333), numbers.factor(None)] == ["0.833", "–"]
+    assert [numbers.energy(0.6789), numbers.energy(None)] == ["0.679", "–"]
+    assert [numbers.seconds(s) for s in (0.421, 21, 99.9, 99.96, None)] == [
+        "0.421 s", "21.0 s", "99.9 s", "01:40 min", "–",
+    ]  # fmt: skip

@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roofprobe.reporting.plain_text import clean, in_encoding, listed, plural, shorten
+from roofprobe.reporting.plain_text import (
+    clean,
+    in_encoding,
+    listed,
+    plural,
+    shorten,
+    with_remedy,
+)
 
 
 def test_control_and_invisible_characters_become_visible() -> None:
@@ -42,3 +49,16 @@ def test_long_text_and_long_lists_are_cut_visibly() -> None:
     assert shorten("abcdef", 4) == "abc…"
     assert listed(("a", "b", "c"), 2) == "a, b and 1 more"
     assert plural(1, "case") == "1 case"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "remedy", "told"),
+    [
+        ("It failed", "try again", "It failed. Try again"),
+        ("It failed.", "Try again.", "It failed. Try again."),
+        ("It failed", None, "It failed"),
+        ("It failed", "", "It failed"),
+    ],
+)
+def test_a_remedy_is_a_sentence_of_its_own(sentence: str, remedy: str | None, told: str) -> None:
+    assert with_remedy(sentence, remedy) == told

@@ -1,4 +1,4 @@
-from roofprobe.records.schema import Measurement, Run
+from roofprobe.records.schema import Measurement, Reason, Run
 from roofprobe.reporting import tables
 
 GPU = "GPU-00000000-example"
@@ -7,8 +7,11 @@ GPU = "GPU-00000000-example"
 def test_a_headline_row_holds_figures_peaks_and_how_it_was_made(example_run: Run) -> None:
     assert tables.headline_rows(example_run, GPU, "compute")[2] == tables.HeadlineRow(
         label="fp8 fast accum",
+        title="fp8 fast accum",
         unit="TFLOPS",
-        achieved="1500",
+        regime="burst",
+        burst="1500",
+        settled="–",
         spread="±0.4%",
         range="1470–1515",
         datasheet="2000",
@@ -17,26 +20,51 @@ def test_a_headline_row_holds_figures_peaks_and_how_it_was_made(example_run: Run
         share_derived="68%",
         clock_normalised="1650",
         share_clock_normalised="91%",
+        pipe="–",
+        share_pipe="–",
+        energy="–",
         sm_clock="1500 MHz",
         route="torch._scaled_mm",
         kernel="example_gemm_fp8_tn_8192",
         shape="8192x8192x8192",
         variant="TN, fp32 accumulation, tensor pipe, fast accumulation, uniform data",
-        regime="burst",
         samples="30",
     )
 
 
+def test_both_regimes_the_pipe_and_the_energy_stand_in_one_row(compute_run: Run) -> None:
+    bf16, fp16 = tables.headline_rows(compute_run, "GPU-compute", "compute")[:2]
+    assert (bf16.label, bf16.title) == ("bf16", "BF16")
+    assert (bf16.burst, bf16.settled, bf16.energy) == ("820", "730", "0.680")
+    assert (bf16.pipe, bf16.sm_clock) == ("850", "1700 MHz counted")
+    # 820 of 850, each at its own clock: 1700 and 1750 MHz
+    assert bf16.share_pipe == f"{820 / 1700 / (850 / 1750) * 100:.0f}%"
+    assert (fp16.settled, fp16.share_pipe, fp16.energy) == ("–", "–", "–")
+
+
+def test_a_figure_that_is_only_settled_is_no_burst(example_run: Run) -> None:
+    row = tables.headline_rows(example_run, GPU, "compute")[0]
+    assert (row.regime, row.burst, row.settled, row.rate) == ("settled", "–", "50.0", "50.0")
+
+
+def test_columns_that_nobody_could_fill_are_not_shown(compute_run: Run) -> None:
+    columns = (tables.Column("settled", "settled"), tables.Column("derived", "derived"))
+    gpu = tables.headline_rows(compute_run, "GPU-compute", "compute")
+    cpu = tables.headline_rows(compute_run, "cpu", "compute")
+    assert tables.shown_columns(gpu, columns) == columns
+    assert tables.shown_columns(cpu, columns) == columns[1:]
+
+
 def test_unknown_peaks_are_dashes_and_small_rates_gigaflops(example_run: Run) -> None:
     row = tables.headline_rows(example_run, "cpu", "compute")[0]
-    assert (row.achieved, row.unit) == ("100", "GFLOPS")
+    assert (row.rate, row.unit) == ("100", "GFLOPS")
     assert {row.datasheet, row.share_datasheet, row.derived, row.share_clock_normalised} == {"–"}
 
 
 def test_a_headline_without_its_measurement_is_still_shown(example_run: Run) -> None:
     run = example_run.model_copy(update={"measurements": ()})
     row = tables.headline_rows(run, GPU, "memory")[0]
-    assert (row.label, row.achieved, row.shape, row.kernel) == ("read", "3000", "–", "–")
+    assert (row.label, row.rate, row.shape, row.kernel) == ("read", "3000", "–", "–")
 
 
 def test_cases_with_the_same_reason_are_one_group_and_the_worst_comes_first(
@@ -50,6 +78,19 @@ def test_cases_with_the_same_reason_are_one_group_and_the_worst_comes_first(
     ]
     assert groups[2].labels == ("gemm nvfp4 torch._scaled_mm", "gemm nvfp4 triton")
     assert groups[2].remedy == "Use a newer device."
+
+
+def test_reasons_that_differ_in_their_figures_are_one_group(example_run: Run) -> None:
+    skipped = example_run.measurements[5]
+    many = tuple(
+        skipped.model_copy(
+            update={"reason": Reason(code="memory", sentence=f"It needs {size} GiB of 80.")}
+        )
+        for size in ("1.5", "2,000", "3")
+    )
+    (group,) = tables.absent_groups(example_run.model_copy(update={"measurements": many}), GPU)
+    assert group.sentence == "It needs 1.5 GiB of 80. (and 2 more with other figures)"
+    assert group.count == 3
 
 
 def test_a_missing_reason_is_said_to_be_missing(example_run: Run) -> None:
@@ -69,24 +110,6 @@ def test_counts_tell_how_cases_ended(example_run: Run, empty_run: Run) -> None:
     assert tables.counts_text(example_run) == "16 cases: 10 ok, 1 failed, 1 invalid, 4 skipped"
     assert tables.counts_text(example_run, "cpu") == "4 cases: 3 ok, 1 skipped"
     assert tables.counts_text(empty_run) == "no cases"
-
-
-def test_a_measurement_row_has_its_conditions(example_run: Run) -> None:
-    row = tables.measurement_rows(example_run, GPU)[1]
-    assert (row.status, row.rate, row.error) == ("ok", "800 TFLOPS", "1.5e-04")
-    assert (row.latency, row.sm_clock, row.power) == ("1.37 ms", "1500 MHz", "400 W")
-    skipped = tables.measurement_rows(example_run, GPU)[5]
-    assert (skipped.rate, skipped.reason[:5]) == ("–", "nvfp4")
-
-
-def test_ceilings_carry_basis_sources_and_whether_they_are_assumed(example_run: Run) -> None:
-    printed, derived = tables.ceiling_rows(example_run, GPU)
-    assert printed.sources == ("https://example.invalid/sheet.pdf, page 1",)
-    assert (derived.kind, derived.value, derived.clock) == (
-        "derived, assumed",
-        "1100 TFLOPS",
-        "2000 MHz",
-    )
 
 
 def test_findings_come_worst_first_with_the_device_as_torch_names_it(example_run: Run) -> None:

@@ -23,12 +23,12 @@ def shown(run: Run, width: int = 80, encoding: str = "utf-8", color: bool = Fals
         color_system="standard" if color else None,
         _environ={},
     )
-    render_run(run, console, folder=FOLDER)
+    render_run(run, console, folder=FOLDER, full=True)
     stream.flush()
     return raw.getvalue().decode(encoding)
 
 
-@pytest.mark.parametrize("name", ["example_run", "incomplete_run", "empty_run"])
+@pytest.mark.parametrize("name", ["example_run", "compute_run", "incomplete_run", "empty_run"])
 def test_the_summary_is_the_golden_one(name: str, request: pytest.FixtureRequest) -> None:
     text = shown(request.getfixturevalue(name))
     golden = GOLDEN / f"{name}.txt"
@@ -37,7 +37,10 @@ def test_the_summary_is_the_golden_one(name: str, request: pytest.FixtureRequest
     assert text == golden.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["example_run", "incomplete_run", "hostile_run"])
+@pytest.mark.parametrize(
+    "name",
+    ["example_run", "compute_run", "incomplete_run", "hostile_run", "hostile_compute_run"],
+)
 def test_no_line_is_wider_than_80_columns_or_ends_in_spaces(
     name: str, request: pytest.FixtureRequest
 ) -> None:
@@ -48,8 +51,21 @@ def test_no_line_is_wider_than_80_columns_or_ends_in_spaces(
 def test_ascii_stands_in_where_the_encoding_has_no_signs(example_run: Run) -> None:
     text = shown(example_run, encoding="ascii")
     assert "+-0.4%" in text
-    assert "p10-p90 784-808" in text
+    assert "burst p10-p90 784-808" in text
     assert text.isascii()
+
+
+def test_what_stands_under_support_is_not_told_again(compute_run: Run) -> None:
+    text = " ".join(shown(compute_run).split())
+    assert text.count("NVFP4 needs compute capability 10.0") == 1
+    assert "M must be a multiple of 16. [shape]" in text
+
+
+def test_a_sweep_is_a_line_per_row_and_never_a_line_per_case(compute_run: Run) -> None:
+    text = shown(compute_run)
+    assert "4096x4096x14336" not in text
+    assert text.count("M 1024:") == 3
+    assert len(text.splitlines()) < len(compute_run.measurements) + 20
 
 
 def test_text_of_the_run_is_never_markup_nor_terminal_control(hostile_run: Run) -> None:
@@ -73,6 +89,6 @@ def test_a_narrow_console_still_gets_every_word(example_run: Run) -> None:
 
 def test_without_a_folder_no_file_is_named(example_run: Run) -> None:
     console = Console(file=io.StringIO(), width=80)
-    render_run(example_run, console)
+    render_run(example_run, console, full=True)
     assert isinstance(console.file, io.StringIO)
     assert "report.html" not in console.file.getvalue()

@@ -1,0 +1,104 @@
+"""Turn samples into the figures of a measurement: latency, rate, clock, energy, and warnings."""
+
+from __future__ import annotations
+
+from roofprobe.kernels.work import Work
+from roofprobe.probes import statistics
+from roofprobe.probes.measure import Sampled
+from roofprobe.probes.timers import Timer
+from roofprobe.records.schema import Case, Device, Distribution, Note, Span, Telemetry, Timing
+
+_NOISY_CI = 0.02
+_RESIDUE_SHARE = 0.03
+
+
+def figures_of(
+    case: Case,
+    device: Device,
+    work: Work,
+    sampled: Sampled,
+    timer: Timer,
+    telemetry: Telemetry | None,
+) -> dict[str, object]:
+    """Return the fields of a ``Measurement`` that follow from samples and accounting."""
+    moved = work.bytes_read + work.bytes_written
+    if case.family == "compute":
+        unit = "TOPS" if case.precision.startswith("int") else "TFLOPS"
+        rate = statistics.rates(sampled.samples_us, work.flops, unit)
+    else:
+        rate = statistics.rates(sampled.samples_us, moved, "GB/s")
+    latency = statistics.summarise(sampled.samples_us, "us", lower_is_better=True)
+    return {
+        "latency": latency,
+        "rate": rate,
+        "flops": work.flops,
+        "bytes_read": work.bytes_read,
+        "bytes_written": work.bytes_written,
+        "array_bytes": work.array_bytes,
+        "kernel": work.kernel,
+        "kernel_config": work.config or None,
+        "notes": (*_noise(latency), *_residue(case, device, work, moved)),
+        "samples_us": tuple(round(value, 4) for value in sampled.samples_us),
+        "sample_clocks_mhz": tuple(round(value, 1) for value in sampled.clocks_mhz),
+        "clock_mhz": span_of(sampled.clocks_mhz),
+        "energy_j_per_tflop": energy_j_per_tflop(work, sampled, telemetry),
+        "timing": Timing(
+            timer=timer.name,
+            launches_per_sample=sampled.launches_per_sample,
+            warmup_launches=sampled.warmup_launches,
+            buffer_sets=len(work.launches),
+            stop_reason=sampled.stop_reason,
+            elapsed_s=sampled.elapsed_s,
+        ),
+    }
+
+
+def energy_j_per_tflop(work: Work, sampled: Sampled, telemetry: Telemetry | None) -> float | None:
+    """Return joules per 10¹² operations over the whole window, idle power included.
+
+    The energy counter's difference over all launches between its two readings, warm-up too: the
+    counter steps every few tens of milliseconds, so the samples alone would be too short for it.
+    None where the device counts no energy or the work no operations.
+    """
+    if telemetry is None or not telemetry.energy_j or not work.flops:
+        return None
+    launches = sampled.warmup_launches + len(sampled.samples_us) * sampled.launches_per_sample
+    return telemetry.energy_j / (launches * work.flops * 1e-12)
+
+
+def span_of(values: tuple[float, ...]) -> Span | None:
+    """Return least, median and greatest of ``values``; None for none."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    median = ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    return Span(min=ordered[0], median=median, max=ordered[-1])
+
+
+def _noise(latency: Distribution) -> tuple[Note, ...]:
+    halfwidth = (latency.ci_high - latency.ci_low) / 2 / latency.median if latency.median else 0.0
+    if halfwidth <= _NOISY_CI:
+        return ()
+    return (
+        Note(
+            code="noisy",
+            sentence="the samples scatter: the median is known no better than "
+            f"±{halfwidth:.1%}; repeat on an idle host",
+            figures={"relative_ci_halfwidth": halfwidth},
+        ),
+    )
+
+
+def _residue(case: Case, device: Device, work: Work, moved: int) -> tuple[Note, ...]:
+    cache = device.last_level_cache_bytes or 0
+    if case.family != "memory" or cache <= _RESIDUE_SHARE * moved:
+        return ()
+    return (
+        Note(
+            code="cache-residue",
+            sentence=f"up to {cache / moved:.0%} of the bytes of a pass can stay in the "
+            "last-level cache",
+            figures={"bound": cache / moved, "array_bytes": float(work.array_bytes)},
+        ),
+    )

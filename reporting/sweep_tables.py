@@ -1,0 +1,153 @@
+"""The same product of other data, in other layouts, of odd sizes: what each gains or loses.
+
+Everything here compares like with like: a data pattern with uniform data of the same shape, route,
+layout and configuration, a layout or an odd size with the plain product that it departs from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from roofprobe.records.ceilings import clock_mhz_of
+from roofprobe.records.headlines import competitors
+from roofprobe.records.schema import Measurement, Role, Run
+from roofprobe.reporting import numbers
+from roofprobe.reporting.compute_tables import grouped, rate_of, rate_text, rows_of
+from roofprobe.reporting.naming import shape_text
+from roofprobe.reporting.plain_text import clean
+from roofprobe.reporting.tables import clock_text
+
+
+@dataclass(frozen=True, slots=True)
+class PatternRow:
+    """One data pattern beside uniform random data of the same shape, route and regime."""
+
+    label: str
+    pattern: str
+    regime: str
+    shape: str
+    rate: str
+    gain: str
+    clock: str
+    power: str
+
+    def conditions(self) -> str:
+        """Clock and power in a few words, as far as they are known."""
+        known = (self.clock.removesuffix(" counted"), self.power)
+        return ", ".join(text for text in known if text != numbers.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class PatternTable:
+    """Rows × data patterns: uniform data's rate, then each pattern's gain, clock and power.
+
+    ``heads`` are the patterns; a line is its uniform row and one row per head, or None for a
+    pattern that was not measured there.
+    """
+
+    heads: tuple[str, ...]
+    lines: tuple[tuple[PatternRow, tuple[PatternRow | None, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """One layout or one misaligned shape beside the best of its sweep."""
+
+    label: str
+    route: str
+    what: str
+    rate: str
+    gain: str
+
+
+def pattern_rows(run: Run, device_id: str) -> tuple[PatternRow, ...]:
+    """Hold each data pattern against uniform data of the same row, shape, route and regime."""
+    rows = []
+    for label, members in rows_of(run, device_id).items():
+        done = [m for m in members if m.status == "ok" and rate_of(m) > 0 and m.case.op == "gemm"]
+        groups = grouped(done, _conditions)
+        for found in groups.values():
+            uniform = max(
+                (m for m in found if m.case.pattern == "uniform"), key=rate_of, default=None
+            )
+            others = [m for m in found if m.case.pattern != "uniform"]
+            if others and uniform is not None:
+                rows += [_pattern_row(label, m, uniform) for m in (uniform, *others)]
+    return tuple(rows)
+
+
+def _conditions(m: Measurement) -> tuple[str | None, ...]:
+    """All of a product but its data."""
+    case = m.case
+    return shape_text(case), case.route, case.regime, case.layout, case.config
+
+
+def pattern_table(rows: Sequence[PatternRow]) -> PatternTable:
+    """Return ``pattern_rows`` as rows × patterns."""
+    heads = tuple(dict.fromkeys(row.pattern for row in rows if row.gain != numbers.UNKNOWN))
+    lines: list[tuple[PatternRow, dict[str, PatternRow]]] = []
+    for row in rows:
+        if row.gain == numbers.UNKNOWN:
+            lines.append((row, {}))
+        else:
+            lines[-1][1][row.pattern] = row
+    return PatternTable(
+        heads, tuple((uniform, tuple(map(cells.get, heads))) for uniform, cells in lines)
+    )
+
+
+def _pattern_row(label: str, m: Measurement, uniform: Measurement) -> PatternRow:
+    clock, counted = clock_mhz_of(m)
+    power = m.telemetry.power_w if m.telemetry else None
+    return PatternRow(
+        label=clean(label),
+        pattern=clean(m.case.pattern),
+        regime=m.case.regime,
+        shape=shape_text(m.case),
+        rate=rate_text(m),
+        gain=numbers.UNKNOWN if m is uniform else numbers.gain(rate_of(m) / rate_of(uniform)),
+        clock=clock_text(clock, counted=counted),
+        power=f"{power.median:.0f} W" if power else numbers.UNKNOWN,
+    )
+
+
+def sweep_rows(run: Run, device_id: str, role: Role) -> tuple[SweepRow, ...]:
+    """Return a sweep over layouts (``layout``) or alignments (``alignment``), row by row.
+
+    The plain product that the sweep departs from stands first: the same route at the same M and K.
+    """
+    rows = []
+    for label, members in rows_of(run, device_id).items():
+        done = [m for m in members if m.status == "ok" and rate_of(m) > 0]
+        sweep = [m for m in done if m.case.role == role]
+        for route, found in grouped(sweep, lambda m: m.case.route).items():
+            compared = [*_departure(done, route, found[0]), *found]
+            best = max(map(rate_of, compared))
+            rows += [
+                SweepRow(
+                    label=clean(label),
+                    route=clean(route),
+                    what=clean(f"{m.case.layout or ''} {shape_text(m.case)}"),
+                    rate=rate_text(m),
+                    gain=numbers.gain(rate_of(m) / best),
+                )
+                for m in compared
+            ]
+    return tuple(rows)
+
+
+def _departure(
+    done: Iterable[Measurement], route: str, member: Measurement
+) -> tuple[Measurement, ...]:
+    """Return the best plain product of ``route`` that shares M and K with a sweep's member."""
+    plain = [
+        m
+        for m in competitors(done)
+        if m.case.role in ("anchor", "route")
+        and m.case.route == route
+        and m.case.regime == "burst"
+        and all(m.case.shape.get(axis) == member.case.shape.get(axis) for axis in ("m", "k"))
+    ]
+    best = max(plain, key=rate_of, default=None)
+    return () if best is None else (best,)

@@ -1,0 +1,163 @@
+"""From samples to figures: every number follows exactly from what was told."""
+
+from __future__ import annotations
+
+import pytest
+
+from roofprobe.kernels.work import Check, Work
+from roofprobe.probes.figures import energy_j_per_tflop, figures_of, span_of
+from roofprobe.probes.measure import Sampled
+from roofprobe.probes.timers import WallTimer
+from roofprobe.records.schema import (
+    Case,
+    Device,
+    Distribution,
+    Measurement,
+    Span,
+    Telemetry,
+    Timing,
+)
+
+CPU = Device(device_id="cpu", torch_device="cpu", backend="cpu", name="Example CPU")
+
+
+def case_of(precision: str = "bf16", family: str = "compute") -> Case:
+    return Case.model_validate(
+        {"case_id": "x", "family": family, "op": "gemm" if family == "compute" else "triad",
+         "precision": precision, "route": "torch.mm", "shape": {"m": 1, "n": 1, "k": 1}}
+    )  # fmt: skip
+
+
+def work_of(flops: int = 2 * 10**12, moved: tuple[int, int] = (3000, 1000)) -> Work:
+    return Work(
+        launches=(lambda: None,) * 3,
+        flops=flops,
+        bytes_read=moved[0],
+        bytes_written=moved[1],
+        array_bytes=4000,
+        check=lambda: Check(0, 0, "", 1),
+        kernel="fake",
+        config={"tile": 128},
+    )
+
+
+def sampled(
+    *samples_us: float, each: int = 1, warm: int = 2, clocks: tuple[float, ...] = ()
+) -> Sampled:
+    return Sampled(samples_us or (1e6,) * 4, each, warm, "time limit", 4.0, clocks)
+
+
+def figures(work: Work, samples: Sampled, case: Case | None = None, **more: object) -> Measurement:
+    telemetry = Telemetry.model_validate(more) if more else None
+    fields = figures_of(case or case_of(), CPU, work, samples, WallTimer(), telemetry)
+    return Measurement.model_validate(
+        {"case": case or case_of(), "device_id": "cpu", "status": "ok", **fields}
+    )
+
+
+def test_the_rate_of_a_product_is_its_operations_over_the_time() -> None:
+    found = figures(work_of(), sampled(1e6, 1e6, 5e5, 2e6, 1e6))
+    assert found.rate is not None
+    assert (found.rate.unit, found.rate.median, found.rate.best) == ("TFLOPS", 2.0, 4.0)
+    assert found.latency is not None
+    assert (found.latency.unit, found.latency.median, found.latency.best) == ("us", 1e6, 5e5)
+    assert (found.flops, found.kernel, found.kernel_config) == (2 * 10**12, "fake", {"tile": 128})
+
+
+@pytest.mark.parametrize(
+    ("precision", "family", "unit"),
+    [("int8", "compute", "TOPS"), ("int4", "compute", "TOPS"), ("fp8", "compute", "TFLOPS"),
+     ("fp32", "memory", "GB/s")],
+)  # fmt: skip
+def test_the_unit_follows_from_what_is_counted(precision: str, family: str, unit: str) -> None:
+    found = figures(work_of(), sampled(), case_of(precision, family))
+    assert found.rate is not None
+    assert found.rate.unit == unit
+    if family == "memory":
+        assert found.rate.median == 4000 / 1e9
+
+
+def test_timing_says_how_the_samples_were_taken() -> None:
+    assert figures(work_of(), sampled(each=7, warm=20)).timing == Timing(
+        timer="wall clock",
+        launches_per_sample=7,
+        warmup_launches=20,
+        buffer_sets=3,
+        stop_reason="time limit",
+        elapsed_s=4.0,
+    )
+
+
+def test_clocks_of_the_samples_are_kept_and_summed_up() -> None:
+    found = figures(work_of(), sampled(clocks=(1980.04, 1755.0, 1900.0, 1755.0)))
+    assert found.sample_clocks_mhz == (1980.0, 1755.0, 1900.0, 1755.0)
+    assert found.clock_mhz == Span(min=1755.0, median=1827.5, max=1980.04)
+    without = figures(work_of(), sampled())
+    assert (without.sample_clocks_mhz, without.clock_mhz) == ((), None)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((), None),
+        ((5.0,), (5, 5, 5)),
+        ((3.0, 1.0), (1, 2, 3)),
+        ((3.0, 1.0, 2.5), (1, 2.5, 3)),
+        ((4.0, 1.0, 2.0, 3.0), (1, 2.5, 4)),
+    ],
+)
+def test_a_span_is_least_median_and_greatest(
+    values: tuple[float, ...], expected: tuple[float, float, float] | None
+) -> None:
+    found = span_of(values)
+    assert (found and (found.min, found.median, found.max)) == expected
+
+
+def test_energy_counts_every_launch_between_the_two_readings() -> None:
+    # 20 launches of warm-up and 4 samples of 5: 40 launches of 2 TFLOP on 16 kJ.
+    found = figures(work_of(), sampled(each=5, warm=20), energy_j=16_000.0)
+    assert found.energy_j_per_tflop == 200.0
+
+
+@pytest.mark.parametrize(
+    ("telemetry", "flops"),
+    [
+        (None, 1),
+        (Telemetry(), 1),
+        (Telemetry(energy_j=None), 1),
+        (Telemetry(energy_j=0.0), 1),  # a counter that did not step tells nothing
+        (Telemetry(energy_j=5.0), 0),
+    ],
+)
+def test_energy_that_is_not_known_is_absent_and_not_zero(
+    telemetry: Telemetry | None, flops: int
+) -> None:
+    assert energy_j_per_tflop(work_of(flops), sampled(), telemetry) is None
+
+
+def test_scattered_samples_carry_a_note_and_steady_ones_do_not() -> None:
+    assert figures(work_of(), sampled(*(1e6,) * 30)).notes == ()
+    noisy = figures(work_of(), sampled(*(1e6 * (1 + 0.05 * (7 * i % 10)) for i in range(10))))
+    (note,) = noisy.notes
+    latency = noisy.latency
+    assert isinstance(latency, Distribution)
+    width = (latency.ci_high - latency.ci_low) / 2 / latency.median
+    assert (note.code, note.figures) == ("noisy", {"relative_ci_halfwidth": width})
+    assert width > 0.02
+
+
+@pytest.mark.parametrize(("cache", "noted"), [(None, False), (120, False), (121, True)])
+def test_what_a_cache_could_keep_of_a_stream_is_noted_above_3_percent(
+    cache: int | None, noted: bool
+) -> None:
+    device = CPU.model_copy(update={"last_level_cache_bytes": cache})
+    memory = case_of("fp32", "memory")
+    fields = figures_of(memory, device, work_of(), sampled(), WallTimer(), None)
+    notes = Measurement.model_validate(
+        {"case": memory, "device_id": "cpu", "status": "ok", **fields}
+    ).notes
+    assert [note.code for note in notes] == (["cache-residue"] if noted else [])
+    if noted:
+        assert notes[0].figures == {"bound": 121 / 4000, "array_bytes": 4000.0}
+    product = figures_of(case_of(), device, work_of(), sampled(), WallTimer(), None)
+    assert product["notes"] == (), "a product goes round its buffers"

@@ -1,0 +1,133 @@
+"""The worker answers each line with one line, whatever happens in between."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from roofprobe.kernels import routes
+from roofprobe.probes import clocks, compute, devices, execute, worker
+from roofprobe.probes.backends import CpuBackend
+from roofprobe.probes.clocks import NoClock
+from roofprobe.probes.measure import Policy
+from roofprobe.probes.session import Session, is_lost
+from roofprobe.probes.timers import WallTimer
+from roofprobe.records.schema import Case, Device, Measurement
+
+CPU = Device(
+    device_id="cpu", torch_device="cpu", backend="cpu", name="Example CPU", architecture="x86_64"
+)
+OPEN = {"op": "open", "device": CPU.model_dump(mode="json"), "seed": 5}
+POLICY = {"batch_s": 0.001, "warmup_s": 0.0, "min_time_s": 0.0, "max_time_s": 0.01}
+
+
+def product(row: str = "fp32") -> Case:
+    return compute.gemm(routes.routes_for(row)[0], (32, 48, 64), "surface")
+
+
+def measuring(case: Case) -> dict[str, Any]:
+    return {"op": "measure", "case": case.model_dump(mode="json"), "policy": POLICY}
+
+
+def asked(*requests: dict[str, Any]) -> list[dict[str, Any]]:
+    replies = io.StringIO()
+    worker.serve(io.StringIO("".join(json.dumps(r) + "\n" for r in requests)), replies)
+    return [json.loads(line) for line in replies.getvalue().splitlines()]
+
+
+def test_an_opened_device_measures_case_after_case() -> None:
+    opened, first, second, third = asked(
+        OPEN, measuring(product()), measuring(product("bf16")), measuring(product("tf32"))
+    )
+    assert opened == {"opened": True}
+    found = [Measurement.model_validate(reply["measurement"]) for reply in (first, second, third)]
+    assert [m.status for m in found] == ["ok", "ok", "skipped"]
+    assert [m.case for m in found] == [product(), product("bf16"), product("tf32")]
+    assert [reply["lost"] for reply in (first, second, third)] == [False] * 3
+    assert found[0].timing is not None
+    assert found[0].timing.timer == "wall clock"
+    assert found[0].telemetry is not None
+
+
+def test_a_request_that_makes_no_sense_is_answered_with_one_sentence() -> None:
+    replies = asked(measuring(product()), OPEN, {"op": "measure", "case": {}, "policy": POLICY})
+    errors = [reply.get("error") for reply in replies]
+    assert errors[1] is None
+    for error in (errors[0], errors[2]):
+        assert error is not None
+        assert error["code"] == "worker-error"
+        assert "\n" not in error["sentence"]
+        assert len(error["sentence"]) <= 400
+    assert errors[0] is not None
+    assert "measure before open" in errors[0]["sentence"]
+
+
+def test_discovery_is_a_request_like_another() -> None:
+    (reply,) = asked({"op": "discover"})
+    found = [Device.model_validate(fields) for fields in reply["devices"]]
+    assert found[-1].backend == "cpu"
+
+
+def test_a_lost_device_ends_the_worker_after_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = Measurement(case=product(), device_id="cpu", status="failed")
+
+    def measure_case(case: Case, policy: Policy, session: Session) -> Measurement:
+        raise execute.DeviceLost(lost)
+
+    monkeypatch.setattr(execute, "measure_case", measure_case)
+    replies = asked(OPEN, measuring(product()), measuring(product()))
+    assert len(replies) == 2, "the third request is the next worker's"
+    assert replies[1] == {"measurement": lost.model_dump(mode="json"), "lost": True}
+
+
+def test_a_device_is_opened_with_its_timer_telemetry_clock_memory_and_seed() -> None:
+    session = worker.opened(CPU, seed=5)
+    assert (session.device, session.seed) == (CPU, 5)
+    assert isinstance(session.backend, CpuBackend)
+    assert isinstance(session.timer, WallTimer)
+    assert type(session.clock) is type(clocks.clock_of(CPU))
+    free = session.arenas._free_bytes()
+    assert free is not None
+    assert free > 0
+
+
+def test_broken_telemetry_costs_no_measurement(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(device: Device) -> None:
+        raise OSError("the driver library is broken")
+
+    monkeypatch.setattr(devices, "telemeter_of", fails)
+    session = worker.opened(CPU, seed=0)
+    with session.telemeter.watch():
+        pass
+    session.telemeter.summary()
+    assert "no telemetry: OSError: the driver library is broken" in capsys.readouterr().err
+
+
+def test_a_timer_that_is_given_replaces_the_backend_s_own() -> None:
+    timer = WallTimer()
+    session = Session.on(CPU, CpuBackend(), devices.SamplerTelemeter(None), NoClock(), timer=timer)
+    assert session.timer is timer
+    assert session.seed == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        ("CUDA error: an illegal memory access was encountered", True),
+        ("HIP error: unspecified launch failure", True),
+        ("the Device Lost its context", True),
+        ("CUDA error: out of memory", False),
+        ("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling cublasLtMatmul", False),
+        ("CUDA error: CUBLAS_STATUS_INVALID_VALUE when calling cublasGemmEx", False),
+        ("something else", False),
+    ],
+)
+def test_a_device_is_lost_by_its_own_errors_only(text: str, lost: bool) -> None:
+    gpu = CPU.model_copy(update={"backend": "cuda"})
+    assert is_lost(RuntimeError(text), gpu) is lost
+    assert is_lost(RuntimeError(text), CPU) is False

@@ -1,0 +1,112 @@
+"""Faults planted behind a library call are caught, named, and cost nothing else of the run."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from roofprobe.probes import plan
+from roofprobe.records.schema import Measurement, Options, Run
+from roofprobe.reporting.progress import Silent
+from roofprobe.run import probe_all
+
+WORKER = Path(__file__).parent / "support" / "planted_worker.py"
+OPTIONS = Options(families=("compute",), tier="quick", precisions=("fp64", "fp32"))
+
+
+@pytest.fixture
+def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Give a function that runs the whole flow with a worker in which a fault is planted."""
+    hasty = plan._BURST[("cpu", "quick")]
+    short = replace(hasty, warmup_s=0.01, min_time_s=0.05, max_time_s=0.1, timeout_s=6.0)
+    monkeypatch.setitem(plan._BURST, ("cpu", "quick"), short)
+    monkeypatch.setitem(plan._SEARCH_S, ("cpu", "quick"), 0.3)
+    monkeypatch.setitem(plan._SETTLED, "quick", replace(short, timeout_s=20.0))
+
+    def run(fault: str) -> Run:
+        command = (sys.executable, str(WORKER), fault)
+        return probe_all(OPTIONS, tmp_path, progress=Silent(), worker_command=command).run
+
+    return run
+
+
+def rows(run: Run, row: str, *roles: str) -> list[Measurement]:
+    return [
+        m for m in run.measurements
+        if m.case.row == row and m.case.route in ("torch.mm", "pipe") and m.case.role in roles
+    ]  # fmt: skip
+
+
+def expect_fp64_untouched(run: Run) -> None:
+    for role in ("anchor", "search", "route", "stability"):
+        found = rows(run, "fp64", role)
+        assert [m.status for m in found] == ["ok"], (role, found)
+    assert "fp64" in {headline.label for headline in run.headlines}
+
+
+def findings(run: Run) -> str:
+    assert run.verdict is not None
+    return "\n".join(f"{f.judgement} {f.code} {f.sentence}" for f in run.verdict.findings)
+
+
+def test_a_wrong_tile_is_never_timed_and_fails_the_run(run_with) -> None:  # type: ignore[no-untyped-def]
+    run = run_with("wrong tile")
+    for found in rows(run, "fp32", "anchor", "search", "stability"):
+        assert found.status == "failed", found
+        assert found.reason is not None
+        assert found.reason.code == "wrong-result"
+        assert found.samples_us == ()
+    routes = {h.label: h.route for h in run.headlines}
+    assert routes["fp32"] == "numpy.matmul", "only the route that computes right may win"
+    assert run.verdict is not None
+    assert run.verdict.judgement == "fail"
+    expect_fp64_untouched(run)
+
+
+def test_a_bit_that_flips_now_and_then_is_named_as_unstable(run_with) -> None:  # type: ignore[no-untyped-def]
+    run = run_with("flipped bit")
+    (found,) = rows(run, "fp32", "stability")
+    assert found.status == "failed"
+    assert found.reason is not None
+    assert found.reason.code == "unstable-bits"
+    assert "1 of 1048576 elements had other bits" in found.reason.sentence
+    assert "(5, 7)" in found.reason.sentence
+    assert run.verdict is not None
+    assert run.verdict.judgement == "fail"
+    assert "bits" in findings(run)
+    expect_fp64_untouched(run)
+
+
+def test_a_slow_fallback_is_named_by_the_kernel_that_really_ran(run_with) -> None:  # type: ignore[no-untyped-def]
+    run = run_with("slow fallback")
+    (anchor,) = rows(run, "fp32", "anchor")
+    assert anchor.status == "ok", "slow is not wrong"
+    assert anchor.identity is not None
+    assert anchor.identity.converts or anchor.identity.fallback
+    assert anchor.identity.fallback, anchor.identity
+    assert "fp32" in findings(run)
+    assert "warn" in findings(run)
+    expect_fp64_untouched(run)
+
+
+def test_a_hang_ends_at_its_limit_and_the_rest_is_measured(run_with) -> None:  # type: ignore[no-untyped-def]
+    run = run_with("hang")
+    for found in rows(run, "fp32", "anchor", "stability"):
+        assert found.status == "failed"
+        assert found.reason is not None
+        assert found.reason.code == "timed-out"
+        assert "did not end within" in found.reason.sentence
+    assert [event.code for event in run.events].count("timed-out") >= 2
+    expect_fp64_untouched(run)
+
+
+def test_an_abort_of_the_process_costs_its_case_only(run_with) -> None:  # type: ignore[no-untyped-def]
+    run = run_with("abort")
+    (anchor,) = rows(run, "fp32", "anchor")
+    assert anchor.reason is not None
+    assert anchor.reason.code == "worker-crashed"
+    assert "SIGABRT" in anchor.reason.sentence
+    expect_fp64_untouched(run)
