@@ -106,6 +106,15 @@ def compile_for(
     return Emitted(arch, assembly, int(compiled.metadata.shared), *read, binary)
 
 
+def assembly_of(compiled: object) -> str | None:
+    """Return the PTX or AMDGCN of what a Triton launch returned; None where it tells nothing."""
+    texts = getattr(compiled, "asm", None)
+    if not isinstance(texts, Mapping):
+        return None
+    found = texts.get("ptx") or texts.get("amdgcn")
+    return found if isinstance(found, str) else None
+
+
 def machine_code(emitted: Emitted) -> str | None:
     """Return the SASS of an NVIDIA kernel by the nvdisasm that Triton brings, None without it.
 

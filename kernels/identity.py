@@ -27,6 +27,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from roofprobe.kernels import lowering
 from roofprobe.kernels.kernel_names import KernelName, native_instruction, read_name
 
 if TYPE_CHECKING:
@@ -136,6 +137,18 @@ def describe_cpu(operations: tuple[str, ...], calls: tuple[LibraryCall, ...]) ->
     names = products or tuple(dict.fromkeys(operations))
     reason = None if names else "the profiler reported no operation"
     return Identity(names, "ATen" if names else None, None, converts, reason)
+
+
+def describe_ours(
+    seen: Identity, row: str, assembly: str, target: Target
+) -> tuple[Identity, str | None]:
+    """Complete the identity of a Triton kernel of ours by the assembly that it was compiled to.
+
+    Its name says nothing of its instruction, and another Triton may choose another one. The
+    second value is the sentence of a fallback, None where the instruction is the one expected.
+    """
+    told = replace(seen, library="Triton", instruction=lowering.instruction_in(assembly))
+    return told, lowering.contradiction(row, target.architecture or "", assembly)
 
 
 def read_calls(text: str) -> tuple[LibraryCall, ...]:

@@ -82,8 +82,10 @@ PATTERNS: tuple[NamePattern, ...] = (
     # Tensile: MT is the tile, MI the matrix instruction; without MI it multiplies on vector lanes.
     NamePattern(r"Cijk_\w*_MI\d+x\d+", "Tensile", NATIVE),  # [3230]
     NamePattern(r"Cijk_", "Tensile", "fma"),  # profiles (gfx908, fp32)
-    # What our own Triton kernel compiles to is a matter of the lowering table, not of its name.
-    NamePattern(r"^matmul_kernel", "Triton", None),
+    # What a Triton kernel of ours compiles to is read from its assembly, not from its name.
+    NamePattern(
+        r"^(matmul_kernel|persistent_kernel|persistent_tma_kernel|scaled_kernel)", "Triton", None
+    ),
 )
 
 # The format of the operands, from names of products; the first match counts.

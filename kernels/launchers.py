@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from roofprobe.kernels.operands import Operands
 from roofprobe.kernels.routes import MatmulRoute
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     import torch
 
 Config = dict[str, int | str | bool | None]
+
+
+@runtime_checkable
+class CompiledHere(Protocol):
+    """A launcher whose kernel is compiled by us, so that its assembly can be read."""
+
+    def assembly(self) -> str | None:
+        """Launch once and return what was compiled (PTX, AMDGCN); None in the interpreter."""
+        ...
 
 
 class Launcher(Protocol):
@@ -245,6 +254,11 @@ class _Triton:
     def launch(self, operands: Operands) -> torch.Tensor:
         self._launches[operands.index]()
         return operands.out
+
+    def assembly(self) -> str | None:
+        from roofprobe.kernels.aot import assembly_of
+
+        return assembly_of(next(iter(self._launches.values()))())
 
 
 def _plain(scales: torch.Tensor | None) -> Any:

@@ -124,6 +124,13 @@ _INT4: dict[str, str] = {
 }  # fmt: skip
 
 
+# What the instructions in an assembly text are called, the strongest first.
+_FAMILIES: tuple[tuple[str, str], ...] = (
+    ("tcgen05", r"tcgen05\.mma"), ("wgmma", r"wgmma\.mma_async"), ("dmma", r"mma\.sync\S*\.f64"),
+    ("mma.sync", r"mma\.sync"), ("mfma", r"v_s?mfma"), ("fma", r"fma\.rn|v_(pk_)?fmac?_"),
+)  # fmt: skip
+
+
 def _whole_row(arch: str) -> dict[str, str]:
     row = dict(_DOT[arch])
     row |= _SCALED.get(arch, dict.fromkeys(("mxfp8", "nvfp4"), _UPCAST.format(arch)))
@@ -216,6 +223,30 @@ def _no_fast_sums(row: str, arch: str) -> str | None:
     if row.endswith("-fast") and arch != "sm_90":
         return "fast accumulation is a switch of Hopper's FP8 units (sm_90) only"
     return None
+
+
+def instruction_in(assembly: str) -> str | None:
+    """Return the family of the strongest arithmetic instruction in PTX or AMDGCN, None for none.
+
+    Families are named as in ``kernel_names``: a kernel that has matrix instructions works by them.
+    """
+    return next((name for name, pattern in _FAMILIES if re.search(pattern, assembly)), None)
+
+
+def contradiction(row: str, arch: str, assembly: str) -> str | None:
+    """Say in a sentence that a kernel of ours compiled to something else than the table has.
+
+    None where it is as expected, or where the table expects nothing.
+    """
+    if arch not in TABLE or kind_of(row) not in KINDS:
+        return None
+    wanted = expected_instruction(row, arch)
+    if wanted is None or re.search(wanted, assembly):
+        return None
+    return (
+        f"this Triton compiled our {row} kernel for {arch} to {instruction_in(assembly) or 'other'} "
+        f"code that is not the {_family(wanted)} form of this format"
+    )
 
 
 def markdown_table(kinds: tuple[str, ...] = KINDS) -> str:

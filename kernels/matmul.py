@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from roofprobe.kernels.accuracy import check_matmul, poison
-from roofprobe.kernels.launchers import LAUNCHERS
+from roofprobe.kernels.launchers import LAUNCHERS, CompiledHere
 from roofprobe.kernels.operands import Arena, set_bytes
 from roofprobe.kernels.routes import MatmulRoute, Setting, shape_problem, unavailable
 from roofprobe.kernels.work import Check, Target, Unsupported, Work
@@ -69,6 +69,7 @@ def prepare(
         kernel=route.name,
         config=launcher.config,
         settings=partial(settings, route, target),
+        assembly=launcher.assembly if isinstance(launcher, CompiledHere) else None,
     )
 
 

@@ -189,7 +189,7 @@ def launcher(
     scale_a: torch.Tensor | None = None,
     scale_b: torch.Tensor | None = None,
     multiprocessors: int | None = None,
-) -> Callable[[], None]:
+) -> Callable[[], object]:
     """Return a call that enqueues out (m, n) = a (m, k) · b_nk (n, k)ᵀ, times the scales.
 
     All three are contiguous. The scales are float32 on the device: one number each, or one per row
@@ -216,8 +216,8 @@ def launcher(
     compiled_for = constexprs(row, k, config)
     kernel = _KERNELS[config.kernel][grid]
 
-    def launch_once() -> None:
-        kernel(
+    def launch_once() -> object:
+        return kernel(
             *tensors,
             a if scale_a is None else scale_a,
             b_nk if scale_b is None else scale_b,

@@ -39,8 +39,8 @@ from numpy.typing import NDArray
 
 from roofprobe.kernels import int4_fragments
 from roofprobe.kernels import triton_pipe_kernels as device_code
-from roofprobe.kernels.aot import Source
-from roofprobe.kernels.lowering import TYPES, element_types, kind_of
+from roofprobe.kernels.aot import Source, assembly_of
+from roofprobe.kernels.lowering import TYPES, contradiction, element_types, kind_of
 from roofprobe.kernels.triton_clock import backend_of
 from roofprobe.kernels.triton_pipe_rows import PipeConfig, PipeRow, pipe_row, pipe_rows
 from roofprobe.kernels.work import Check, Target, Unsupported, Work
@@ -167,7 +167,7 @@ def make_buffers(
 
 def launcher(
     row: PipeRow, config: PipeConfig, buffers: Buffers, rounds: int, *, arch: str
-) -> Callable[[], None]:
+) -> Callable[[], object]:
     """Return a call that enqueues one launch; it allocates nothing.
 
     Raises ``ValueError`` for more rounds than stay exact.
@@ -180,8 +180,8 @@ def launcher(
     kernel: Any = _kernel(row, config)[(buffers.sums.shape[0],)]
     constants = _constexprs(row, config, backend_of(arch))
 
-    def launch_once() -> None:
-        kernel(
+    def launch_once() -> object:
+        return kernel(
             *buffers.inputs, buffers.sums, buffers.units, rounds, **constants,
             num_warps=config.num_warps, num_stages=config.num_stages, enable_fp_fusion=True,
         )  # fmt: skip
@@ -231,7 +231,11 @@ def prepare(
     def check() -> Check:
         buffers.sums.fill_(-(2**31))
         buffers.units.fill_(-1)
-        launch()
+        # Compiled for real only now: on another Triton the loop may run on another instruction.
+        assembly = assembly_of(launch())
+        problem = assembly and contradiction(row.name, arch, assembly)
+        if problem:
+            raise Unsupported("no-instruction", problem)
         wrong = wrong_programs(buffers, wanted)
         units = ", ".join(str(unit) for unit in sorted(set(wrong.values())))
         return Check(
@@ -252,9 +256,9 @@ def prepare(
         array_bytes=sum(tensor.nbytes for tensor in (*buffers.inputs, buffers.sums)),
         check=check,
         kernel=f"triton {row.loop} loop",
-        config={"config": config.name, "rounds": rounds, "programs": programs,
-                "instruction": row.instruction},
-    )  # fmt: skip
+        config={"config": config.name, "rounds": rounds, "programs": programs},
+        assembly=lambda: assembly_of(launch()),
+    )
 
 
 _TORCH_TYPES = {

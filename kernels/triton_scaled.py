@@ -190,7 +190,7 @@ def launcher(
     scale_a: torch.Tensor,
     scale_b: torch.Tensor,
     multiprocessors: int | None = None,
-) -> Callable[[], None]:
+) -> Callable[[], object]:
     """Return a call that enqueues out (m, n) = scaled a (m, k) · scaled b_nk (n, k)ᵀ.
 
     ``nvfp4`` operands are uint8 (m, k / 2) and (n, k / 2). Scales are contiguous: fp32 (m, k / 128)
@@ -228,8 +228,8 @@ def launcher(
     kernel: Any = scaled_kernel[(programs_for(tiles, config, a, multiprocessors),)]
     constants = constexprs(row, config)
 
-    def launch_once() -> None:
-        kernel(
+    def launch_once() -> object:
+        return kernel(
             *operands, out, scale_a, scale_b, m, n, k, **constants,
             num_warps=config.num_warps, num_stages=config.num_stages, enable_fp_fusion=True,
         )  # fmt: skip

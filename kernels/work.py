@@ -65,6 +65,8 @@ class Work:
     ``launches`` use disjoint buffers, so that going round them keeps the caches cold.
     ``check`` poisons the outputs, launches once and compares; it must run inside ``settings``,
     as must every launch: they hold library switches such as the float32 precision.
+    ``assembly`` launches once and returns what a kernel of our own was compiled to on this device
+    (None in the interpreter); a library's kernel has none.
     """
 
     launches: tuple[Callable[[], object], ...]
@@ -76,3 +78,4 @@ class Work:
     kernel: str
     config: dict[str, int | str | bool | None] = field(default_factory=dict)
     settings: Callable[[], AbstractContextManager[None]] = nullcontext
+    assembly: Callable[[], str | None] | None = None

@@ -43,7 +43,7 @@ _OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|bad_alloc|bad allocation", re.IGNORECASE
 )
 # The roles whose kernel is asked for its name: the others run the same ones.
-_IDENTIFIED = ("anchor", "route", "tune", "layout", "alignment")
+_IDENTIFIED = ("anchor", "route", "tune", "layout", "alignment", "pipe")
 
 
 class DeviceLost(Exception):
@@ -191,15 +191,22 @@ def _measured(case: Case, policy: Policy, session: Session, work: Work) -> Field
 
 
 def _identity(case: Case, session: Session, work: Work) -> KernelIdentity | None:
-    if case.op != "gemm" or case.role not in _IDENTIFIED:
+    if case.op not in ("gemm", "pipe") or case.role not in _IDENTIFIED:
         return None
+    if case.op == "pipe" and not session.target.is_gpu:  # machine code that we wrote ourselves
+        told = work.config.get("instruction")
+        return KernelIdentity(names=(work.kernel,), instruction=str(told) if told else None)
     seen = identity.identify(work.launches[0], session.target)
+    fallback = identity.fallback(seen, case.precision, session.target)
+    assembly = work.assembly() if work.assembly else None
+    if assembly and case.row:
+        seen, fallback = identity.describe_ours(seen, case.row, assembly, session.target)
     return KernelIdentity(
         names=seen.names,
         library=seen.library,
         instruction=seen.instruction,
         converts=seen.converts,
-        fallback=identity.fallback(seen, case.precision, session.target),
+        fallback=fallback,
         missing=seen.reason,
     )
 

@@ -91,6 +91,50 @@ def test_every_candidate_lowers_to_its_instruction_without_spills(
     assert_good(arch, row, config_name)
 
 
+@pytest.mark.parametrize(
+    ("arch", "row", "family"),
+    [
+        ("sm_80", "fp64", "dmma"),
+        ("sm_80", "bf16", "mma.sync"),
+        ("sm_90", "bf16", "wgmma"),
+        ("sm_90", "fp32", "fma"),
+        ("sm_100", "nvfp4", "tcgen05"),
+        ("gfx942", "bf16", "mfma"),
+    ],
+)
+def test_the_instruction_is_read_from_the_assembly_and_is_the_one_expected(
+    arch: str, row: str, family: str
+) -> None:
+    assembly = compiled(arch, row, configs_for(row, arch)[0].name).assembly
+    assert lowering.instruction_in(assembly) == family
+    assert lowering.contradiction(row, arch, assembly) is None
+
+
+def test_a_kernel_that_became_something_else_is_told_in_a_sentence() -> None:
+    vector = compiled("sm_90", "fp32", configs_for("fp32", "sm_90")[0].name).assembly
+    assert lowering.contradiction("bf16", "sm_90", vector) == (
+        "this Triton compiled our bf16 kernel for sm_90 to fma code that is not the wgmma form of "
+        "this format"
+    )
+    half = compiled("sm_90", "bf16", configs_for("bf16", "sm_90")[0].name).assembly
+    assert "wgmma code that is not" in str(lowering.contradiction("fp8-fast", "sm_90", half))
+    assert lowering.instruction_in("ret;") is None
+    # where nothing is expected, nothing is contradicted
+    assert lowering.contradiction("bf16", "sm_999", vector) is None
+    assert lowering.contradiction("nvfp4", "sm_90", vector) is None
+
+
+def test_assembly_is_taken_from_what_a_launch_returned_and_from_nothing_else() -> None:
+    class Compiled:
+        def __init__(self, **texts: object) -> None:
+            self.asm = texts
+
+    assert aot.assembly_of(Compiled(ptx="wgmma", cubin=b"")) == "wgmma"
+    assert aot.assembly_of(Compiled(amdgcn="v_mfma", hsaco=b"")) == "v_mfma"
+    assert aot.assembly_of(Compiled(ttir="…")) is None
+    assert aot.assembly_of(None) is None, "the interpreter compiles nothing"
+
+
 @pytest.mark.parametrize("arch", ["sm_90", "gfx942"])
 def test_fp32_uses_no_reduced_precision_instruction(arch: str) -> None:
     assembly = compiled(arch, "fp32", triton_matmul.config_for("fp32", arch).name).assembly

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -270,6 +271,21 @@ def test_a_work_is_a_full_wave_with_its_operations_counted() -> None:
     assert isinstance(rounds, int)
     assert work.flops == triton_pipe.flops(row, config, 264, rounds)
     assert work.config["config"] == "64x256x128-w4-p2-u1"
+
+
+def test_a_loop_that_another_triton_compiles_to_another_instruction_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Compiled:
+        asm: ClassVar[dict[str, str]] = {"ptx": "fma.rn.f32 %f1, %f2, %f3, %f4;"}
+
+    monkeypatch.setattr(triton_pipe, "launcher", lambda *args, **kwargs: Compiled)
+    work = triton_pipe.prepare("bf16", Target("cuda", "cpu", "sm_90", 2))
+    assert work.assembly is not None
+    assert work.assembly() == Compiled.asm["ptx"]
+    with pytest.raises(Unsupported, match="to fma code that is not the wgmma form") as refusal:
+        work.check()
+    assert refusal.value.code == "no-instruction"
 
 
 def test_a_row_that_is_not_offered_says_why() -> None:

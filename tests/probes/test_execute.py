@@ -6,14 +6,16 @@ import gc
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from roofprobe.kernels import identity, routes
+from roofprobe.kernels import identity, matmul, routes
 from roofprobe.kernels.identity import Identity
+from roofprobe.kernels.work import Work
 from roofprobe.probes import execute
 from roofprobe.probes.backends import CpuBackend
 from roofprobe.probes.clocks import Clock, NoClock
@@ -457,6 +459,34 @@ def test_a_kernel_that_is_not_the_precision_s_own_is_told(monkeypatch: pytest.Mo
     assert found.identity.fallback == "MKL did bf16"
 
 
+def test_a_kernel_of_ours_is_known_by_what_it_was_compiled_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = matmul.prepare
+
+    def compiled_to(assembly: str | None) -> Callable[..., Work]:
+        return lambda *args, **more: replace(real(*args, **more), assembly=lambda: assembly)
+
+    hopper = CPU.model_copy(update={"architecture": "sm_90"})
+    for assembly, instruction, fallback in (
+        ("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16", "wgmma", None),
+        ("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", "mma.sync", "not the wgmma form"),
+    ):
+        monkeypatch.setattr(matmul, "prepare", compiled_to(assembly))
+        found = measured(gemm("bf16"), device=hopper)
+        assert found.identity is not None
+        assert (found.identity.library, found.identity.instruction) == ("Triton", instruction)
+        assert (
+            (fallback in str(found.identity.fallback))
+            if fallback
+            else (found.identity.fallback is None)
+        )
+    monkeypatch.setattr(matmul, "prepare", compiled_to(None))
+    found = measured(gemm("bf16"), device=hopper)
+    assert found.identity is not None
+    assert found.identity.library == "MKL", "without assembly the profiler's word stands"
+
+
 def test_why_no_kernel_was_seen_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         identity, "identify", lambda launch, target: Identity((), reason="no profiler here")
@@ -499,9 +529,11 @@ def test_the_pipe_of_this_processor_is_measured_like_a_product() -> None:
     assert found.rate.median == pytest.approx(found.flops / 0.002 / 1e12, rel=1e-12)
     assert found.correctness is not None
     assert found.correctness.error == 0
-    assert found.identity is None
     assert found.kernel_config is not None
     assert found.kernel_config["threads"] == 2
+    assert found.identity is not None
+    assert found.identity.names == (found.kernel,)
+    assert found.identity.instruction == found.kernel_config["instruction"]
 
 
 @pytest.mark.parametrize("row", ["bf16-sparse", "nvfp4", "fp16-acc16"])
