@@ -56,10 +56,11 @@ def available_rows(
     return {row.name: _unavailable(row, features, architecture) or row.instruction for row in ROWS}
 
 
-def iterations_for(row: PipeRow, duration_us: float = 2000, clock_mhz: float = 3000) -> int:
+def iterations_for(row: PipeRow, duration_us: float = 20_000, clock_mhz: float = 3000) -> int:
     """Return iterations that take at most about ``duration_us``, and never too many to be exact.
 
-    A processor that issues two of the instruction per cycle is done in half the time.
+    A processor that issues two of the instruction per cycle is done in half the time. Waking the
+    team costs some 40 µs per launch, which would be a tenth of a launch of half a millisecond.
     """
     cycles = 2 * row.chains * row.issue_cycles
     block = row.block or 1
