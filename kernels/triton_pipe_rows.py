@@ -115,11 +115,15 @@ def _mma_sync(k_bytes: int, row: str) -> tuple[PipeConfig, ...]:
 
     With Triton 3.6 they are read from shared memory again in each turn, at less than its bandwidth.
     """
-    k = max(k_bytes // _ITEM_BYTES.get(row, 1), _SHORTEST_K)
+    of_one = k_bytes // _ITEM_BYTES.get(row, 1)
+    k = max(of_one, _SHORTEST_K)
+    # Two instructions per tile already where k had to be lengthened: twice as many would take so
+    # many registers that only one of the two programs fits.
+    unroll = 2 if k == of_one else 1
     if row == "fp16-acc16":  # the compiler aims at three programs of the first and spills
         return (PipeConfig(128, 128, 2 * k, 8, 2), PipeConfig(128, 128, k, 4, 2, unroll=2))
     return (
-        PipeConfig(128, 128, k, 8, 2, unroll=2),
+        PipeConfig(128, 128, k, 8, 2, unroll=unroll),
         PipeConfig(128, 128, 2 * k, 8, 1),
         PipeConfig(128, 128, k, 4, 2, unroll=2),
     )
