@@ -243,9 +243,10 @@ def contradiction(row: str, arch: str, assembly: str) -> str | None:
     wanted = expected_instruction(row, arch)
     if wanted is None or re.search(wanted, assembly):
         return None
+    found = instruction_in(assembly) or "other"
     return (
-        f"this Triton compiled our {row} kernel for {arch} to {instruction_in(assembly) or 'other'} "
-        f"code that is not the {_family(wanted)} form of this format"
+        f"this Triton compiled our {row} kernel for {arch} to {found} code that is not the "
+        f"{_family(wanted)} form of this format"
     )
 
 

@@ -116,6 +116,10 @@ def cases(device: Device, options: Options) -> Iterator[Case]:
     A row without a route, or one that the device turns out not to do, is still a case: it ends
     as skipped, with its reason.
     """
+    return (_on(device, case) for case in _planned(device, options))
+
+
+def _planned(device: Device, options: Options) -> Iterator[Case]:
     depth = depth_for(device, options)
     for row in rows.select(options.precisions):
         anchors = anchors_for(device, row)
@@ -143,7 +147,15 @@ def follow_ups(measurement: Measurement, device: Device, options: Options) -> tu
         return ()
     assert case.row is not None, case.case_id
     row = rows.BY_NAME[case.row]
-    return tuple(_at_best(device, options, row, search.best, search.route))
+    at_best = _at_best(device, options, row, search.best, search.route)
+    return tuple(_on(device, case) for case in at_best)
+
+
+def _on(device: Device, case: Case) -> Case:
+    """Return the case as it is on this device: a processor's products have no tensor pipe."""
+    if device.backend == "cpu" and case.pipe == "tensor":
+        return case.model_copy(update={"pipe": None})
+    return case
 
 
 def _at_best(

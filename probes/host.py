@@ -21,12 +21,18 @@ from roofprobe.records.schema import Environment
 _SIMD = re.compile(
     r"^(sse2|avx|avx2|fma|f16c|avx512\w*|avx_vnni|amx_\w+|asimd\w*|sve\w*|bf16|i8mm|fphp|asimdhp)$"
 )
+# Packages whose version decides how fast a product is; system-wide libraries are not seen.
+_COMPUTES = re.compile(
+    r"numpy$|mkl$|intel-openmp$|nvidia-(cublas|cuda-runtime|cuda-nvrtc|cudnn|cusparselt|nccl|"
+    r"nvshmem)\b|rocm-sdk|torchao$"
+)
 _RECORDED_VARIABLES = (
     "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ASCEND_VISIBLE_DEVICES",
     "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG", "CUBLAS_EMULATE_DOUBLE_PRECISION",
     "CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_LAUNCH_BLOCKING", "PYTORCH_CUDA_ALLOC_CONF",
     "PYTORCH_TUNABLEOP_ENABLED", "TORCH_BLAS_PREFER_CUBLASLT", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
-    "ONEDNN_DEFAULT_FPMATH_MODE", "TRITON_INTERPRET",
+    "ONEDNN_DEFAULT_FPMATH_MODE", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS",
+    "MKL_ENABLE_INSTRUCTIONS", "NVIDIA_VISIBLE_DEVICES", "TRITON_INTERPRET",
 )  # fmt: skip
 
 
@@ -99,6 +105,16 @@ def available_memory_bytes() -> int:
     return available
 
 
+def _libraries() -> dict[str, str]:
+    """Return the versions of the packages that compute: BLAS, collectives, the CUDA runtime."""
+    found = {}
+    for distribution in metadata.distributions():
+        name = (distribution.metadata["Name"] or "").lower()
+        if _COMPUTES.match(name):
+            found[name] = distribution.version
+    return dict(sorted(found.items()))
+
+
 def environment() -> Environment:
     """Return software and host facts; imports nothing heavy and opens no device."""
     import psutil
@@ -114,6 +130,7 @@ def environment() -> Environment:
         roofprobe=__version__,
         torch=_version("torch"),
         triton=_version("triton"),
+        libraries=_libraries(),
         cpu=facts.name,
         logical_cpus=facts.logical_cpus,
         memory_bytes=int(psutil.virtual_memory().total),

@@ -412,7 +412,11 @@ class Verdict(Record):
 
 
 class Environment(Record):
-    """Software and host of a run."""
+    """Software and host of a run.
+
+    ``libraries`` are those that do the arithmetic and come as packages (``nvidia-cublas`` 13.0),
+    ``variables`` what the process environment set for them.
+    """
 
     host: str
     os: str
@@ -420,8 +424,8 @@ class Environment(Record):
     python: str
     roofprobe: str
     torch: str | None = None
-    torch_build: str | None = None
     triton: str | None = None
+    libraries: dict[str, str] = {}
     cpu: str | None = None
     logical_cpus: int | None = None
     memory_bytes: int | None = None

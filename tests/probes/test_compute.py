@@ -15,7 +15,7 @@ from roofprobe.probes.backends import CpuBackend, target_of
 from roofprobe.probes.clocks import NoClock
 from roofprobe.probes.session import Session
 from roofprobe.probes.timers import WallTimer
-from roofprobe.records.schema import Case, Device, Options, Role
+from roofprobe.records.schema import Case, Device, Measurement, Options, Role, Search
 
 GIB = 1 << 30
 CPU = Device(
@@ -164,14 +164,32 @@ def test_a_case_carries_the_conditions_of_its_row(device: Device) -> None:
     for case in compute.cases(device, options(tier="soak")):
         assert case.row is not None
         row = BY_NAME[case.row]
+        pipe = None if device is CPU and row.pipe == "tensor" else row.pipe
         assert (case.precision, case.scaling, case.accumulator, case.pipe) == (
-            row.precision, row.scaling, row.accumulator, row.pipe,
+            row.precision, row.scaling, row.accumulator, pipe,
         )  # fmt: skip
         assert (case.fast_accum, case.sparsity) == (row.fast_accum, row.sparsity)
         assert case.op == ("gemm" if case.role not in ROLES else case.role)
         assert case.case_id.startswith(f"{case.role}/{case.row}/")
         assert (case.shape == {}) == (case.op in ("pipe", "search") or case.route == "none")
         assert case.family == "compute"
+
+
+def test_a_processor_s_products_have_no_tensor_pipe_and_a_gpu_s_have() -> None:
+    for device, pipes in (
+        (CPU, {None, "vector"}),
+        (gpu(132, 80, "sm_90"), {None, "vector", "tensor"}),
+    ):
+        known = list(compute.cases(device, options()))
+        search = next(case for case in known if (case.role, case.row) == ("search", "bf16"))
+        found = Measurement(
+            case=search, device_id="d", status="ok",
+            search=Search(method="m", route="torch.mm", seed=0, sentence="", elapsed_s=1,
+                          candidates=1, pruned=0, best=(256, 256, 256)),
+        )  # fmt: skip
+        more = compute.follow_ups(found, device, options())
+        assert more
+        assert {case.pipe for case in (*known, *more)} == pipes
 
 
 def test_the_id_of_a_case_tells_everything_that_makes_it_another() -> None:

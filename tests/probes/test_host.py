@@ -130,3 +130,28 @@ def test_the_environment_records_only_the_variables_that_matter(
     assert "EXAMPLE_SECRET" not in found.variables
     assert found.torch is not None
     assert found.python == ".".join(str(part) for part in sys.version_info[:3])
+
+
+def test_the_environment_tells_the_versions_of_what_computes() -> None:
+    import numpy
+
+    libraries = host.environment().libraries
+    assert libraries["numpy"] == numpy.__version__
+    assert "pytest" not in libraries
+
+
+@pytest.mark.parametrize(
+    ("name", "computes"),
+    [
+        ("nvidia-cublas", True),
+        ("nvidia-cublas-cu12", True),
+        ("nvidia-cusparselt-cu13", True),
+        ("nvidia-nccl-cu12", True),
+        ("nvidia-ml-py", False),
+        ("numpydoc", False),
+        ("mkl", True),
+        ("mkl-service", False),
+    ],
+)
+def test_a_package_that_computes_is_known_by_its_name(name: str, computes: bool) -> None:
+    assert bool(host._COMPUTES.match(name)) is computes
