@@ -72,7 +72,7 @@ def observed_facts(run: Run, device_id: str) -> tuple[Fact, ...]:
     throttled = dict.fromkeys(reason for t in seen for reason in t.throttle_reasons)
     missing = {name: why for t in seen for name, why in t.missing.items()}
     pairs: list[tuple[str, str | None]] = [
-        ("SM clock seen", _span(seen, lambda t: t.sm_clock_mhz, "MHz")),
+        ("clock reported", _span(seen, lambda t: t.sm_clock_mhz, "MHz")),
         ("memory clock seen", _span(seen, lambda t: t.mem_clock_mhz, "MHz")),
         ("power seen", _span(seen, lambda t: t.power_w, "W")),
         ("temperature seen", _span(seen, lambda t: t.temperature_c, "°C")),

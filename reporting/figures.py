@@ -66,10 +66,12 @@ def _bar_sentence(headlines: Sequence[Headline]) -> str:
         )
     near = max(shared, key=lambda pair: pair[1][1])
     far = min(shared, key=lambda pair: pair[1][1])
-    told = f"{clean(near[0].label)} comes nearest to its {near[1][0]} peak"
+    verb = "comes nearest to" if near[1][1] <= 1 else "is furthest above"
+    told = f"{clean(near[0].label)} {verb} its {near[1][0]} peak"
     told += f" ({numbers.share(near[1][1])})"
     if far[0] is not near[0]:
-        told += f", {clean(far[0].label)} stays furthest below ({numbers.share(far[1][1])})"
+        place = "stays furthest below" if far[1][1] <= 1 else "is the least above"
+        told += f", {clean(far[0].label)} {place} ({numbers.share(far[1][1])})"
     return f"{told}. {_settled_sentence(headlines)}The thin line at a bar's end spans p10 to p90."
 
 

@@ -132,7 +132,7 @@ def _device(page: _Page, run: Run, device_id: str, full: bool) -> None:
 
 def _device_conditions(page: _Page, run: Run, device: Device) -> None:
     page.line(device_line(device), style="dim")
-    wanted = ("SM clock seen", "power seen", "temperature seen", "throttling seen")
+    wanted = ("clock reported", "power seen", "temperature seen", "throttling seen")
     seen = {fact.label: fact.text for fact in observed_facts(run, device.device_id)}
     told = [f"{label.removesuffix(' seen')} {seen[label]}" for label in wanted if label in seen]
     if told:

@@ -22,7 +22,7 @@ def test_what_is_not_known_is_left_out_and_why_is_told(example_run: Run) -> None
 def test_clocks_and_power_span_all_measurements(example_run: Run) -> None:
     facts = {fact.label: fact.text for fact in observed_facts(example_run, GPU)}
     assert facts == {
-        "SM clock seen": "1480–1520 MHz",
+        "clock reported": "1480–1520 MHz",
         "power seen": "300–500 W",
         "temperature seen": "40–60 °C",
         "throttling seen": "sw-power-cap",
