@@ -66,7 +66,8 @@ class Work:
     ``check`` poisons the outputs, launches once and compares; it must run inside ``settings``,
     as must every launch: they hold library switches such as the float32 precision.
     ``assembly`` launches once and returns what a kernel of our own was compiled to on this device
-    (None in the interpreter); a library's kernel has none.
+    (None in the interpreter); a library's kernel has none. ``accesses`` counts the dependent loads
+    of a launch whose latency per load is wanted (0: none).
     """
 
     launches: tuple[Callable[[], object], ...]
@@ -79,3 +80,4 @@ class Work:
     config: dict[str, int | str | bool | None] = field(default_factory=dict)
     settings: Callable[[], AbstractContextManager[None]] = nullcontext
     assembly: Callable[[], str | None] | None = None
+    accesses: int = 0
