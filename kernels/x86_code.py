@@ -148,6 +148,24 @@ def member_loop() -> bytes:
     return b"\x53\x48\x89\xfb" + turn + b"\x5b\xc3"  # push rbx; mov rbx, rdi; …; pop rbx; ret
 
 
+def with_memory(
+    form: Form, register: int, second: int, base: int, offset: int, register_bytes: int
+) -> bytes:
+    """Return ``form register, second, [base + offset]``; loads and stores have no second register.
+
+    ``base`` is one of the first eight registers but rsp (4), which needs another form.
+    """
+    # A 32-bit displacement always: EVEX scales 8-bit ones by the register's width.
+    modrm = 0x80 | (register & 7) << 3 | base
+    prefix = _prefix(form, register, second, 0, register_bytes)
+    return prefix + bytes((form.opcode, modrm)) + offset.to_bytes(4, "little")
+
+
+def counted_loop(head: bytes, body: bytes, tail: bytes) -> bytes:
+    """Return ``head``, then ``body`` as often as rsi says (at least once), then ``tail``."""
+    return _loop(head, body, tail)
+
+
 def nothing() -> bytes:
     """Return a function that returns."""
     return b"\xc3"
@@ -171,10 +189,7 @@ def _registers(form: Form, acc: int, first: int, second: int, register_bytes: in
 
 
 def _memory(form: Form, register: int, offset: int, register_bytes: int) -> bytes:
-    # A 32-bit displacement always: EVEX scales 8-bit ones by the register's width.
-    modrm = 0x80 | (register & 7) << 3 | _RDI
-    prefix = _prefix(form, register, 0, 0, register_bytes)
-    return prefix + bytes((form.opcode, modrm)) + offset.to_bytes(4, "little")
+    return with_memory(form, register, 0, _RDI, offset, register_bytes)
 
 
 def _tile_memory(form: Form, tile: int, offset: int) -> bytes:
