@@ -225,13 +225,15 @@ class _Triton:
         scaled = route.row in triton_scaled.ROWS
         kernels = triton_scaled if scaled else triton_matmul
         try:
-            chosen = (
-                triton_configs.config_named(config)
-                if config
-                else kernels.configs_for(route.row, target.architecture)[0]
-            )
+            known = kernels.configs_for(route.row, target.architecture)
+            chosen = triton_configs.config_named(config) if config else next(iter(known), None)
         except ValueError as error:
             raise Unsupported("unknown-config", str(error)) from error
+        if chosen is None:
+            raise Unsupported(
+                "triton",
+                f"our kernel has no configuration for {route.row} on {target.architecture}",
+            )
         self.config: Config = {"config": chosen.name}
         m, n = sets[0].out.shape
         problem = kernels.shape_problem(chosen, route.row, m, n, sets[0].a.shape[1])

@@ -232,6 +232,31 @@ _TABLE: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }  # fmt: skip
 
+# The kernel of block-scaled rows has a table of its own. One scale of B must do for a tile of
+# ``fp8-blockwise``, so it is at most 128 wide and one step is 128 long.
+_BLOCKWISE = {
+    "sm_89": ("128x128x128-w8-s3", "128x64x128-w4-s3"),
+    "sm_90": ("128x128x128-w8-s4-tma", "64x128x128-w4-s4-tma-p2",
+              "128x128x128-w8-s4"),
+    "sm_100": ("128x128x128-w8-s4-tma", "128x128x128-w8-s4"),
+    "sm_120": ("128x128x128-w8-s2-tma", "128x128x128-w8-s3", "64x128x128-w4-s3"),
+    "gfx942": ("128x128x128-w8-s2", "128x64x128-w4-s2"),
+    "gfx950": ("128x128x128-w8-s2", "128x64x128-w4-s2"),
+}  # fmt: skip
+_BLOCK_SCALED: dict[str, dict[str, tuple[str, ...]]] = {
+    "fp8-blockwise": _BLOCKWISE,
+    "mxfp8": {
+        "sm_100": ("128x128x128-w8-s4-tma", "128x256x128-w8-s3-tma", "128x128x128-w4-s4-tma"),
+        "sm_120": ("128x128x128-w8-s2-tma", "128x64x128-w4-s3-tma", "128x128x128-w8-s2"),
+        "gfx950": ("128x128x128-w8-s2", "128x128x256-w8-s1"),
+    },
+    "nvfp4": {
+        "sm_100": ("128x128x256-w8-s4-tma", "128x256x256-w8-s3-tma", "128x128x256-w4-s4-tma"),
+        "sm_120": ("128x128x128-w8-s3-tma", "128x128x256-w8-s2-tma", "128x128x128-w8-s3"),
+    },
+}  # fmt: skip
+BLOCK_SCALED_ROWS = tuple(_BLOCK_SCALED)
+
 # An architecture takes the rows that it lacks from the first of these that has them.
 _LIKE: dict[str, tuple[str, ...]] = {
     "sm_70": ("sm_75",), "sm_86": ("sm_89",), "sm_87": ("sm_89",), "sm_103": ("sm_100",),
@@ -258,3 +283,19 @@ def configs_for(row: str, arch: str) -> tuple[Config, ...]:
 def config_for(row: str, arch: str) -> Config:
     """Return the first candidate of :func:`configs_for`."""
     return configs_for(row, arch)[0]
+
+
+def block_scaled_configs_for(row: str, arch: str) -> tuple[Config, ...]:
+    """Return the candidates for a block-scaled row, best guess first; () where not offered."""
+    for source in (arch, *_LIKE.get(arch, ())):
+        names = _BLOCK_SCALED[row].get(source)
+        if names is not None:
+            return tuple(config_named(name) for name in names)
+    return ()
+
+
+def candidates(row: str, arch: str) -> tuple[Config, ...]:
+    """Return the candidates of whichever of our kernels computes the row."""
+    if row in BLOCK_SCALED_ROWS:
+        return block_scaled_configs_for(row, arch)
+    return configs_for(row, arch)

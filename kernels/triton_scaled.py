@@ -29,13 +29,16 @@ import triton.language as tl
 
 from roofprobe.kernels.aot import Source
 from roofprobe.kernels.lowering import element_types
-from roofprobe.kernels.triton_configs import Config, config_named
+from roofprobe.kernels.triton_configs import BLOCK_SCALED_ROWS as ROWS
+from roofprobe.kernels.triton_configs import Config
+from roofprobe.kernels.triton_configs import block_scaled_configs_for as configs_for
 from roofprobe.kernels.triton_tiles import tile_at
 
 if TYPE_CHECKING:
     import torch
 
-ROWS = ("fp8-blockwise", "mxfp8", "nvfp4")
+__all__ = ["ROWS", "configs_for", "constexprs", "launcher", "shape_problem", "source"]
+
 SCALE_LENGTH = {"fp8-blockwise": 128, "mxfp8": 32, "nvfp4": 16}  # elements along k per scale
 
 
@@ -108,38 +111,6 @@ def scaled_kernel(
             acc.to(out_ptr.dtype.element_ty),
             mask=(out_rows[:, None] < m) & (out_cols[None, :] < n),
         )
-
-
-# Names as in ``triton_configs``, best guess first. One scale of B must do for a tile of
-# ``fp8-blockwise``, so it is at most 128 wide and one step is 128 long.
-_BLOCKWISE = {
-    "sm_89": ("128x128x128-w8-s3", "128x64x128-w4-s3"),
-    "sm_90": ("128x128x128-w8-s4-tma", "64x128x128-w4-s4-tma-p2",
-              "128x128x128-w8-s4"),
-    "sm_100": ("128x128x128-w8-s4-tma", "128x128x128-w8-s4"),
-    "sm_120": ("128x128x128-w8-s2-tma", "128x128x128-w8-s3", "64x128x128-w4-s3"),
-    "gfx942": ("128x128x128-w8-s2", "128x64x128-w4-s2"),
-    "gfx950": ("128x128x128-w8-s2", "128x64x128-w4-s2"),
-}  # fmt: skip
-_TABLE: dict[str, dict[str, tuple[str, ...]]] = {
-    "fp8-blockwise": _BLOCKWISE,
-    "mxfp8": {
-        "sm_100": ("128x128x128-w8-s4-tma", "128x256x128-w8-s3-tma", "128x128x128-w4-s4-tma"),
-        "sm_120": ("128x128x128-w8-s2-tma", "128x64x128-w4-s3-tma", "128x128x128-w8-s2"),
-        "gfx950": ("128x128x128-w8-s2", "128x128x256-w8-s1"),
-    },
-    "nvfp4": {
-        "sm_100": ("128x128x256-w8-s4-tma", "128x256x256-w8-s3-tma", "128x128x256-w4-s4-tma"),
-        "sm_120": ("128x128x128-w8-s3-tma", "128x128x256-w8-s2-tma", "128x128x128-w8-s3"),
-    },
-}  # fmt: skip
-_LIKE = {"sm_103": "sm_100", "sm_110": "sm_100", "sm_121": "sm_120"}
-
-
-def configs_for(row: str, arch: str) -> tuple[Config, ...]:
-    """Return the candidates for a row on an architecture, best guess first; () if not offered."""
-    names = _TABLE[row].get(arch) or _TABLE[row].get(_LIKE.get(arch, ""), ())
-    return tuple(config_named(name) for name in names)
 
 
 def shape_problem(config: Config, row: str, m: int, n: int, k: int) -> str | None:

@@ -7,25 +7,26 @@ to it stand what the pipe does alone, what everyday shapes reach, and what flatt
 have gained.
 
 Each row is measured in this order. *Anchors*, fixed squares by every route, are the same in every
-run. A *search* finds the best shape. At that shape follow every route (*route*), other
-configurations of our own kernel (*tune*), seconds of back-to-back work (*settled*), other data
-(*pattern*) and, on demand, other layouts and odd sizes. The *pipe* probe needs no memory. The
-*stability* check repeats one product and compares bits. The *surface* is M × the (N, K) of real
-models.
+run. A *search* by the row's first route finds the best shape. At that shape follow every route
+(*route*) and other configurations of our own kernel (*tune*). The fastest of all these, whatever
+its route and shape, then works for seconds back to back (*settled*) and on other data (*pattern*),
+so that what is said of the headline is measured on the headline. Other layouts and odd sizes come
+on demand. The *pipe* probe needs no memory. The *stability* check repeats one product and compares
+bits. The *surface* is M × the (N, K) of real models: brief looks for a map, never a headline.
 
 Nothing here measures; this module says what is in the plan, and what follows from a search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from roofprobe.kernels import routes, rows
-from roofprobe.kernels.operands import PATTERNS
+from roofprobe.kernels.operands import LAYOUTS, PATTERNS
 from roofprobe.kernels.routes import MatmulRoute
 from roofprobe.kernels.rows import ComputeRow
-from roofprobe.kernels.triton_configs import configs_for
+from roofprobe.kernels.triton_configs import candidates
 from roofprobe.probes.backends import target_of
 from roofprobe.probes.candidates import MODEL_LAYERS
 from roofprobe.records.schema import Case, Device, Measurement, Options, Regime, Role
@@ -77,11 +78,13 @@ _GPU_LAYERS: tuple[tuple[int, int], ...] = (
 )  # fmt: skip
 _CPU_LAYERS: tuple[tuple[int, int], ...] = ((1152, 896), (9728, 896), (896, 4864))
 _SURFACE_ROWS = ("bf16", "fp8-fast", "fp8", "int8", "mxfp8", "nvfp4")
+_DENSE_SURFACE_ROWS = ("bf16", "fp8-fast", "mxfp8")  # every power of two of m; the others: of four
 _CPU_SURFACE_ROWS = ("fp32", "bf16", "int8")
 _CPU_FLOPS = {True: 1.2e10, False: 5e8}  # of one launch: with instructions, emulated
 
 _STABILITY_ROWS = ("fp64", "fp32", "bf16", "fp8", "int8")
-_MISALIGNED = (64, 32, 16, 8, 4, 2, 1)
+_DIVISORS = (128, 64, 32, 16, 8, 4, 2, 1)  # of n: what a kernel's tiles and vectors may rely on
+_WINNING: tuple[Role, ...] = ("anchor", "route", "tune")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class _Depth:
     """How much of the probe a tier does; ``all_routes`` also at the shape that was found."""
 
     anchors: int
-    all_routes: bool
+    all_routes: bool  # at every anchor and at the best shape, or at the first anchor alone
     settled: tuple[str, ...]
     patterns: tuple[str, ...]
     tune: int
@@ -102,12 +105,16 @@ _CPU_SETTLED = ("fp64", "fp32", "bf16", "int8")
 _POWERS = tuple(1 << power for power in range(15))
 _DEPTHS: dict[tuple[str, str], _Depth] = {
     ("gpu", "quick"): _Depth(1, False, _QUICK_SETTLED, (), 0, ()),
-    ("gpu", "standard"): _Depth(2, True, _EVERY, PATTERNS[1:], 3, _POWERS),
-    ("gpu", "soak"): _Depth(2, True, _EVERY, PATTERNS[1:], 99, _POWERS),
+    ("gpu", "standard"): _Depth(2, True, _EVERY, PATTERNS, 3, _POWERS),
+    ("gpu", "soak"): _Depth(2, True, _EVERY, PATTERNS, 99, _POWERS),
     ("cpu", "quick"): _Depth(1, False, ("fp32",), (), 0, ()),
-    ("cpu", "standard"): _Depth(1, True, _CPU_SETTLED, PATTERNS[1:], 0, (1, 4, 16, 64, 256, 1024)),
-    ("cpu", "soak"): _Depth(2, True, _EVERY, PATTERNS[1:], 0, _POWERS[:12]),
+    ("cpu", "standard"): _Depth(1, True, _CPU_SETTLED, PATTERNS, 0, (1, 4, 16, 64, 256, 1024)),
+    ("cpu", "soak"): _Depth(2, True, _EVERY, PATTERNS, 0, _POWERS[:12]),
 }
+# One row of each format shows what its data are worth; its other forms toggle the same bits.
+_PATTERN_ROWS = (
+    "fp64", "fp32", "tf32", "bf16", "fp16", "fp8-fast", "fp8", "int8", "mxfp8", "nvfp4",
+)  # fmt: skip
 
 
 def cases(device: Device, options: Options) -> Iterator[Case]:
@@ -124,31 +131,51 @@ def _planned(device: Device, options: Options) -> Iterator[Case]:
     for row in rows.select(options.precisions):
         anchors = anchors_for(device, row)
         found = row_routes(row, options)
-        for shape in anchors[: depth.anchors]:
-            yield from (gemm(route, shape, "anchor") for route in found)
+        for number, shape in enumerate(anchors[: depth.anchors]):
+            # The second anchor is for comparing devices, which one route is enough for.
+            compared = found if number == 0 else found[:1]
+            yield from (gemm(route, shape, "anchor") for route in compared)
         if row.name in routes.WITHOUT_ROUTE:
             yield _bare(row, "anchor", "none", {})
         yield _bare(row, "pipe", "pipe", {})
         if not found:
             continue
-        if options.search == "none":
-            yield from _at_best(device, options, row, anchors[0], found[0].name)
-        else:
+        if options.search != "none":
             yield _bare(row, "search", found[0].name, {})
         if row.name in _STABILITY_ROWS:
             yield gemm(found[0], anchors[0], "stability")
         yield from _surface(device, row, found[0], depth)
 
 
-def follow_ups(measurement: Measurement, device: Device, options: Options) -> tuple[Case, ...]:
-    """Return what a measurement calls for: after a search, everything at the shape it found."""
-    case, search = measurement.case, measurement.search
-    if case.role != "search" or measurement.status != "ok" or search is None or not search.best:
+def follow_ups(
+    measurement: Measurement, earlier: Sequence[Measurement], device: Device, options: Options
+) -> tuple[Case, ...]:
+    """Return what a measurement calls for, to be measured right after it.
+
+    A search calls for every route at the shape it found. The last of those (without a search: the
+    pipe, which comes after the anchors) calls for what is done with the fastest of the row.
+    ``earlier`` are the device's measurements before this one.
+    """
+    if measurement.case.row is None:
         return ()
-    assert case.row is not None, case.case_id
-    row = rows.BY_NAME[case.row]
-    at_best = _at_best(device, options, row, search.best, search.route)
-    return tuple(_on(device, case) for case in at_best)
+    row = rows.BY_NAME[measurement.case.row]
+    own = [m for m in (*earlier, measurement) if m.case.row == row.name]
+    search = next((m for m in own if m.case.role == "search" and _found(m)), None)
+    more: Iterator[Case] = iter(())
+    if measurement is search:
+        more = _compared(device, options, row, measurement)
+    elif search is not None and measurement.case.role in ("route", "tune"):
+        wanted = {case.case_id for case in _compared(device, options, row, search)}
+        if wanted <= {m.case.case_id for m in own}:
+            more = _on_the_fastest(device, options, row, own, search)
+    elif measurement.case.role == ("pipe" if options.search == "none" else "search"):
+        more = _on_the_fastest(device, options, row, own, None)
+    return tuple(_on(device, case) for case in more)
+
+
+def _found(measurement: Measurement) -> bool:
+    search = measurement.search
+    return measurement.status == "ok" and search is not None and search.best is not None
 
 
 def _on(device: Device, case: Case) -> Case:
@@ -158,30 +185,74 @@ def _on(device: Device, case: Case) -> Case:
     return case
 
 
-def _at_best(
-    device: Device, options: Options, row: ComputeRow, best: Shape, searched: str
+def _compared(
+    device: Device, options: Options, row: ComputeRow, searched: Measurement
 ) -> Iterator[Case]:
+    """Yield the routes, and the configurations of our kernel, at the shape that was found."""
     depth = depth_for(device, options)
+    best, first = _best_and_route(row, options, searched)
     found = row_routes(row, options)
-    first = next(each for each in found if each.name == searched)
-    if options.search != "none":
-        compared = found if depth.all_routes else (first,)
-        yield from (gemm(each, best, "route") for each in compared)
-    if row.name in depth.settled:
-        yield gemm(first, best, "settled", regime="settled")
-    for pattern in depth.patterns:
-        yield gemm(first, best, "pattern", pattern=pattern)
+    yield from (gemm(each, best, "route") for each in (found if depth.all_routes else (first,)))
     for route in found:
         if route.call == "triton" and device.architecture is not None and depth.tune:
             for config in _other_configs(row.name, device.architecture)[: depth.tune]:
                 yield gemm(route, best, "tune", config=config)
+
+
+def _on_the_fastest(
+    device: Device,
+    options: Options,
+    row: ComputeRow,
+    own: Sequence[Measurement],
+    searched: Measurement | None,
+) -> Iterator[Case]:
+    """Yield what is done with the fastest product of the row, and the sweeps beside the search."""
+    depth = depth_for(device, options)
+    winner = max(
+        (
+            m
+            for m in own
+            if m.status == "ok" and m.rate and m.case.shape and m.case.role in _WINNING
+        ),
+        key=lambda m: m.rate.median if m.rate else 0.0,
+        default=None,
+    )
+    if winner is None:
+        return
+    route = routes.route_named(row.name, winner.case.route)
+    best, config = _shape_of(winner.case), winner.case.config
+    if row.name in depth.settled:
+        yield gemm(route, best, "settled", regime="settled", config=config)
+    on_cpu = device.backend == "cpu"
+    if on_cpu or row.name in _PATTERN_ROWS:
+        # On a GPU in the heat of the settled case before: data act through power.
+        regime: Regime = "burst" if on_cpu else "settled"
+        for pattern in depth.patterns:
+            yield gemm(route, best, "pattern", regime=regime, pattern=pattern, config=config)
+    if searched is not None:  # our own kernel takes one layout; a library's cliffs are of interest
+        best, route = _best_and_route(row, options, searched)
     if "layouts" in options.sweeps:
-        for layout in ("NN", "NT", "TT"):
-            yield gemm(first, best, "layout", layout=layout)
+        for layout in LAYOUTS:
+            yield gemm(route, best, "layout", layout=layout)
     if "alignment" in options.sweeps:
         m, n, k = best
-        for odd in _MISALIGNED:
-            yield gemm(first, (m, n // 128 * 128 + odd, k), "alignment")
+        for divisor in _DIVISORS:
+            # the largest n below the next multiple of 128 that this is the greatest divisor of
+            odd = n // 128 * 128 + (0 if divisor == 128 else divisor)
+            yield gemm(route, (m, odd, k), "alignment")
+
+
+def _best_and_route(
+    row: ComputeRow, options: Options, searched: Measurement
+) -> tuple[Shape, MatmulRoute]:
+    search = searched.search
+    assert search is not None, searched.case.case_id
+    assert search.best is not None, searched.case.case_id
+    return search.best, next(r for r in row_routes(row, options) if r.name == search.route)
+
+
+def _shape_of(case: Case) -> Shape:
+    return case.shape["m"], case.shape["n"], case.shape["k"]
 
 
 def _surface(device: Device, row: ComputeRow, route: MatmulRoute, depth: _Depth) -> Iterator[Case]:
@@ -189,9 +260,10 @@ def _surface(device: Device, row: ComputeRow, route: MatmulRoute, depth: _Depth)
     if row.name not in (_CPU_SURFACE_ROWS if on_cpu else _SURFACE_ROWS):
         return
     most = cpu_flops(device, row) if on_cpu else float("inf")
+    thin = not on_cpu and row.name not in _DENSE_SURFACE_ROWS
     for n, k in _CPU_LAYERS if on_cpu else _GPU_LAYERS:
         # The largest first: the memory that it takes holds all others too.
-        for m in reversed(depth.surface_ms):
+        for m in reversed(depth.surface_ms[::2] if thin else depth.surface_ms):
             fits = 2 * m * n * k <= most
             if fits and routes.shape_problem(route, m, n, k) is None:
                 yield gemm(route, (m, n, k), "surface")
@@ -199,7 +271,7 @@ def _surface(device: Device, row: ComputeRow, route: MatmulRoute, depth: _Depth)
 
 def _other_configs(row: str, architecture: str) -> tuple[str, ...]:
     """Return the names of our kernel's configurations but the first, which is measured anyway."""
-    return tuple(config.name for config in configs_for(row, architecture)[1:])
+    return tuple(config.name for config in candidates(row, architecture)[1:])
 
 
 def row_routes(row: ComputeRow, options: Options) -> tuple[MatmulRoute, ...]:

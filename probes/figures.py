@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from roofprobe.kernels.work import Work
-from roofprobe.probes import statistics
+from roofprobe.probes import host, statistics
 from roofprobe.probes.measure import Sampled
 from roofprobe.probes.timers import Timer
-from roofprobe.records.schema import Case, Device, Distribution, Note, Span, Telemetry, Timing
+from roofprobe.records.schema import (
+    NOT_ALONE,
+    Case,
+    Device,
+    Distribution,
+    Note,
+    Span,
+    Telemetry,
+    Timing,
+)
 
 _NOISY_CI = 0.02
 _RESIDUE_SHARE = 0.03
+_CROWDED_SHARE = 0.05
 
 
 def figures_of(
@@ -37,7 +47,11 @@ def figures_of(
         "array_bytes": work.array_bytes,
         "kernel": work.kernel,
         "kernel_config": work.config or None,
-        "notes": (*_noise(latency), *_residue(case, device, work, moved)),
+        "notes": (
+            *_noise(latency),
+            *_crowded(device, telemetry),
+            *_residue(case, device, work, moved),
+        ),
         "samples_us": tuple(round(value, 4) for value in sampled.samples_us),
         "sample_clocks_mhz": tuple(round(value, 1) for value in sampled.clocks_mhz),
         "clock_mhz": span_of(sampled.clocks_mhz),
@@ -86,6 +100,25 @@ def _noise(latency: Distribution) -> tuple[Note, ...]:
             sentence="the samples scatter: the median is known no better than "
             f"±{halfwidth:.1%}; repeat on an idle host",
             figures={"relative_ci_halfwidth": halfwidth},
+        ),
+    )
+
+
+def _crowded(device: Device, telemetry: Telemetry | None) -> tuple[Note, ...]:
+    """Note that others used the cores that were measured; a steady neighbour leaves no scatter."""
+    if device.backend != "cpu" or telemetry is None or telemetry.others_cores is None:
+        return ()
+    ours = device.unit_count or 1
+    spare = max(0, host.physical_cores() - ours)
+    taken = (telemetry.others_cores - spare) / ours
+    if taken <= _CROWDED_SHARE:
+        return ()
+    return (
+        Note(
+            code=NOT_ALONE,
+            sentence=f"others took {taken:.0%} of the measured cores meanwhile: the figure "
+            "is too low; repeat on an idle host",
+            figures={"share": taken, "others_cores": telemetry.others_cores},
         ),
     )
 

@@ -79,6 +79,13 @@ def cpu_facts() -> CpuFacts:
     )
 
 
+def physical_cores() -> int:
+    """Return the host's cores, hardware threads apart, whoever may use them."""
+    import psutil
+
+    return psutil.cpu_count(logical=False) or os.cpu_count() or 1
+
+
 def usable_cores() -> int:
     """Return the physical cores that this process may keep busy: affinity, quota, threads apart."""
     import psutil

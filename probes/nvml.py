@@ -173,6 +173,8 @@ class Snapshot:
     ``throttle_ns`` has ``power``, ``sw_thermal``, ``hw_thermal``, ``brake`` and ``sync``, each
     only where the driver told it (else it is in ``missing`` as ``throttle_ns.power``), and
     ``thermal``, the older sum, only where neither of the two newer thermal counters is told.
+    ``others_cpu_s`` is the host's processor time that went to other processes than this one, or
+    that a hypervisor took.
     """
 
     sm_clock_mhz: float | None = None
@@ -187,6 +189,7 @@ class Snapshot:
     utilisation_percent: float | None = None
     memory_utilisation_percent: float | None = None
     memory_used_bytes: int | None = None
+    others_cpu_s: float | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -29,8 +29,9 @@ _BURST: dict[tuple[str, str], Policy] = {
     ("gpu", "soak"): Policy(0.001, 0.02, 1.0, 5.0, target_ci=0.001, timeout_s=300),
 }
 _GPU_REST_S, _GPU_PAUSE_S = {"quick": 0.1, "standard": 0.3, "soak": 1.0}, 0.008
-# Settled: three seconds of back-to-back work before the first sample, by the guidelines of NVIDIA's
-# CUTLASS (clocks swing for about three seconds under load), and samples of 20 ms without pauses.
+# Settled: three seconds of back-to-back work before the first sample, then samples of 20 ms without
+# pauses. NVIDIA's CUTLASS guidelines ask to warm up until power is steady, and saw clocks swing for
+# about three seconds under load.
 _SETTLED = {
     "quick": Policy(0.02, 3.0, 0.5, 1.0, timeout_s=120),
     "standard": Policy(0.02, 3.0, 0.8, 1.5, target_ci=0.003, timeout_s=180),
@@ -41,13 +42,20 @@ _BRIEF = {
     "cpu": Policy(0.002, 0.02, 0.05, 0.2, min_samples=5, target_ci=0.02, timeout_s=60),
     "gpu": Policy(0.001, 0.01, 0.03, 0.1, min_samples=8, target_ci=0.01, timeout_s=60),
 }
+# Data patterns are compared with each other, so all of them (uniform data too) are taken the same
+# way: on a GPU hot, with a second of work before each, right after the settled case.
+_PATTERN = {
+    "cpu": Policy(0.002, 0.05, 0.15, 0.4, target_ci=0.005, timeout_s=60),
+    "gpu": Policy(0.02, 1.0, 0.3, 0.5, target_ci=0.003, timeout_s=120),
+}
 _SEARCH_S = {
     ("cpu", "quick"): 1.0, ("cpu", "standard"): 2.5, ("cpu", "soak"): 20.0,
-    ("gpu", "quick"): 1.0, ("gpu", "standard"): 8.0, ("gpu", "soak"): 60.0,
+    ("gpu", "quick"): 1.0, ("gpu", "standard"): 6.0, ("gpu", "soak"): 60.0,
 }  # fmt: skip
 _EXHAUSTIVE_SHAPES, _EXHAUSTIVE_S = 64, 0.25
 _SETUP_S = {"cpu": 0.8, "gpu": 0.3}
 _REFUSAL_S = 0.01
+_BRIEFLY = ("surface", "layout", "alignment")
 _STAGES = {"anchor": 0, "pipe": 1, "stability": 1, "surface": 3}  # everything else: 2
 
 
@@ -62,19 +70,26 @@ def plan_cases(device: Device, options: Options) -> tuple[Case, ...]:
     return (*_in_rounds(first), *(case for stage in sorted(stages) for case in stages[stage]))
 
 
-def follow_ups(measurement: Measurement, device: Device, options: Options) -> tuple[Case, ...]:
-    """Return the cases that ``measurement`` calls for, to be measured right after it."""
+def follow_ups(
+    measurement: Measurement, earlier: Sequence[Measurement], device: Device, options: Options
+) -> tuple[Case, ...]:
+    """Return the cases that ``measurement`` calls for, to be measured right after it.
+
+    ``earlier`` are the device's measurements before it, in order.
+    """
     if measurement.case.family != compute.FAMILY:
         return ()
-    return compute.follow_ups(measurement, device, options)
+    return compute.follow_ups(measurement, earlier, device, options)
 
 
 def policy_for(case: Case, device: Device, options: Options) -> Policy:
     """Return how ``case`` is sampled on ``device`` at the tier that was asked for."""
     kind = "cpu" if device.backend == "cpu" else "gpu"
+    if case.role == "pattern":
+        return _PATTERN[kind]
     if case.regime == "settled":
         return _SETTLED[options.tier]
-    if case.role in ("surface", "pattern", "alignment"):
+    if case.role in _BRIEFLY:
         return _BRIEF[kind]
     policy = _BURST[(kind, options.tier)]
     if kind == "cpu":
@@ -104,7 +119,7 @@ def expected_s(case: Case, device: Device, options: Options) -> float:
         return _REFUSAL_S
     policy = policy_for(case, device, options)
     sampling = policy.rest_s + policy.warmup_s + (policy.min_time_s + policy.max_time_s) / 2
-    if case.role in ("surface", "pattern", "alignment"):
+    if case.role in (*_BRIEFLY, "pattern"):
         return 0.05 + sampling
     if case.role == "search":
         shapes = _EXHAUSTIVE_SHAPES if options.search == "exhaustive" else 1

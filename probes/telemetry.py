@@ -47,6 +47,7 @@ __all__ = [
 
 _JOIN_TIMEOUT_S = 2.0
 _TRACE_POINTS = 64
+_LEAST_SHARE_S = 0.1  # the system counts processor time in steps of 10 ms
 _SPANS = (
     "sm_clock_mhz", "mem_clock_mhz", "power_w", "temperature_c", "memory_temperature_c",
 )  # fmt: skip
@@ -88,6 +89,7 @@ class TelemetrySummary:
 
     ``throttle_ns`` has ``power``, ``sw_thermal``, ``hw_thermal``, ``brake``, ``sync`` as far as
     they are told (``thermal`` on drivers that tell only the older sum); ``missing`` has the others.
+    ``others_cores`` is how many cores other processes kept busy on average, hypervisor included.
     """
 
     n_samples: int = 0
@@ -102,6 +104,7 @@ class TelemetrySummary:
     energy_j: float | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
     trace: tuple[TracePoint, ...] = ()
+    others_cores: float | None = None
 
 
 class Sampler:
@@ -225,7 +228,23 @@ class _Window:
         """Sum up what was read."""
         snapshots = self.snapshots.copy()
         summary = summarise(snapshots, interval_s, self._why, complete=self.complete)
-        return replace(summary, trace=trace_of(self.times_s, snapshots))
+        trace = trace_of(self.times_s, snapshots)
+        return replace(summary, trace=trace, others_cores=others_cores(self.times_s, snapshots))
+
+
+def others_cores(times_s: Sequence[float], snapshots: Sequence[Snapshot]) -> float | None:
+    """Return the cores that others kept busy between the first and the last reading."""
+    told = [
+        (at, snapshot.others_cpu_s)
+        for at, snapshot in zip(times_s, snapshots, strict=False)
+        if snapshot.others_cpu_s is not None
+    ]
+    if len(told) < 2 or told[-1][0] - told[0][0] < _LEAST_SHARE_S:
+        return None
+    (begun_s, before_s), (ended_s, after_s) = told[0], told[-1]
+    assert before_s is not None, snapshots
+    assert after_s is not None, snapshots
+    return max(0.0, (after_s - before_s) / (ended_s - begun_s))
 
 
 def trace_of(times_s: Sequence[float], snapshots: Sequence[Snapshot]) -> tuple[TracePoint, ...]:
@@ -372,11 +391,18 @@ class CpuSource:
             utilisation_percent=ask(
                 "utilisation_percent", lambda: float(self._system.cpu_percent(interval=None))
             ),
+            others_cpu_s=ask("others_cpu_s", self._others_cpu_s),
             missing=missing,
         )
 
     def _clock_mhz(self) -> float | None:
         return float(self._system.cpu_freq().current) or None
+
+    def _others_cpu_s(self) -> float:
+        all_s, own = self._system.cpu_times(), self._system.Process().cpu_times()
+        names = ("user", "nice", "system", "irq", "softirq", "steal")  # guests are part of user
+        busy_s = sum(float(getattr(all_s, name, 0.0)) for name in names)
+        return busy_s - float(own.user) - float(own.system)
 
     def _hottest(self) -> float | None:
         sensors = self._system.sensors_temperatures()

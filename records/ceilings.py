@@ -291,7 +291,8 @@ def _compute_ceiling(
         value=peak.value,
         unit=peak.unit,
         clock_mhz=peak.clock_mhz,
-        physical_bound=peak.physical_bound,
+        # a card may boost above the catalogue's clock, but not above its own greatest one
+        physical_bound=peak.physical_bound and device.limits.max_sm_clock_mhz is not None,
         assumed=peak.assumed,
         basis=peak.basis,
     )

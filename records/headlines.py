@@ -1,9 +1,10 @@
 """Headlines: of all cases of a compute row or a memory kernel, the best valid one and its peaks.
 
-What competes is what the line is about: products of uniform random data, as fast as they go. Data
-patterns, configurations on trial, misaligned shapes, searches and health checks are shown beside
-it, but a row of zeros multiplied quickly is no result. The pipe's own rate, without memory traffic,
-is the headline only of rows that no matrix product exists for.
+What competes is what the line is about: products of uniform random data in the plain layout, as
+fast as they go, each sampled in full. Data patterns, sweeps over layouts and odd sizes, the brief
+looks of a surface or a search, and health checks are shown beside it, but a row of zeros multiplied
+quickly is no result, and neither is the luckiest of a hundred glances. The pipe's own rate, without
+memory traffic, is the headline only of rows that no matrix product exists for.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from roofprobe.records.ceilings import ceiling_for, clock_mhz_of, clock_normalis
 from roofprobe.records.schema import Ceiling, Device, Headline, Measurement, Role
 from roofprobe.records.titles import label_of, title_of
 
-COMPETING: frozenset[Role] = frozenset({"anchor", "route", "tune", "surface", "layout", "settled"})
+COMPETING: frozenset[Role] = frozenset({"anchor", "route", "tune", "settled"})
 _UNIFORM = "uniform"
 # Rows of these precisions have no matrix product; no library multiplies INT4 matrices.
 _PIPE_ONLY_PRECISIONS = frozenset({"int4"})
@@ -74,7 +75,6 @@ def _headline(
     clock, counted = clock_mhz_of(best)
     normalised = clock_normalised_peak(best, derived)
     pipe = pipe_of(group)
-    energies = [m.energy_j_per_tflop for m in (settled, best) if m is not None]
 
     def share(peak: float | None) -> float | None:
         return rate.median / peak if peak else None
@@ -102,7 +102,8 @@ def _headline(
         share_clock_normalised=share(normalised),
         sm_clock_mhz=clock,
         clock_measured=counted,
-        energy_j_per_tflop=next((energy for energy in energies if energy is not None), None),
+        # of settled work only: a burst rests and pauses, and idle power would be most of it
+        energy_j_per_tflop=settled.energy_j_per_tflop if settled else None,
         attribution=attribution_of(best, pipe, datasheet, derived),
     )
 

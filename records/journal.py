@@ -150,6 +150,17 @@ def read_journal(folder: Path) -> Journal:
     return Journal(header, tuple(measurements), tuple(events), valid)
 
 
+def settled(measurements: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    """Return what a resumed run need not look at again: all but what time ran out for."""
+    return tuple(m for m in measurements if m.reason is None or m.reason.code != "time-budget")
+
+
+def last_of_each(measurements: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    """Return each case once, as it was measured last, in the order of its first appearance."""
+    last = {(m.device_id, m.case.case_id): m for m in measurements}
+    return tuple(last.values())
+
+
 def done_keys(measurements: Sequence[Measurement]) -> set[tuple[str, str]]:
     """Return (device, case) of everything that a resumed run must not measure again."""
     return {(m.device_id, m.case.case_id) for m in measurements}

@@ -49,6 +49,9 @@ class Reason(Record):
     remedy: str | None = None
 
 
+NOT_ALONE = "not-alone"  # the code of the note that others used what was measured
+
+
 class Note(Record):
     """A typed warning that travels with a measurement, with the numbers behind it."""
 
@@ -135,7 +138,10 @@ class TracePoint(Record):
 
 
 class Telemetry(Record):
-    """What the device said about itself while a case ran; absent fields were not available."""
+    """What the device said about itself while a case ran; absent fields were not available.
+
+    ``others_cores`` is how many of the host's cores other processes, or a hypervisor, kept busy.
+    """
 
     n_samples: int = 0
     interval_s: float | None = None
@@ -149,6 +155,7 @@ class Telemetry(Record):
     energy_j: float | None = None
     missing: dict[str, str] = {}
     trace: tuple[TracePoint, ...] = ()
+    others_cores: float | None = None
 
 
 class Timing(Record):

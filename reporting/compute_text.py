@@ -106,7 +106,7 @@ def _sweep_lines(run: Run, device_id: str, role: Role) -> Iterable[tuple[str, ..
 
 
 def _search_line(row: SearchRow) -> tuple[str, ...]:
-    above = f", {row.gain} against anchor {row.anchor}" if row.gain != UNKNOWN else ""
+    above = f", {row.gain} against its drift anchor {row.anchor}" if row.gain != UNKNOWN else ""
     found = f"{row.best} with {row.rate}{above}" if row.best != UNKNOWN else "found nothing"
     return (
         f"{row.label}: {found}",

@@ -104,7 +104,8 @@ def gemm_points(run: Run, device_id: str) -> tuple[Point, ...]:
     """Return the valid dense products of uniform data whose operations and bytes are known."""
     points = []
     products = [m for m in measurements_of(run, device_id) if m.case.family == "compute"]
-    for m in competitors(products):
+    surface = [m for m in products if m.status == "ok" and m.case.role == "surface"]
+    for m in (*competitors(products), *surface):
         moved = (m.bytes_read or 0) + (m.bytes_written or 0)
         if _is_product(m) and m.rate and m.rate.median > 0 and m.flops and moved:
             points.append(Point(clean(m.case.precision), m.flops / moved, m.rate.median))

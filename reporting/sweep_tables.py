@@ -1,16 +1,15 @@
 """The same product of other data, in other layouts, of odd sizes: what each gains or loses.
 
-Everything here compares like with like: a data pattern with uniform data of the same shape, route,
-layout and configuration, a layout or an odd size with the plain product that it departs from.
+Everything here compares like with like: each sweep brings its own plain member (uniform data, the
+TN layout, an n divisible by 128), which was measured right beside the others and in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from roofprobe.records.ceilings import clock_mhz_of
-from roofprobe.records.headlines import competitors
 from roofprobe.records.schema import Measurement, Role, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.compute_tables import grouped, rate_of, rate_text, rows_of
@@ -65,8 +64,8 @@ def pattern_rows(run: Run, device_id: str) -> tuple[PatternRow, ...]:
     """Hold each data pattern against uniform data of the same row, shape, route and regime."""
     rows = []
     for label, members in rows_of(run, device_id).items():
-        done = [m for m in members if m.status == "ok" and rate_of(m) > 0 and m.case.op == "gemm"]
-        groups = grouped(done, _conditions)
+        done = [m for m in members if m.status == "ok" and rate_of(m) > 0]
+        groups = grouped([m for m in done if m.case.role == "pattern"], _conditions)
         for found in groups.values():
             uniform = max(
                 (m for m in found if m.case.pattern == "uniform"), key=rate_of, default=None
@@ -115,39 +114,30 @@ def _pattern_row(label: str, m: Measurement, uniform: Measurement) -> PatternRow
 def sweep_rows(run: Run, device_id: str, role: Role) -> tuple[SweepRow, ...]:
     """Return a sweep over layouts (``layout``) or alignments (``alignment``), row by row.
 
-    The plain product that the sweep departs from stands first: the same route at the same M and K.
+    Gains are against the best of the sweep.
     """
     rows = []
     for label, members in rows_of(run, device_id).items():
         done = [m for m in members if m.status == "ok" and rate_of(m) > 0]
         sweep = [m for m in done if m.case.role == role]
         for route, found in grouped(sweep, lambda m: m.case.route).items():
-            compared = [*_departure(done, route, found[0]), *found]
-            best = max(map(rate_of, compared))
+            best = max(map(rate_of, found))
             rows += [
                 SweepRow(
                     label=clean(label),
                     route=clean(route),
-                    what=clean(f"{m.case.layout or ''} {shape_text(m.case)}"),
+                    what=clean(f"{m.case.layout or ''} {shape_text(m.case)}{_divisor(m)}"),
                     rate=rate_text(m),
                     gain=numbers.gain(rate_of(m) / best),
                 )
-                for m in compared
+                for m in found
             ]
     return tuple(rows)
 
 
-def _departure(
-    done: Iterable[Measurement], route: str, member: Measurement
-) -> tuple[Measurement, ...]:
-    """Return the best plain product of ``route`` that shares M and K with a sweep's member."""
-    plain = [
-        m
-        for m in competitors(done)
-        if m.case.role in ("anchor", "route")
-        and m.case.route == route
-        and m.case.regime == "burst"
-        and all(m.case.shape.get(axis) == member.case.shape.get(axis) for axis in ("m", "k"))
-    ]
-    best = max(plain, key=rate_of, default=None)
-    return () if best is None else (best,)
+def _divisor(m: Measurement) -> str:
+    """Tell the power of two up to 128 that an odd n is divisible by."""
+    n = m.case.shape.get("n")
+    if m.case.role != "alignment" or not n:
+        return ""
+    return f", n ÷ {min(128, n & -n)}"

@@ -66,6 +66,7 @@ class HeadlineRow:
     shape: str
     variant: str
     samples: str
+    fallback: str
 
     @property
     def rate(self) -> str:
@@ -148,6 +149,7 @@ def _headline_row(headline: Headline, source: Measurement | None) -> HeadlineRow
     median = scale.number(headline.rate.median)
     is_burst = headline.regime == "burst"
     settled = headline.settled.median if headline.settled else None
+    identity = source.identity if source else None
     return HeadlineRow(
         label=clean(headline.label),
         title=clean(headline.title),
@@ -172,6 +174,7 @@ def _headline_row(headline: Headline, source: Measurement | None) -> HeadlineRow
         shape=(shape_text(source.case, source.array_bytes) if source else "") or numbers.UNKNOWN,
         variant=variant_text(source.case) if source else numbers.UNKNOWN,
         samples=str(headline.rate.n),
+        fallback=clean(identity.fallback or "") if identity else "",
     )
 
 
@@ -255,7 +258,9 @@ def counts_text(run: Run, device_id: str | None = None) -> str:
         return "no cases"
     ends = [(status, sum(m.status == status for m in found)) for status in ("ok", *_WORST_FIRST)]
     told = ", ".join(f"{count} {status}" for status, count in ends if count)
-    return f"{plural(len(found), 'case')}: {told}"
+    late = sum(m.reason is not None and m.reason.code == "time-budget" for m in found)
+    why = f" ({late} of them for want of time)" if late else ""
+    return f"{plural(len(found), 'case')}: {told}{why}"
 
 
 def finding_rows(run: Run) -> tuple[FindingRow, ...]:

@@ -31,8 +31,8 @@ _COLUMNS: dict[Family, tuple[Column, ...]] = {
         Column("±", "spread"),
         Column("settled", "settled"),
         Column("sheet", "share_datasheet"),
-        Column("clock", "share_clock_normalised"),
-        Column("pipe", "share_pipe"),
+        Column("@clock", "share_clock_normalised"),
+        Column("of pipe", "share_pipe"),
         Column("J/T", "energy"),
     ),
     "memory": (
@@ -57,9 +57,9 @@ _MOST_NOTES = 8
 HOW_TO_READ = (
     "burst: the best median of short bursts; settled: after seconds back to back. ±: half of the "
     "95% interval of the median. Shares of the burst: sheet, of the datasheet's peak; derived, of "
-    "units × rate × greatest clock; clock, of that at the clock measured meanwhile; pipe, of what "
-    "the same unit does without memory traffic. J/T: joules per 1e12 operations. 2:4 sparse rows "
-    "count the zeros and have sparse peaks."
+    "units × rate × greatest clock; @clock, of that at the clock measured meanwhile; of pipe, of "
+    "what the same unit does without memory traffic. J/T: joules per 1e12 settled operations. 2:4 "
+    "sparse rows count the zeros and have sparse peaks."
 )
 
 
@@ -176,6 +176,8 @@ def _cell_width(text: str) -> int:
 
 def _made(row: HeadlineRow) -> list[str]:
     known = [row.shape, f"{row.regime} p10–p90 {row.range}", row.sm_clock]
+    if row.fallback:
+        known.append(shorten(f"fallback: {row.fallback}", 72))
     return [shorten(row.route, 40), *(part for part in known if part != UNKNOWN)]
 
 

@@ -116,10 +116,15 @@ def test_a_search_keeps_its_path_and_everything_follows_at_the_shape_it_found(
         m, n, k = search["best"]
         assert searches[name]["flops"] == 2 * m * n * k
         followers = [row for row in rows if row["case"]["row"] == name
-                     and row["case"]["role"] in ("route", "settled", "layout")]  # fmt: skip
+                     and row["case"]["role"] in ("route", "layout")]  # fmt: skip
         assert {tuple(row["case"]["shape"].values()) for row in followers} == {(m, n, k)}
-        roles = {row["case"]["role"] for row in followers}
-        assert roles == ({"route", "settled", "layout"} if name == "fp32" else {"route", "layout"})
+        assert {row["case"]["role"] for row in followers} == {"route", "layout"}
+    (settled,) = [row for row in rows if row["case"]["role"] == "settled"]
+    headline = next(h for h in document["headlines"] if h["label"] == "fp32")
+    assert headline["settled_case_id"] == settled["case"]["case_id"]
+    best = next(row for row in rows if row["case"]["case_id"] == headline["case_id"])
+    for field in ("row", "route", "shape"):
+        assert settled["case"][field] == best["case"][field], "the headline itself settles"
     order = [m["case"] for m in rows]
     at = next(
         i for i, case in enumerate(order) if (case["role"], case["row"]) == ("search", "fp32")
@@ -227,6 +232,7 @@ def test_resuming_a_complete_run_with_json_measures_nothing(
         (("--precision", "fp13"), "unknown-precision", "no precision 'fp13'; choose from all, "),
         (("--precision", "bf16,fp8-colwise"), "unknown-precision", "fp8-rowwise, fp8-blockwise"),
         (("--precision", "half,"), "unknown-precision", "half, 8bit, 4bit, integer, serving"),
+        (("--precision", ""), "unknown-precision", "needs a name, such as bf16"),
         (("--search", "grid"), "unknown-search", "one of halving, exhaustive, none"),
         (("--sweep", "layouts,shapes"), "unknown-sweep", "no sweep 'shapes'"),
         (("--tier", "fast"), "unknown-tier", "quick, standard, soak"),

@@ -114,7 +114,7 @@ for backend, architecture in (("cpu", "x86_64"), ("cuda", "sm_90"), ("rocm", "gf
             found = Search(method="m", route=case.route, seed=0, sentence="", elapsed_s=1,
                            candidates=1, pruned=0, best=best)
             measured = Measurement(case=case, device_id="d", status="ok", search=found)
-            more = plan.follow_ups(measured, device, options)
+            more = plan.follow_ups(measured, (), device, options)
             assert more
             cases += more
     assert sum(plan.expected_s(case, device, options) for case in cases) > 10

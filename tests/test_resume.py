@@ -19,6 +19,7 @@ import pytest
 
 from roofprobe.records.journal import NAME, read_journal
 from roofprobe.records.runfolder import read_run
+from roofprobe.records.schema import Run
 
 DRIVER = """
 import sys
@@ -29,7 +30,7 @@ from roofprobe.probes import compute, plan
 from roofprobe.probes.measure import Policy
 from roofprobe.reporting.progress import Silent
 
-shapes = tuple((32, 64, 32 * step) for step in range(1, 9))
+shapes = tuple((32, 64, 32 * step) for step in range(1, 21))
 compute.anchors_for = lambda device, row: shapes
 compute._DEPTHS[("cpu", "standard")] = replace(
     compute._DEPTHS[("cpu", "standard")], anchors=len(shapes), surface_ms=()
@@ -45,8 +46,9 @@ finished = flow.probe_all(
 )
 sys.exit(flow.exit_code(finished))
 """
-ANCHORS = 8 * 5  # shapes by five routes, of which a processor has torch's and numpy's
-FOLLOWING = {"route": 5, "settled": 1, "pattern": 4}  # what the search calls for
+# The first shape by five routes, of which a processor has torch's and numpy's; 19 by torch alone.
+ANCHORS = 5 + 19
+FOLLOWING = {"route": 5, "settled": 1, "pattern": 5}  # what the search calls for
 CASES = ANCHORS + sum(FOLLOWING.values()) + 4  # two pipes, a search, the watch on bits
 
 
@@ -69,18 +71,29 @@ def assert_complete_and_measured_once(out: Path) -> None:
     assert len(run.measurements) == CASES
     roles = Counter((m.case.role, m.status) for m in run.measurements if m.case.role != "pipe")
     assert roles == {
-        ("anchor", "ok"): 2 * ANCHORS // 5,
-        ("anchor", "skipped"): 3 * ANCHORS // 5,
+        ("anchor", "ok"): ANCHORS - 3,
+        ("anchor", "skipped"): 3,
         ("search", "ok"): 1,
         ("stability", "ok"): 1,
         ("route", "ok"): 2,
         ("route", "skipped"): 3,
         ("settled", "ok"): 1,
-        ("pattern", "ok"): 4,
+        ("pattern", "ok"): 5,
     }
     (search,) = (m.search for m in run.measurements if m.search is not None)
-    shapes = {tuple(m.case.shape.values()) for m in run.measurements if m.case.role in FOLLOWING}
-    assert shapes == {search.best}, "what followed is at the shape that the one search found"
+    assert {shape for shape, _ in works(run, "route")} == {search.best}
+    (fastest,) = {(tuple(m.case.shape.values()), m.case.route) for m in run.measurements
+                  if m.case.case_id == run.headlines[0].case_id}  # fmt: skip
+    assert works(run, "settled") == works(run, "pattern") == {fastest}
+
+
+def works(run: Run, role: str) -> set[tuple[tuple[int, ...], str]]:
+    """Return the shapes and routes of a role's cases."""
+    return {
+        (tuple(m.case.shape.values()), m.case.route)
+        for m in run.measurements
+        if m.case.role == role and (role != "route" or m.status == "ok")
+    }
 
 
 def lines(journal: Path) -> int:
@@ -170,3 +183,22 @@ def wait_for_journal(out: Path, process: subprocess.Popen[bytes]) -> Path:
         assert process.poll() is None, "the run ended before it began"
         time.sleep(0.01)
     raise AssertionError(f"no journal in {out}")
+
+
+def test_what_time_ran_out_for_is_measured_by_the_next_run(tmp_path: Path) -> None:
+    def probe(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "roofprobe", *arguments, "--out", str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    asked = ("compute", "--precision", "fp64-vector", "--tier", "quick")
+    assert probe(*asked, "--time-budget", "0.001s").returncode == 0
+    (late,) = read_run(tmp_path).measurements
+    assert late.reason is not None
+    assert late.reason.code == "time-budget"
+    done = probe("compute", "--resume", "--tier", "soak", "--time-budget", "60s")
+    assert done.returncode == 0, done.stderr
+    assert "goes on with the options of the run" in done.stderr
+    assert "tier quick, not soak" in done.stderr
+    (measured,) = read_run(tmp_path).measurements
+    assert measured.reason is None or measured.reason.code != "time-budget"
+    assert len(read_journal(tmp_path / "latest").measurements) == 2

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -79,14 +78,18 @@ def probe_all(
             progress,
             folder,
             seed=header.options.seed,
-            time_budget_s=header.options.time_budget_s,
+            # a resumed run may be given more time than it had
+            time_budget_s=options.time_budget_s or header.options.time_budget_s,
             command=worker_command,
         )
         interrupted = False
         try:
             if resume:
-                known = len(journal.done_keys(past.measurements))
+                known = len(journal.done_keys(journal.settled(past.measurements)))
                 runner.event("resumed", f"{known} cases were already measured")
+                ignored = _ignored(options, header.options)
+                if ignored:
+                    progress.message(ignored)
             cases = [case for job in jobs for case in job.cases]
             progress.begin(header.devices, len(cases), sum(expected for *_, expected in cases))
             outcome = runner.run(jobs)
@@ -104,10 +107,27 @@ def probe_all(
         return Finished(run, folder, interrupted)
 
 
+def _ignored(asked: Options, kept: Options) -> str | None:
+    """Say which options of a resumed run are not those asked for now; None where all agree."""
+    differing = [
+        f"{name} {_told(getattr(kept, name))}, not {_told(getattr(asked, name))}"
+        for name in Options.model_fields
+        if name != "time_budget_s"
+        and getattr(asked, name) not in (getattr(kept, name), Options.model_fields[name].default)
+    ]
+    if not differing:
+        return None
+    return f"--resume goes on with the options of the run: {'; '.join(differing)}"
+
+
+def _told(value: object) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+
+
 def summarise(past: journal.Journal, outcome: Outcome) -> Run:
     """Turn what the journal holds, and what was just measured, into the whole record."""
     header = past.header
-    measured = (*past.measurements, *outcome.measurements)
+    measured = journal.last_of_each((*past.measurements, *outcome.measurements))
     ceilings = tuple(c for device in header.devices for c in ceilings_of(device))
     measurements = invalidate(measured, ceilings)
     run = Run(
@@ -179,33 +199,58 @@ def _plan(
 ) -> tuple[Job, ...]:
     """Return each device's cases that are still to be measured, and what may follow from them.
 
-    What followed from earlier measurements of a resumed run is planned as it was then.
+    What followed from earlier measurements of a resumed run is planned as it was then. A case that
+    time ran out for gets another chance.
     """
+    past = journal.settled(past)
     done = journal.done_keys(past)
     jobs = []
     for device in devices:
         known = plan_cases(device, options)
-        own = [m for m in past if m.device_id == device.device_id]
-        followed = {m.case.case_id: follow_ups(m, device, options) for m in own}
-        expanded = [each for case in known for each in (case, *followed.get(case.case_id, ()))]
+        following = _Following(device, options)
+        followed: dict[str, tuple[Case, ...]] = {}
+        for measurement in past:
+            if measurement.device_id == device.device_id:
+                followed[measurement.case.case_id] = following.cases(measurement)
+
+        cases = [each for case in known for each in _expanded(case, followed)]
         jobs.append(
             Job(
                 device,
                 tuple(
                     _planned(case, device, options)
-                    for case in expanded
+                    for case in cases
                     if (device.device_id, case.case_id) not in done
                 ),
-                partial(_followed, device=device, options=options),
+                following,
             )
         )
     return tuple(jobs)
 
 
-def _followed(measurement: Measurement, device: Device, options: Options) -> tuple[Planned, ...]:
-    return tuple(
-        _planned(case, device, options) for case in follow_ups(measurement, device, options)
-    )
+def _expanded(case: Case, followed: Mapping[str, Sequence[Case]]) -> Iterator[Case]:
+    """Yield a case, then what followed from it, with what followed from that."""
+    yield case
+    for more in followed.get(case.case_id, ()):
+        yield from _expanded(more, followed)
+
+
+class _Following:
+    """What each measurement of one device calls for, in the light of those before it."""
+
+    def __init__(self, device: Device, options: Options) -> None:
+        self._device, self._options = device, options
+        self._earlier: list[Measurement] = []
+
+    def cases(self, measurement: Measurement) -> tuple[Case, ...]:
+        more = follow_ups(measurement, self._earlier, self._device, self._options)
+        self._earlier.append(measurement)
+        return more
+
+    def __call__(self, measurement: Measurement) -> tuple[Planned, ...]:
+        return tuple(
+            _planned(case, self._device, self._options) for case in self.cases(measurement)
+        )
 
 
 def _planned(case: Case, device: Device, options: Options) -> Planned:
@@ -268,7 +313,11 @@ def options_from(
     """Return checked options; raises ``RoofprobeError`` naming what is allowed."""
     from roofprobe.kernels.rows import UnknownRowError, select
 
-    words = _words(precision)
+    words = tuple(word.lower() for word in _words(precision))
+    if precision is not None and not any(words):
+        raise RoofprobeError(
+            "unknown-precision", "--precision needs a name, such as bf16; leave it out for all"
+        )
     try:
         select(words)
     except UnknownRowError as error:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from roofprobe.kernels.work import Check, Work
+from roofprobe.probes import host
 from roofprobe.probes.figures import energy_j_per_tflop, figures_of, span_of
 from roofprobe.probes.measure import Sampled
 from roofprobe.probes.timers import WallTimer
 from roofprobe.records.schema import (
+    NOT_ALONE,
     Case,
     Device,
     Distribution,
@@ -161,3 +163,33 @@ def test_what_a_cache_could_keep_of_a_stream_is_noted_above_3_percent(
         assert notes[0].figures == {"bound": 121 / 4000, "array_bytes": 4000.0}
     product = figures_of(case_of(), device, work_of(), sampled(), WallTimer(), None)
     assert product["notes"] == (), "a product goes round its buffers"
+
+
+@pytest.mark.parametrize(
+    ("cores", "units", "others", "share"),
+    [
+        (2, 2, 0.05, None),  # a shell and a daemon
+        (2, 2, 1.0, 0.5),
+        (8, 2, 5.0, None),  # there is room for them
+        (8, 2, 7.0, 0.5),
+        (2, 2, None, None),
+    ],
+)
+def test_neighbours_on_the_measured_cores_are_noted(
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    units: int,
+    others: float | None,
+    share: float | None,
+) -> None:
+    monkeypatch.setattr(host, "physical_cores", lambda: cores)
+    device = CPU.model_copy(update={"unit_count": units})
+    telemetry = Telemetry(others_cores=others)
+    fields = figures_of(case_of(), device, work_of(), sampled(), WallTimer(), telemetry)
+    notes = {note.code: note for note in fields["notes"]}  # type: ignore[attr-defined]
+    assert notes.get(NOT_ALONE) is None if share is None else notes[NOT_ALONE].figures == {
+        "share": share, "others_cores": others,
+    }  # fmt: skip
+    gpu = device.model_copy(update={"backend": "cuda"})
+    fields = figures_of(case_of(), gpu, work_of(), sampled(), WallTimer(), telemetry)
+    assert NOT_ALONE not in {note.code for note in fields["notes"]}  # type: ignore[attr-defined]

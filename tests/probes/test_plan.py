@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from roofprobe.kernels.triton_configs import configs_for
 from roofprobe.probes import compute, memory
 from roofprobe.probes.measure import Policy
 from roofprobe.probes.plan import expected_s, follow_ups, plan_cases, policy_for
-from roofprobe.records.schema import Case, Device, Measurement, Options, Search
+from roofprobe.records.schema import Case, Device, Distribution, Measurement, Options, Search
 
 GIB = 1 << 30
 BOTH = Options(families=("compute", "memory"))
@@ -89,12 +89,27 @@ def searched(case: Case, device: Device, status: str = "ok", **more: Any) -> Mea
     )
 
 
-def expanded(device: Device, options: Options) -> Iterator[Case]:
-    """Yield the plan as it runs when every search finds something."""
-    for case in plan_cases(device, options):
+def done(case: Case, device: Device, options: Options, tflops: float = 1.0) -> Measurement:
+    """Return a case that was measured at a rate; a search found the row's first anchor."""
+    if case.role == "search":
+        return searched(case, device)
+    rate = Distribution(unit="TFLOPS", median=tflops, ci_low=tflops, ci_high=tflops, p10=tflops,
+                        p90=tflops, best=tflops, n=10)  # fmt: skip
+    return Measurement(case=case, device_id=device.device_id, status="ok", rate=rate)
+
+
+def expanded(
+    device: Device, options: Options, tflops: Callable[[Case], float] = lambda case: 1.0
+) -> Iterator[Case]:
+    """Yield the plan as it runs when everything can be measured, at the rates told."""
+    waiting = list(plan_cases(device, options))
+    earlier: list[Measurement] = []
+    while waiting:
+        case = waiting.pop(0)
         yield case
-        if case.role == "search":
-            yield from follow_ups(searched(case, device), device, options)
+        found = done(case, device, options, tflops(case))
+        waiting[:0] = follow_ups(found, earlier, device, options)
+        earlier.append(found)
 
 
 @every_tier
@@ -139,7 +154,7 @@ def test_a_resumed_run_plans_the_same_with_all_that_follows(device: Device) -> N
         if case.role == "search":
             found = searched(case, device)
             kept = Measurement.model_validate_json(found.model_dump_json())
-            assert follow_ups(kept, again, options) == follow_ups(found, device, BOTH)
+            assert follow_ups(kept, (), again, options) == follow_ups(found, (), device, BOTH)
 
 
 # Order
@@ -192,9 +207,26 @@ def test_a_row_s_cases_of_one_shape_follow_each_other_so_that_operands_are_fille
 # What follows a search
 
 
-def followed(device: Device, options: Options, row: str, **more: Any) -> tuple[Case, ...]:
+def followed(
+    device: Device,
+    options: Options,
+    row: str,
+    fastest: Callable[[Case], bool] = lambda case: False,
+    **more: Any,
+) -> tuple[Case, ...]:
+    """Return all that follows from a row's search, where one case is ten times as fast."""
     case = next(c for c in plan_cases(device, options) if (c.role, c.row) == ("search", row))
-    return follow_ups(searched(case, device, **more), device, options)
+    earlier: list[Measurement] = []
+    cases: list[Case] = []
+    waiting = list(follow_ups(found := searched(case, device, **more), earlier, device, options))
+    earlier.append(found)
+    while waiting:
+        case = waiting.pop(0)
+        cases.append(case)
+        found = done(case, device, options, 10.0 if fastest(case) else 1.0)
+        waiting[:0] = follow_ups(found, earlier, device, options)
+        earlier.append(found)
+    return tuple(cases)
 
 
 def test_every_route_runs_at_the_shape_that_was_found() -> None:
@@ -246,17 +278,54 @@ def test_the_next_best_configurations_of_our_kernel_are_tried_and_not_the_first_
     assert {c.route for c in tuned} <= {"triton"}
 
 
-def test_settled_and_patterns_take_the_route_that_was_searched_with() -> None:
+def test_settled_and_patterns_are_of_the_fastest_whatever_its_route_and_configuration() -> None:
     device = DEVICES["large"]
-    for case in followed(device, BOTH, "bf16", route="torch.mm/lt"):
-        if case.role in ("settled", "pattern"):
-            assert case.route == "torch.mm/lt"
+    second = configs_for("bf16", "sm_90")[1].name
+    for fastest, route, config in (
+        (lambda c: (c.role, c.route) == ("route", "torch.mm/lt"), "torch.mm/lt", None),
+        (lambda c: c.config == second, "triton", second),
+    ):
+        cases = followed(device, BOTH, "bf16", fastest)
+        told = [c for c in cases if c.role in ("settled", "pattern")]
+        assert len(told) == 6
+        assert {(c.route, c.config) for c in told} == {(route, config)}
 
 
-def test_every_pattern_but_the_usual_one_is_tried_at_the_best_shape() -> None:
-    cases = [c for c in followed(DEVICES["large"], BOTH, "bf16") if c.role == "pattern"]
-    assert [c.pattern for c in cases] == ["normal", "small-integers", "constant", "zeros"]
-    assert {c.regime for c in cases} == {"burst"}
+def test_an_anchor_that_is_faster_than_the_shape_found_is_the_one_that_settles() -> None:
+    device, options = DEVICES["cpu"], BOTH
+    anchor = compute.anchors_for(device, BY_NAME["fp32"])[0]
+    quick = ("anchor", "numpy.matmul")
+    cases = expanded(device, options, lambda c: 9.0 if (c.role, c.route) == quick else 1.0)
+    (settled,) = [c for c in cases if (c.row, c.role) == ("fp32", "settled")]
+    assert settled.route == "numpy.matmul"
+    assert tuple(settled.shape.values()) == anchor
+
+
+def test_nothing_settles_where_nothing_worked() -> None:
+    device = DEVICES["large"]
+    case = next(c for c in plan_cases(device, BOTH) if (c.role, c.row) == ("search", "bf16"))
+    earlier = [searched(case, device)]
+    for each in follow_ups(earlier[0], (), device, BOTH):
+        found = Measurement(case=each, device_id=device.device_id, status="failed")
+        assert follow_ups(found, earlier, device, BOTH) == ()
+        earlier.append(found)
+
+
+def test_patterns_bring_uniform_data_measured_in_the_same_way() -> None:
+    for name, regime in (("large", "settled"), ("cpu", "burst")):
+        device = DEVICES[name]
+        cases = [c for c in followed(device, BOTH, "bf16") if c.role == "pattern"]
+        assert [c.pattern for c in cases] == [
+            "uniform", "normal", "small-integers", "constant", "zeros",
+        ]  # fmt: skip
+        assert {c.regime for c in cases} == {regime}
+        assert len({policy_for(c, device, BOTH) for c in cases}) == 1
+
+
+def test_a_gpu_tries_patterns_on_one_row_of_each_format() -> None:
+    device = DEVICES["large"]
+    assert [c for c in followed(device, BOTH, "fp8-fast") if c.role == "pattern"]
+    assert not [c for c in followed(device, BOTH, "fp8-rowwise") if c.role == "pattern"]
 
 
 def test_sweeps_come_when_asked_for_only() -> None:
@@ -266,9 +335,9 @@ def test_sweeps_come_when_asked_for_only() -> None:
     assert not {c.role for c in none} & {"layout", "alignment"}
     options = at("standard", sweeps=("layouts", "alignment"))
     cases = followed(device, options, "bf16", best=best)
-    assert [c.layout for c in cases if c.role == "layout"] == ["NN", "NT", "TT"]
+    assert [c.layout for c in cases if c.role == "layout"] == ["TN", "NN", "NT", "TT"]
     odd = [c.shape for c in cases if c.role == "alignment"]
-    assert [shape["n"] - 2048 for shape in odd] == [64, 32, 16, 8, 4, 2, 1]
+    assert [shape["n"] - 2048 for shape in odd] == [0, 64, 32, 16, 8, 4, 2, 1]
     assert {(shape["m"], shape["k"]) for shape in odd} == {(1024, 4096)}
 
 
@@ -276,23 +345,31 @@ def test_sweeps_come_when_asked_for_only() -> None:
 def test_a_search_that_found_nothing_calls_for_nothing(status: str) -> None:
     device = DEVICES["large"]
     case = next(c for c in plan_cases(device, BOTH) if c.role == "search")
-    assert follow_ups(searched(case, device, status), device, BOTH) == ()
-    assert follow_ups(searched(case, device, best=None), device, BOTH) == ()
+    assert follow_ups(searched(case, device, status), (), device, BOTH) == ()
+    assert follow_ups(searched(case, device, best=None), (), device, BOTH) == ()
     bare = Measurement(case=case, device_id="GPU-example", status="ok")
-    assert follow_ups(bare, device, BOTH) == ()
+    assert follow_ups(bare, (), device, BOTH) == ()
 
 
-def test_only_a_search_calls_for_more() -> None:
+def test_where_the_search_failed_the_fastest_anchor_settles() -> None:
+    device = DEVICES["large"]
+    cases = plan_cases(device, BOTH)
+    search = next(c for c in cases if (c.role, c.row) == ("search", "bf16"))
+    anchors = [done(c, device, BOTH) for c in cases if (c.role, c.row) == ("anchor", "bf16")]
+    more = follow_ups(searched(search, device, "failed"), anchors, device, BOTH)
+    assert {c.role for c in more} == {"settled", "pattern"}
+
+
+def test_only_a_search_calls_for_more_at_once() -> None:
     device = DEVICES["cpu"]
     for case in plan_cases(device, BOTH):
         if case.role != "search":
-            done = Measurement(case=case, device_id="cpu", status="ok")
-            assert follow_ups(done, device, BOTH) == ()
+            assert follow_ups(done(case, device, BOTH), (), device, BOTH) == ()
 
 
 @every_device
 def test_without_a_search_the_first_anchor_takes_its_place(device: Device) -> None:
-    cases = plan_cases(device, at("standard", search="none"))
+    cases = tuple(expanded(device, at("standard", search="none")))
     assert not [c for c in cases if c.role in ("search", "route")]
     settled = [c for c in cases if c.role == "settled"]
     assert settled
@@ -392,16 +469,16 @@ def test_a_gpu_rests_and_pauses_in_a_burst_and_a_processor_does_not() -> None:
 @pytest.mark.parametrize("device", ["large", "cpu"])
 def test_maps_and_comparisons_are_brief(device: str) -> None:
     anchor = policy_of(device, "anchor")
-    brief = policy_of(device, "pattern")
+    brief = policy_of(device, "surface")
     assert brief.max_time_s < anchor.max_time_s / 2
     assert brief.target_ci > anchor.target_ci
-    assert policy_of(device, "surface") == brief
+    assert policy_of(device, "layout") == policy_of(device, "alignment") == brief
 
 
 @pytest.mark.parametrize(
     ("device", "tier", "search_s"),
     [("cpu", "quick", 1.0), ("cpu", "standard", 2.5), ("large", "quick", 1.0),
-     ("large", "standard", 8.0), ("large", "soak", 60.0)],
+     ("large", "standard", 6.0), ("large", "soak", 60.0)],
 )  # fmt: skip
 def test_a_search_has_its_seconds_by_tier_and_time_to_end_in(
     device: str, tier: str, search_s: float

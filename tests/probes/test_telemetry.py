@@ -22,6 +22,7 @@ from roofprobe.probes.telemetry import (
     Span,
     TelemetrySummary,
     TracePoint,
+    others_cores,
     summarise,
     trace_of,
 )
@@ -445,3 +446,20 @@ def test_a_sampler_keeps_the_trace_of_its_window_and_the_records_take_it() -> No
     with sampler:
         pass
     assert len(sampler.summary().trace) == 2, "nothing of the last window is left"
+
+
+def test_what_others_did_with_the_cores_is_their_time_over_the_window() -> None:
+    def processor(total_s: float, own_s: float) -> Snapshot:
+        times = SimpleNamespace(user=total_s, nice=1.0, system=2.0, steal=3.0, idle=1e6)
+        own = SimpleNamespace(user=own_s, system=0.5)
+        system = SimpleNamespace(
+            cpu_times=lambda: times, Process=lambda: SimpleNamespace(cpu_times=lambda: own)
+        )
+        return CpuSource(system).snapshot()
+
+    before, after = processor(100.0, 40.0), processor(106.0, 43.0)
+    assert before.others_cpu_s == 100 + 1 + 2 + 3 - 40.5
+    # 6 s of processor time in 2 s, 3 of them our own: others kept 1.5 cores busy.
+    assert others_cores((10.0, 11.0, 12.0), (before, Snapshot(), after)) == 1.5
+    assert others_cores((10.0, 10.01), (before, after)) is None, "too short for the system's clock"
+    assert others_cores((10.0, 12.0), (Snapshot(), Snapshot())) is None

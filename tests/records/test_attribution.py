@@ -7,7 +7,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from roofprobe.records.attribution import attribution_of
-from roofprobe.records.schema import Case, Ceiling, Distribution, Measurement, Span
+from roofprobe.records.schema import (
+    NOT_ALONE,
+    Case,
+    Ceiling,
+    Distribution,
+    Measurement,
+    Note,
+    Span,
+)
 
 DERIVED = Ceiling(
     device_id="d", kind="derived", family="compute", precision="bf16", peak_key="bf16_tensor",
@@ -111,3 +119,11 @@ def test_a_row_of_the_pipe_alone_feeds_itself() -> None:
     assert found is not None
     assert found.feeding == 1.0
     assert attribution_of(pipe, pipe, None, None) is None
+
+
+@pytest.mark.parametrize("disturbed", ["product", "pipe"])
+def test_what_neighbours_took_is_nobodys_factor(disturbed: str) -> None:
+    both = {"product": measured(600.0, 1500), "pipe": measured(720.0, 1600)}
+    note = Note(code=NOT_ALONE, sentence="others took half of the cores")
+    both[disturbed] = both[disturbed].model_copy(update={"notes": (note,)})
+    assert attribution_of(both["product"], both["pipe"], DATASHEET, DERIVED) is None

@@ -33,7 +33,7 @@ def test_each_row_has_its_own_headline_in_the_order_of_the_plan(make: Any) -> No
     ]
 
 
-@pytest.mark.parametrize("role", ["anchor", "route", "tune", "surface", "layout"])
+@pytest.mark.parametrize("role", ["anchor", "route", "tune"])
 def test_products_of_uniform_data_compete_whatever_shape_brought_them(make: Any, role: str) -> None:
     best = make(200.0, role=role)
     assert only(make(100.0), best, make(150.0)).case_id == best.case.case_id
@@ -45,6 +45,8 @@ def test_products_of_uniform_data_compete_whatever_shape_brought_them(make: Any,
         {"role": "pattern", "pattern": "zeros"},
         {"role": "anchor", "pattern": "zeros"},
         {"role": "search"},
+        {"role": "surface"},
+        {"role": "layout"},
         {"role": "stability"},
         {"role": "alignment"},
         {"role": "pipe"},
@@ -86,10 +88,12 @@ def test_the_settled_figure_and_its_energy_stand_beside_the_burst(make: Any) -> 
     assert headline.pipe_rate.median == 120.0
 
 
-def test_without_a_settled_energy_the_bursts_is_told(make: Any) -> None:
-    settled = make(95.0, role="settled", regime="settled")
-    assert only(make(100.0, energy_j_per_tflop=5.0), settled).energy_j_per_tflop == 5.0
-    assert only(make(100.0), settled).energy_j_per_tflop is None
+def test_energy_is_that_of_settled_work_and_never_of_a_burst(make: Any) -> None:
+    burst = make(100.0, energy_j_per_tflop=5.0)
+    settled = make(95.0, role="settled", regime="settled", energy_j_per_tflop=0.7)
+    assert only(burst, settled).energy_j_per_tflop == 0.7
+    assert only(burst, make(95.0, role="settled", regime="settled")).energy_j_per_tflop is None
+    assert only(burst).energy_j_per_tflop is None
 
 
 def test_a_row_with_nothing_but_settled_figures_says_that_it_is_settled(make: Any) -> None:

@@ -11,7 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roofprobe.records.errors import RoofprobeError
-from roofprobe.records.journal import NAME, Header, JournalWriter, done_keys, read_journal
+from roofprobe.records.journal import (
+    NAME,
+    Header,
+    JournalWriter,
+    done_keys,
+    last_of_each,
+    read_journal,
+    settled,
+)
 from roofprobe.records.schema import (
     Case,
     Device,
@@ -56,6 +64,15 @@ def folder(tmp_path: Path) -> Path:
     writer.measurement(skipped("b"))
     writer.close()
     return tmp_path
+
+
+def test_what_time_ran_out_for_is_looked_at_again_and_counts_as_it_was_last() -> None:
+    late = skipped("a").model_copy(update={"reason": Reason(code="time-budget", sentence="late")})
+    other, again = skipped("b"), skipped("a")
+    assert settled((late, other)) == (other,)
+    assert last_of_each((late, other, again)) == (again, other)
+    elsewhere = again.model_copy(update={"device_id": "cuda:0"})
+    assert last_of_each((late, elsewhere)) == (late, elsewhere)
 
 
 def test_reading_gives_back_what_was_written(folder: Path) -> None:

@@ -68,7 +68,7 @@ def test_patterns_pipes_and_sparse_products_are_no_points(compute_run: Run) -> N
         for m in compute_run.measurements
         if m.device_id == "GPU-compute"
         and m.status == "ok"
-        and m.case.role in ("anchor", "route", "tune", "surface", "layout", "settled")
+        and m.case.role in ("anchor", "route", "tune", "surface", "settled")
         and m.case.sparsity is None
     ]
     assert len(points) == len(wanted) > 50
