@@ -96,7 +96,18 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "8bit": tuple(row.name for row in ROWS if row.precision in ("fp8", "int8", "mxfp8")),
     "4bit": tuple(row.name for row in ROWS if row.precision in ("nvfp4", "int4")),
     "integer": tuple(row.name for row in ROWS if row.precision.startswith("int")),
-    "serving": ("bf16", "fp16", "fp8-fast", "fp8", "int8", "mxfp8", "nvfp4"),
+    "serving": (
+        "bf16",
+        "fp16",
+        "fp8-fast",
+        "fp8",
+        "fp8-rowwise-fast",
+        "fp8-rowwise",
+        "fp8-blockwise",
+        "int8",
+        "mxfp8",
+        "nvfp4",
+    ),
 }
 
 

@@ -96,7 +96,21 @@ def test_dense_and_sparse_share_the_table_out_between_them() -> None:
         ("half", {"bf16", "fp16", "fp16-acc16"}),
         ("4bit", {"nvfp4", "int4"}),
         ("integer", {"int8", "int4", "int8-sparse"}),
-        ("serving", {"bf16", "fp16", "fp8-fast", "fp8", "int8", "mxfp8", "nvfp4"}),
+        (
+            "serving",
+            {
+                "bf16",
+                "fp16",
+                "fp8-fast",
+                "fp8",
+                "fp8-rowwise-fast",
+                "fp8-rowwise",
+                "fp8-blockwise",
+                "int8",
+                "mxfp8",
+                "nvfp4",
+            },
+        ),
     ],
 )
 def test_a_group_is_what_its_name_says(group: str, expected: set[str]) -> None:
