@@ -115,19 +115,50 @@ def test_a_timer_that_is_given_replaces_the_backend_s_own() -> None:
     assert session.seed == 0
 
 
+# What torch adds to every CUDA error, whatever its cause.
+TORCH_ADDS = (
+    "\nCUDA kernel errors might be asynchronously reported at some other API call.\nFor debugging "
+    "consider passing CUDA_LAUNCH_BLOCKING=1\nCompile with `TORCH_USE_CUDA_DSA` to enable "
+    "device-side assertions.\n"
+)
+
+
 @pytest.mark.parametrize(
     ("text", "lost"),
     [
-        ("CUDA error: an illegal memory access was encountered", True),
+        ("CUDA error: an illegal memory access was encountered" + TORCH_ADDS, True),
+        ("Triton Error [CUDA]: an illegal memory access was encountered", True),
+        ("Triton Error [CUDA]: misaligned address", True),
+        ("Triton Error [HIP]: unspecified launch failure", True),
         ("HIP error: unspecified launch failure", True),
+        ("CUDA error: device-side assert triggered" + TORCH_ADDS, True),
+        ("CUDA error: uncorrectable ECC error encountered", True),
+        ("CUDA error: hardware stack error", True),
+        ("CUDA error: an illegal instruction was encountered", True),
+        ("CUDA error: invalid program counter", True),
+        ("CUDA error: the launch timed out and was terminated", True),
+        ("CUDA error: operation not supported on global/shared address space", True),
+        ("CUDA error: unknown error", True),
+        ("the driver reported Xid 79", True),
         ("the Device Lost its context", True),
-        ("CUDA error: out of memory", False),
+        ("the GPU is lost", True),
+        ("CUDA error: out of memory" + TORCH_ADDS, False),
+        ("Triton Error [CUDA]: out of memory", False),
+        ("CUDA error: invalid argument" + TORCH_ADDS, False),
+        (
+            "CUDA error: no kernel image is available for execution on the device" + TORCH_ADDS,
+            False,
+        ),
+        ("CUDA error: operation not permitted when stream is capturing" + TORCH_ADDS, False),
+        ("Triton Error [CUDA]: invalid argument", False),
+        ("Triton Error [CUDA]: device kernel image is invalid", False),
+        ("CUDA error: CUBLAS_STATUS_ARCH_MISMATCH when calling cublasLtMatmul", False),
         ("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling cublasLtMatmul", False),
         ("CUDA error: CUBLAS_STATUS_INVALID_VALUE when calling cublasGemmEx", False),
         ("something else", False),
     ],
 )
-def test_a_device_is_lost_by_its_own_errors_only(text: str, lost: bool) -> None:
+def test_a_device_is_lost_by_what_its_context_does_not_survive(text: str, lost: bool) -> None:
     gpu = CPU.model_copy(update={"backend": "cuda"})
     assert is_lost(RuntimeError(text), gpu) is lost
     assert is_lost(RuntimeError(text), CPU) is False
