@@ -411,6 +411,29 @@ def test_buffers_are_free_when_the_backend_is_asked_to_release_them(
     assert backend.in_use_at_release == [0]
 
 
+class Unreleasable(OtherBackend):
+    """A device that cannot give memory back, as after an error in it."""
+
+    def release(self) -> None:
+        raise RuntimeError("CUDA error: captures_underway.empty()")
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_release_that_fails_does_not_stand_in_for_the_end_of_the_case(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lost: bool
+) -> None:
+    monkeypatch.setattr(execute, "WORTH_RELEASING_BYTES", 1 << 22)
+    case, fault = stream("triad", elements=1 << 19), "an illegal memory access was encountered"
+    if lost:
+        with Faulty("add", raising(RuntimeError(fault))), pytest.raises(DeviceLost) as raised:
+            measured(case, device=NPU, backend=Unreleasable())
+        assert raised.value.measurement.case == case
+    else:
+        assert measured(case, device=NPU, backend=Unreleasable()).status == "ok"
+    told = "memory not released: RuntimeError: CUDA error: captures_underway.empty()\n"
+    assert told in capsys.readouterr().err
+
+
 def test_small_work_does_not_cost_a_release() -> None:
     backend = OtherBackend()
     session = session_on(NPU, backend)
