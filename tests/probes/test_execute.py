@@ -178,13 +178,22 @@ class Counting:
 
     def __init__(self, *values_mhz: float | None) -> None:
         self._values = itertools.cycle(values_mhz)
+        self._counted: list[float] = []
         self.began = 0
+
+    def clear(self) -> None:
+        self._counted.clear()
 
     def begin(self) -> None:
         self.began += 1
 
-    def end(self) -> float | None:
-        return next(self._values)
+    def end(self) -> None:
+        mhz = next(self._values)
+        if mhz is not None:
+            self._counted.append(mhz)
+
+    def clocks_mhz(self) -> tuple[float, ...]:
+        return tuple(self._counted)
 
 
 def session_on(
