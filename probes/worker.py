@@ -92,6 +92,7 @@ def opened(device: Device, seed: int) -> Session:
 
         torch.set_num_threads(host.usable_cores())
     backend = backend_of(device)
+    backend.select(device.index)  # before the clock, whose kernel goes to the current device
     try:
         telemeter = telemeter_of(device)
     except Exception as error:  # a broken driver library must not cost the measurement
