@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+import torch
 
 from roofprobe.kernels import routes
 from roofprobe.probes import clocks, compute, devices, execute, worker
@@ -14,7 +15,7 @@ from roofprobe.probes.backends import CpuBackend
 from roofprobe.probes.clocks import NoClock
 from roofprobe.probes.measure import Policy
 from roofprobe.probes.session import Session, is_lost
-from roofprobe.probes.timers import WallTimer
+from roofprobe.probes.timers import EventTimer, GraphTimer, Launches, Timer, WallTimer
 from roofprobe.records.schema import Case, Device, Measurement
 
 CPU = Device(
@@ -80,7 +81,60 @@ def test_a_lost_device_ends_the_worker_after_the_answer(monkeypatch: pytest.Monk
     monkeypatch.setattr(execute, "measure_case", measure_case)
     replies = asked(OPEN, measuring(product()), measuring(product()))
     assert len(replies) == 2, "the third request is the next worker's"
-    assert replies[1] == {"measurement": lost.model_dump(mode="json"), "lost": True}
+    kept = lost.model_dump(mode="json")
+    assert replies[1] == {"measurement": kept, "lost": True, "damaged": False}
+
+
+def test_a_damaged_timer_ends_the_worker_after_a_measurement_that_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Refusing(GraphTimer):
+        """A graph timer without a device, whose capture does not end."""
+
+        def _capture(self, launches: Launches, count: int) -> None:
+            self.damaged = True
+
+        def time_batch(self, launches: Launches, count: int) -> float:
+            super().time_batch(launches, count)
+            return 0.002 * count
+
+    def timer(backend: CpuBackend, index: int = 0) -> Timer:
+        return Refusing(torch.device("cpu"), EventTimer(Event, lambda: None))
+
+    class Event:
+        def record(self) -> None: ...
+
+        def elapsed_time(self, later: Event) -> float:
+            return 2.0
+
+    monkeypatch.setattr(CpuBackend, "timer", timer)
+    replies = asked(OPEN, measuring(product()), measuring(product()))
+    assert len(replies) == 2, "the third request is the next worker's"
+    assert (replies[1]["lost"], replies[1]["damaged"]) == (False, True)
+    assert Measurement.model_validate(replies[1]["measurement"]).status == "ok"
+
+
+def test_a_device_is_made_the_current_one_before_its_clock_and_timer_are_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log: list[str] = []
+
+    class Second(CpuBackend):
+        def select(self, index: int = 0) -> None:
+            log.append(f"select {index}")
+
+        def timer(self, index: int = 0) -> Timer:
+            log.append(f"timer {index}")
+            return WallTimer()
+
+    def clock_of(device: Device) -> NoClock:
+        log.append(f"clock {device.index}")
+        return NoClock()
+
+    monkeypatch.setattr(devices, "backend_of", lambda device: Second())
+    monkeypatch.setattr(clocks, "clock_of", clock_of)
+    worker.opened(CPU.model_copy(update={"backend": "npu", "index": 1}), seed=0)
+    assert log == ["select 1", "clock 1", "timer 1"]
 
 
 def test_a_device_is_opened_with_its_timer_telemetry_clock_memory_and_seed() -> None:
