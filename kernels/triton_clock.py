@@ -95,21 +95,21 @@ def source(arch: str) -> Source:
     return Source(clock_kernel, {"out_ptr": "*i64"}, {"BACKEND": backend_of(arch)}, num_warps=1)
 
 
-def make_readings(programs: int, device: torch.device | str) -> torch.Tensor:
-    """Return room for the readings of ``programs`` programs: (programs, 3) int64, all −1.
+def make_readings(shape: tuple[int, ...], device: torch.device | str) -> torch.Tensor:
+    """Return room for readings, (…, programs, 3) int64, all −1; ``shape`` ends in programs.
 
     Two to four programs per multiprocessor make it likely that each one is seen.
     """
     import torch
 
-    return torch.full((programs, len(COLUMNS)), -1, dtype=torch.int64, device=device)
+    return torch.full((*shape, len(COLUMNS)), -1, dtype=torch.int64, device=device)
 
 
 def launcher(readings: torch.Tensor, arch: str) -> Callable[[], None]:
     """Return a call that enqueues one reading per program into ``readings`` (programs, 3).
 
     It allocates nothing and waits for nothing, so that it can be recorded into a graph. Copy the
-    tensor to the host when the stream is done, for :func:`clock_mhz`.
+    tensor to the host when the stream is done, for :func:`clocks_mhz`.
     """
     assert readings.ndim == 2, readings.shape
     assert readings.shape[1] == len(COLUMNS), readings.shape
@@ -122,39 +122,60 @@ def launcher(readings: torch.Tensor, arch: str) -> Callable[[], None]:
     return launch_once
 
 
-def clocks_by_unit_mhz(before: NDArray[np.int64], after: NDArray[np.int64]) -> dict[int, float]:
-    """Return the clock of each multiprocessor that both readings saw, by its number.
+def clocks_mhz(before: NDArray[np.int64], after: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return each sample's median clock over the multiprocessors; NaN where none was seen twice.
 
-    Both are (programs, 3) with the columns of ``COLUMNS``. Of several programs on one
-    multiprocessor the first row counts. Differences are taken modulo 2^64, as the counters run;
-    a unit whose timer did not advance, or that is numbered −1, is left out.
+    Both are (samples, programs, 3) with the columns of ``COLUMNS``; the result is (samples,). Of
+    several programs on one multiprocessor the first row counts. Differences are taken modulo 2^64,
+    as the counters run; a unit whose timer did not advance, or that is numbered −1, is left out.
     """
     import numpy as np
 
-    first, last = _first_of_each_unit(before), _first_of_each_unit(after)
-    clocks: dict[int, float] = {}
-    for unit in sorted(first.keys() & last.keys()):
-        delta = last[unit].astype(np.uint64) - first[unit].astype(np.uint64)
-        cycles, elapsed_ns = int(delta[0]), int(delta[1])
-        # A difference beyond 2^63 ns (292 years) is a reading taken in the wrong order.
-        if 0 < elapsed_ns < 2**63 and cycles < 2**63:
-            clocks[unit] = 1000.0 * cycles / elapsed_ns
-    return clocks
+    for readings in (before, after):
+        if readings.ndim != 3 or readings.shape[2] != len(COLUMNS):
+            raise ValueError(f"clock readings are (samples, programs, 3), not {readings.shape}")
+    assert len(before) == len(after), (before.shape, after.shape)
+    # One number per sample and unit, so that all samples are matched at once.
+    units = 1 + int(max(before[..., 0].max(initial=0), after[..., 0].max(initial=0)))
+    keys_before, first = _first_of_each_unit(before, units)
+    keys_after, last = _first_of_each_unit(after, units)
+    keys, here, there = np.intersect1d(
+        keys_before, keys_after, assume_unique=True, return_indices=True
+    )
+    delta = last[there].astype(np.uint64) - first[here].astype(np.uint64)
+    cycles, elapsed_ns = delta[:, 0], delta[:, 1]
+    # A difference beyond 2^63 ns (292 years) is a reading taken in the wrong order.
+    right = (elapsed_ns > 0) & (elapsed_ns < 2**63) & (cycles < 2**63)
+    clocks = 1000.0 * cycles[right].astype(np.float64) / elapsed_ns[right].astype(np.float64)
+    return _medians(keys[right] // units, clocks, len(before))
 
 
-def clock_mhz(before: NDArray[np.int64], after: NDArray[np.int64]) -> float | None:
-    """Return the median clock over the multiprocessors, or None where none was seen twice."""
+def _first_of_each_unit(
+    readings: NDArray[np.int64], units: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return sample · units + unit of what was seen, once each, and its counters (seen, 2)."""
     import numpy as np
 
-    clocks = clocks_by_unit_mhz(before, after)
-    return float(np.median(list(clocks.values()))) if clocks else None
+    samples, programs, _ = readings.shape
+    rows = readings.reshape(samples * programs, len(COLUMNS))
+    keys = np.repeat(np.arange(samples), programs) * units + rows[:, 0]
+    seen = rows[:, 0] >= 0
+    found, where = np.unique(keys[seen], return_index=True)
+    return found, rows[seen][where, 1:]
 
 
-def _first_of_each_unit(readings: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
-    if readings.ndim != 2 or readings.shape[1] != len(COLUMNS):
-        raise ValueError(f"clock readings are (programs, 3), not {readings.shape}")
-    found: dict[int, NDArray[np.int64]] = {}
-    for row in readings:
-        if row[0] >= 0:
-            found.setdefault(int(row[0]), row[1:])
-    return found
+def _medians(
+    groups: NDArray[np.int64], values: NDArray[np.float64], count: int
+) -> NDArray[np.float64]:
+    """Return the median of the values of each group 0 … count − 1; NaN for an empty one."""
+    import numpy as np
+
+    ordered = values[np.lexsort((values, groups))]
+    sizes = np.bincount(groups, minlength=count)
+    starts = np.cumsum(sizes) - sizes
+    medians = np.full(count, np.nan)
+    some = sizes > 0
+    low = ordered[(starts + (sizes - 1) // 2)[some]]
+    high = ordered[(starts + sizes // 2)[some]]
+    medians[some] = (low + high) / 2
+    return medians

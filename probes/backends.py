@@ -35,6 +35,10 @@ class Backend(Protocol):
         """Return what torch tells of a device; touches no setting."""
         ...
 
+    def select(self, index: int) -> None:
+        """Make a device the current one: kernels of our own and events go to it."""
+        ...
+
     def timer(self, index: int) -> Timer:
         """Return the best timer that the device has."""
         ...
@@ -100,6 +104,9 @@ class CpuBackend:
             missing=missing,
         )
 
+    def select(self, index: int = 0) -> None:
+        """Do nothing: there is one."""
+
     def timer(self, index: int = 0) -> Timer:
         """Return the wall clock: CPU work is done when the call returns."""
         return WallTimer()
@@ -164,12 +171,18 @@ class CudaBackend:
             runtime=torch.version.hip or torch.version.cuda,
         )
 
+    def select(self, index: int) -> None:
+        """Set torch's current device, to whose stream Triton launches whatever its operands."""
+        import torch
+
+        torch.cuda.set_device(index)
+
     def timer(self, index: int) -> Timer:
         """Return graph replay between events, with a blocking kernel as the second choice."""
         import torch
 
         device = torch.device("cuda", index)
-        torch.cuda.set_device(device)
+        self.select(index)
         sleep: Callable[[int], None] | None = getattr(torch.cuda, "_sleep", None)
         clock_khz = (
             getattr(torch.cuda.get_device_properties(index), "clock_rate", None) or 2_000_000
@@ -265,13 +278,17 @@ class AcceleratorBackend:
             missing=missing,
         )
 
+    def select(self, index: int) -> None:
+        """Set the current device where the backend can."""
+        with suppress(Exception):
+            self._interface.set_device_index(index)
+
     def timer(self, index: int) -> Timer:
         """Return event timing; without timing events, the wall clock around synchronised work."""
         import torch
 
         synchronize = self._interface.synchronize
-        with suppress(Exception):  # events are recorded on the current device
-            self._interface.set_device_index(index)
+        self.select(index)  # events are recorded on the current device
         event_type = getattr(self._module, "Event", None) or getattr(torch, "Event", None)
         try:
             probe = event_type(enable_timing=True)  # type: ignore[misc]

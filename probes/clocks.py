@@ -9,35 +9,58 @@ same operations per cycle.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from roofprobe.records.schema import Device
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 class Clock(Protocol):
-    """Counts cycles from ``begin`` to ``end``."""
+    """Counts cycles from ``begin`` to ``end`` of each sample, and tells the clocks afterwards.
+
+    Between samples a reading is only enqueued: waiting for it and computing with it would let the
+    device rest.
+    """
+
+    def clear(self) -> None:
+        """Forget the samples so far."""
+        ...
 
     def begin(self) -> None:
         """Note the counters before the work."""
         ...
 
-    def end(self) -> float | None:
-        """Return the mean clock since ``begin`` in MHz, or None where it cannot be told."""
+    def end(self) -> None:
+        """Note the counters after the work."""
+        ...
+
+    def clocks_mhz(self) -> tuple[float, ...]:
+        """Wait, and return the mean clock in MHz of each sample for which it can be told."""
         ...
 
 
 class NoClock:
     """A device that cannot count its cycles."""
 
+    def clear(self) -> None:
+        """Do nothing."""
+
     def begin(self) -> None:
         """Do nothing."""
 
-    def end(self) -> float | None:
-        """Return None."""
-        return None
+    def end(self) -> None:
+        """Do nothing."""
+
+    def clocks_mhz(self) -> tuple[float, ...]:
+        """Return none."""
+        return ()
 
 
 class CpuClock:
@@ -57,27 +80,37 @@ class CpuClock:
         self._clock_mhz = clock_mhz
         self._now = now
         self._last = float("-inf")
+        self._found_mhz: list[float] = []
+
+    def clear(self) -> None:
+        """Forget the clocks so far, not when the last was taken."""
+        self._found_mhz.clear()
 
     def begin(self) -> None:
         """Do nothing: the chain is run after the work, while the core is still as busy clocked."""
 
-    def end(self) -> float | None:
-        """Return the clock, or None when it was taken a moment ago."""
+    def end(self) -> None:
+        """Run the chain, unless it ran a moment ago."""
         if self._now() - self._last < self._LEAST_INTERVAL_S:
-            return None
-        mhz = self._clock_mhz(self._DURATION_US)
+            return
+        self._found_mhz.append(self._clock_mhz(self._DURATION_US))
         self._last = self._now()
-        return mhz
+
+    def clocks_mhz(self) -> tuple[float, ...]:
+        """Return the clocks that were taken."""
+        return tuple(self._found_mhz)
 
 
 class GpuClock:
     """Every SM's cycle counter over the device's timer, read in the stream around each sample.
 
     The two readings are kernels of a few microseconds outside of the timed events; several
-    programs per SM are launched, so that nearly every SM is seen both times.
+    programs per SM are launched, so that nearly every SM is seen both times. Each sample has a
+    place of its own on the device; only when all are taken are they copied to the host.
     """
 
     _PROGRAMS_PER_UNIT = 4
+    _PLACES = 512  # 13 MB for 132 SMs; a case seldom has more samples
 
     def __init__(self, device: Device) -> None:
         """Compile the kernel and read once; raises what Triton raises where it cannot."""
@@ -85,24 +118,44 @@ class GpuClock:
 
         assert device.architecture is not None, device
         programs = self._PROGRAMS_PER_UNIT * (device.unit_count or 1)
-        self._mhz = triton_clock.clock_mhz
-        self._readings = [
-            triton_clock.make_readings(programs, device.torch_device) for _ in range(2)
-        ]
+        self._convert = triton_clock.clocks_mhz
+        # (place, before or after, program, column)
+        self._readings = triton_clock.make_readings(
+            (self._PLACES, 2, programs), device.torch_device
+        )
         self._read = [
-            triton_clock.launcher(readings, device.architecture) for readings in self._readings
+            tuple(triton_clock.launcher(readings, device.architecture) for readings in place)
+            for place in self._readings
         ]
+        self._taken = 0
+        self._copied: list[NDArray[np.int64]] = []
         self.begin()
+
+    def clear(self) -> None:
+        """Forget the readings so far."""
+        self._taken = 0
+        self._copied.clear()
 
     def begin(self) -> None:
         """Enqueue the reading before the work."""
-        self._read[0]()
+        if self._taken == self._PLACES:
+            self._copy()
+        self._read[self._taken][0]()
 
-    def end(self) -> float | None:
-        """Enqueue the reading after the work, wait, and return the median over all SMs."""
-        self._read[1]()
-        before, after = (readings.cpu().numpy() for readings in self._readings)
-        return self._mhz(before, after)
+    def end(self) -> None:
+        """Enqueue the reading after the work."""
+        self._read[self._taken][1]()
+        self._taken += 1
+
+    def clocks_mhz(self) -> tuple[float, ...]:
+        """Wait, and return for each sample the median over all SMs, where any was seen twice."""
+        self._copy()
+        found = [self._convert(read[:, 0], read[:, 1]) for read in self._copied]
+        return tuple(mhz for part in found for mhz in part.tolist() if not math.isnan(mhz))
+
+    def _copy(self) -> None:
+        self._copied.append(self._readings[: self._taken].to("cpu", copy=True).numpy())
+        self._taken = 0
 
 
 def clock_of(device: Device) -> Clock:

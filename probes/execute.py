@@ -9,6 +9,7 @@ worker.
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -70,7 +71,10 @@ def measure_case(case: Case, policy: Policy, session: Session) -> Measurement:
     finally:
         # A stream's arrays go back at once. Not before here: an error keeps hold of them.
         if case.op in memory.OPERATIONS and memory.case_bytes(case) > WORTH_RELEASING_BYTES:
-            session.backend.release()
+            try:
+                session.backend.release()
+            except Exception as error:  # must not stand in for the case's own end
+                print(f"memory not released: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def _attempt(case: Case, policy: Policy, session: Session) -> Measurement:

@@ -72,6 +72,7 @@ def energy_j_per_tflop(work: Work, sampled: Sampled, telemetry: Telemetry | None
 
     The energy counter's difference over all launches between its two readings, warm-up too: the
     counter steps every few tens of milliseconds, so the samples alone would be too short for it.
+    No timer launches more than it was asked to, so these are all.
     None where the device counts no energy or the work no operations.
     """
     if telemetry is None or not telemetry.energy_j or not work.flops:

@@ -8,11 +8,13 @@ from memory, not from a cache that the previous launch filled.
 Two regimes differ only in their policy. ``burst`` lets the device rest first and pauses between
 short batches, so that power and temperature stay low and clocks high: what a datasheet promises.
 ``settled`` works for seconds without a pause before the first sample and between samples: what a
-served model gets. The clock, where the device can count its own cycles, is taken around each batch.
+served model gets. The clock, where the device can count its own cycles, is read around each batch
+and computed after the last: the less the host does between samples, the less the device rests.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
 import time
 from collections.abc import Callable
@@ -95,40 +97,41 @@ def sample(
     """Warm up, then time batches of ``work`` by ``policy``; ``now`` is the clock of the limits.
 
     The shortest launch seen sizes the batches, so that a sample lasts about ``batch_s`` or longer
-    and goes round all buffer sets evenly.
+    and goes round all buffer sets evenly. Warm-up ends with a batch of the size that is sampled:
+    the first replay of a graph also sets it up.
     """
     begun = now()
     sets = len(work.launches)
     launch_s = timer.time_batch(work.launches, 1)  # libraries load and compile in this one
     launch_s = min(launch_s, timer.time_batch(work.launches, 1))
     count = _batch_size(launch_s, policy.batch_s, sets)
-    warmup_launches = 2
-    while now() - begun < policy.warmup_s:
+    warmup_launches, warm = 2, 1
+    while now() - begun < policy.warmup_s or warm != count:
         launch_s = min(launch_s, timer.time_batch(work.launches, count) / count)
-        warmup_launches += count
+        warmup_launches, warm = warmup_launches + count, count
         # A batch is recorded anew when its size changes, so only a clear misjudgement changes it.
         if count * launch_s < policy.batch_s / 2:
             count = _batch_size(launch_s, policy.batch_s, sets)
     if policy.rest_s:
         sleep(policy.rest_s)
     clock = clock or NoClock()
+    clock.clear()
     started = now()
     samples_us: list[float] = []
-    clocks_mhz: list[float] = []
-    while True:
+    ordered_us: list[float] = []
+    stop_reason = None
+    while stop_reason is None:
         if policy.pause_s:
             sleep(policy.pause_s)
         clock.begin()
-        samples_us.append(timer.time_batch(work.launches, count) / count * 1e6)
-        mhz = clock.end()
-        if mhz is not None:
-            clocks_mhz.append(mhz)
+        sample_us = timer.time_batch(work.launches, count) / count * 1e6
+        clock.end()
+        samples_us.append(sample_us)
+        bisect.insort(ordered_us, sample_us)
         elapsed = now() - started
-        stop_reason = _stop_reason(samples_us, elapsed, policy)
-        if stop_reason is not None:
-            break
+        stop_reason = _stop_reason(ordered_us, elapsed, policy)
     return Sampled(
-        tuple(samples_us), count, warmup_launches, stop_reason, elapsed, tuple(clocks_mhz)
+        tuple(samples_us), count, warmup_launches, stop_reason, elapsed, clock.clocks_mhz()
     )
 
 
@@ -143,16 +146,13 @@ def _batch_size(launch_s: float, batch_s: float, sets: int) -> int:
     return min(count, most)
 
 
-def _stop_reason(samples_us: list[float], elapsed_s: float, policy: Policy) -> str | None:
-    n = len(samples_us)
+def _stop_reason(ordered_us: list[float], elapsed_s: float, policy: Policy) -> str | None:
+    n = len(ordered_us)
     if n >= policy.max_samples:
         return "sample limit"
     if elapsed_s >= policy.max_time_s and n >= 3:
         return "time limit"
     enough = n >= policy.min_samples and elapsed_s >= policy.min_time_s
-    # The interval needs a sort of all samples: ask at every sample while they are few, and at
-    # every 5 % of growth later, so that the question never costs more than the measurement.
-    asked = enough and (n < 100 or n % max(1, n // 20) == 0)
-    if asked and statistics.relative_ci_halfwidth(samples_us) <= policy.target_ci:
+    if enough and statistics.relative_ci_halfwidth(ordered_us) <= policy.target_ci:
         return "interval narrow enough"
     return None

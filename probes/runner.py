@@ -33,6 +33,12 @@ WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "roofprobe.probes.worke
 _OPEN_TIMEOUT_S = 180.0
 _MAX_REPLY_BYTES = 256 << 20
 _CRASHES_IN_A_ROW = 4
+# Why a worker ends after a reply, though it did not crash.
+_ENDINGS = {
+    "device-context-lost": "the device's context was lost and a new worker was started",
+    "graph-capture-failed": "a graph capture failed, which may leave torch in disorder, "
+    "and a new worker was started",
+}
 
 
 class Watcher(Protocol):
@@ -299,7 +305,7 @@ class Runner:
                         continue
                     try:
                         worker = worker or self._open(job.device, log)
-                        measurement, lost = self._measure(worker, case, policy)
+                        measurement, ending = self._measure(worker, case, policy)
                         crashes = 0
                     except WorkerGone as gone:
                         if self._stop.is_set():
@@ -308,7 +314,7 @@ class Runner:
                         self._forget(worker)
                         worker = None
                         crashes += 1
-                        measurement, lost = self._after_crash(case, job.device, gone), False
+                        measurement, ending = self._after_crash(case, job.device, gone), None
                         if crashes >= _CRASHES_IN_A_ROW:
                             given_up = self._give_up(job.device, gone)
                     self._keep(measurement)
@@ -316,12 +322,8 @@ class Runner:
                     if more:
                         self._watcher.planned(len(more), sum(expected for *_, expected in more))
                         waiting.extendleft(reversed(more))
-                    if lost and worker is not None:
-                        self.event(
-                            "device-context-lost",
-                            "the device's context was lost and a new worker was started",
-                            job.device.device_id,
-                        )
+                    if ending is not None:
+                        self.event(ending, _ENDINGS[ending], job.device.device_id)
                         self._forget(worker)
                         worker = None
         finally:
@@ -341,7 +343,10 @@ class Runner:
             raise
         return worker
 
-    def _measure(self, worker: Worker, case: Case, policy: Policy) -> tuple[Measurement, bool]:
+    def _measure(
+        self, worker: Worker, case: Case, policy: Policy
+    ) -> tuple[Measurement, str | None]:
+        """Return the measurement, and the code of why the worker ends with it, if it does."""
         request = {
             "op": "measure",
             "case": case.model_dump(mode="json"),
@@ -351,11 +356,14 @@ class Runner:
         if "error" in reply:
             raise WorkerGone("worker-error", reply["error"]["sentence"])
         try:
-            return Measurement.model_validate(reply["measurement"]), bool(reply["lost"])
+            measurement = Measurement.model_validate(reply["measurement"])
+            lost, damaged = bool(reply["lost"]), bool(reply.get("damaged"))
         except (KeyError, ValueError) as error:
             raise WorkerGone(
                 "worker-garbage", "the worker process answered with garbage"
             ) from error
+        ending = "device-context-lost" if lost else "graph-capture-failed" if damaged else None
+        return measurement, ending
 
     def _after_crash(self, case: Case, device: Device, gone: WorkerGone) -> Measurement:
         self.event(gone.code, f"{case.case_id}: {gone.sentence}", device.device_id)

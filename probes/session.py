@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -66,15 +67,27 @@ class Session:
         )
 
 
+# What CUDA, ROCm, Triton and the driver say when a context cannot be used again. Only the causes:
+# torch adds the words "device-side assertions" to every error, and a call that a library refused
+# ("invalid argument", "no kernel image", ..._NOT_SUPPORTED) costs nothing but itself.
+_STICKY = re.compile(
+    r"illegal memory access|misaligned address|unspecified launch failure|"
+    r"launch timed out|device-side assert triggered|uncorrectable|\bECC error|"
+    r"hardware stack error|illegal instruction|invalid program counter|"
+    r"global/shared address space|(?:CUDA|HIP) error: unknown error|\bXid\b|"
+    r"device (?:is )?lost|GPU is lost|"
+    r"(?:cuda|hip)Error(?:IllegalAddress|MisalignedAddress|LaunchFailure|LaunchTimeOut|Assert|"
+    r"ECCNotCorrectable|HardwareStackError|IllegalInstruction|InvalidPc)",
+    re.IGNORECASE,
+)
+
+
 def is_lost(error: Exception, device: Device) -> bool:
     """Return whether the device's context is gone: after a device-side error nothing else runs.
 
-    A call that a library refused, or memory that ran out, costs nothing but itself.
+    A call that was refused, or memory that ran out, costs nothing but itself.
     """
-    if device.backend == "cpu":
-        return False
     text = str(error)
-    if "CUDA error" not in text and "HIP error" not in text and "device lost" not in text.lower():
+    if device.backend == "cpu" or "out of memory" in text.lower():
         return False
-    refused = ("out of memory", "STATUS_NOT_SUPPORTED", "STATUS_INVALID_VALUE")
-    return not any(words in text for words in refused)
+    return _STICKY.search(text) is not None

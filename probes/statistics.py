@@ -23,23 +23,23 @@ _RESAMPLES = 1000
 _RESAMPLED_VALUES = 2_000_000
 
 
-def relative_ci_halfwidth(samples: Sequence[float]) -> float:
+def relative_ci_halfwidth(ordered: Sequence[float]) -> float:
     """Return half the width of the 95 % interval of the median, relative to the median.
 
     Order statistics n/2 ± z·√n/2 bound the median whatever the distribution. Infinite below six
-    samples, where no such pair exists.
+    samples, where no such pair exists. The samples are in ascending order: whoever asks after each
+    keeps them so, and the answer takes a microsecond.
     """
-    n = len(samples)
+    n = len(ordered)
     if n < 6:
         return math.inf
-    ordered = np.sort(np.asarray(samples, dtype=np.float64))
     reach = _Z * math.sqrt(n) / 2
     low = max(0, math.floor(n / 2 - reach) - 1)  # ranks floor(n/2 − z√n/2) and
     high = min(n - 1, math.ceil(n / 2 + reach))  # ceil(1 + n/2 + z√n/2), counted from one
-    median = float(np.median(ordered))
+    median = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
     if median <= 0:
         return math.inf
-    return float(ordered[high] - ordered[low]) / 2 / median
+    return (ordered[high] - ordered[low]) / 2 / median
 
 
 def summarise(samples: Sequence[float], unit: str, *, lower_is_better: bool) -> Distribution:

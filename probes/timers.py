@@ -4,19 +4,26 @@ Device work is asynchronous, so a host clock around a launch measures the launch
 
 - ``GraphTimer`` records the batch into a CUDA graph once and times replays between two events: the
   host takes no part between the first and the last kernel.
-- ``EventTimer`` first occupies the stream (a kernel that waits), so that the whole batch is
-  queued before the first event fires; then the events bound device time only. Where a backend has
-  no such kernel, the batch must be long against its launches, and the timer's name says so.
+- ``EventTimer`` launches the batch between two events. Where a backend cannot hold its stream, the
+  batch must be long against its launches, and the timer's name says so.
 - ``WallTimer`` reads the host's monotonic clock around synchronous work: the CPU.
+
+On an idle stream the first event would fire at once, and the time that the host takes to launch
+would count as the device's. So both first occupy the stream with a kernel that waits until the host
+is far enough ahead, and no longer: while it waits, the device cools.
 
 A timer returns seconds for the whole batch; ``launches`` go round the sets of buffers.
 """
 
 from __future__ import annotations
 
+import gc
+import math
+import sys
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -44,6 +51,11 @@ def for_searching(timer: Timer) -> Timer:
     return timer.fallback if isinstance(timer, GraphTimer) else timer
 
 
+def is_damaged(timer: Timer) -> bool:
+    """Return whether the timer harmed its process: what it times stays right, but renew it soon."""
+    return isinstance(timer, GraphTimer) and timer.damaged
+
+
 class WallTimer:
     """The host's monotonic clock, for work that is done when the call returns."""
 
@@ -61,25 +73,75 @@ class WallTimer:
         """Do nothing: the work is synchronous."""
 
 
+class _Pace:
+    """How long the stream must be held so that the host stays ahead of the device.
+
+    The host needs L per launch, the device D. Launch i (from 0) is queued at (i + 1)·L, and the
+    device comes to it at hold + i·D. So for n launches the hold must be at least
+    L + (n − 1)·max(0, L − D): one launch's cost where the device is the slower of the two, and
+    nearly the cost of all where the host is. L is taken half as long again. Both are the least of
+    what these launches took: a full queue or a first launch that compiles makes the host wait.
+    """
+
+    _MARGIN_US = 20.0  # the first event, and the wait's own start
+    _MOST_LAUNCH_US = 150.0  # also an unknown launch's: the slowest library calls take 100 µs
+
+    def __init__(self) -> None:
+        """Know nothing of the launches yet."""
+        self._launch_us = math.inf
+        self._device_us = math.inf
+
+    def hold_us(self, count: int) -> float:
+        """Return for how many microseconds to hold the stream before ``count`` launches."""
+        launch_us = min(1.5 * self._launch_us, self._MOST_LAUNCH_US)
+        device_us = self._device_us if math.isfinite(self._device_us) else 0.0
+        return self._MARGIN_US + launch_us + (count - 1) * max(0.0, launch_us - device_us)
+
+    def saw(self, launch_us: float, device_us: float) -> None:
+        """Note what one launch of a batch took the host and the device."""
+        self._launch_us = min(self._launch_us, launch_us)
+        self._device_us = min(self._device_us, device_us)
+
+
+class _Last:
+    """Recognises launches without keeping them, or the buffers that they hold, alive."""
+
+    def __init__(self) -> None:
+        """Have seen none."""
+        self._id: int | None = None
+        self._first: Callable[[], Any] = lambda: None
+
+    def again(self, launches: Launches) -> bool:
+        """Return whether these are the launches of the last call, and remember them."""
+        # The id alone could be a later work's at the same address.
+        if id(launches) == self._id and self._first() is launches[0]:
+            return True
+        self._id, self._first = id(launches), weakref.ref(launches[0])
+        return False
+
+
 class EventTimer:
     """Device events around a batch, behind a kernel that holds the stream where there is one.
 
-    ``new_event`` makes a timing event, ``synchronize_device`` waits for the device, and ``hold``
-    (or None) enqueues a kernel that keeps the stream busy for the given number of microseconds.
+    ``new_event`` makes a timing event, ``synchronize_device`` waits for the device, ``hold`` (or
+    None) enqueues a kernel that keeps the stream busy for the given number of microseconds, and
+    ``now`` is the host's clock in seconds.
     """
-
-    _LAUNCH_US = 12.0  # generous cost of one Python launch; the hold must outlast the batch's
 
     def __init__(
         self,
         new_event: Callable[[], Any],
         synchronize_device: Callable[[], None],
         hold: Callable[[float], None] | None = None,
+        now: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Keep the three device calls; nothing is launched yet."""
+        """Keep the device calls; nothing is launched yet."""
         self._new_event = new_event
         self._synchronize = synchronize_device
         self._hold = hold
+        self._now = now
+        self._last = _Last()
+        self._pace = _Pace()
         self.name = (
             "device events behind a blocking kernel"
             if hold is not None
@@ -89,15 +151,29 @@ class EventTimer:
     def time_batch(self, launches: Launches, count: int) -> float:
         """Return device seconds between the events around ``count`` launches."""
         sets = len(launches)
+        if not self._last.again(launches):
+            self._pace = _Pace()
+
+        def enqueue() -> None:
+            for index in range(count):
+                launches[index % sets]()
+
+        return self.time_enqueued(enqueue, count, self._pace)
+
+    def time_enqueued(self, enqueue: Callable[[], object], count: int, pace: _Pace) -> float:
+        """Return device seconds of the ``count`` launches of ``enqueue``, held for by ``pace``."""
         start, stop = self._new_event(), self._new_event()
         if self._hold is not None:
-            self._hold(50 + count * self._LAUNCH_US)
+            self._hold(pace.hold_us(count))
+        begun_s = self._now()
         start.record()
-        for index in range(count):
-            launches[index % sets]()
+        enqueue()
         stop.record()
+        launched_s = self._now() - begun_s
         self._synchronize()
-        return float(start.elapsed_time(stop)) * 1e-3
+        seconds = float(start.elapsed_time(stop)) * 1e-3
+        pace.saw(launched_s * 1e6 / count, seconds * 1e6 / count)
+        return seconds
 
     def synchronize(self) -> None:
         """Wait for the device."""
@@ -107,9 +183,13 @@ class EventTimer:
 class GraphTimer:
     """CUDA graph replays between events; falls back to ``EventTimer`` when capture fails.
 
-    A graph is captured once per (launches, count) and kept until another is asked for. The timer
-    outlives the work, so it knows the launches by a weak reference: it holds no buffers, and a
-    later work at the same address is not taken for the one that was captured.
+    A graph is captured once per (launches, count) and kept until another is asked for; launches
+    whose capture failed are not tried again at another count. Nothing is run for the sake of the
+    capture, so that every launch on the device is one that was asked for. The timer outlives the
+    work, so it knows the launches by a weak reference and holds no buffers.
+
+    ``damaged`` is set when a capture did not end: the stream and the allocator are put back, but
+    the random generator and the libraries' handles may still think that they are being captured.
     """
 
     name = "CUDA graph replay between events"
@@ -118,48 +198,94 @@ class GraphTimer:
         """Use ``device``'s streams; ``fallback`` times what cannot be captured."""
         self._device = device
         self.fallback = fallback
-        self._key: tuple[int, int] | None = None
-        self._first: Callable[[], Any] = lambda: None
+        self.damaged = False
+        self._last = _Last()
+        self._count = 0
         self._graph: Any = None
+        self._refused = False
+        self._pace = _Pace()
+        self._side: Any = None
 
     def time_batch(self, launches: Launches, count: int) -> float:
         """Return device seconds of one replay of ``count`` captured launches."""
-        import torch
-
-        key = (id(launches), count)
-        if key != self._key or self._first() is not launches[0]:
-            self._key, self._first = key, weakref.ref(launches[0])
+        if not self._last.again(launches):
+            self._count, self._refused = 0, False
+        if count != self._count and not self._refused:
+            self._graph = None  # its memory goes back before more is taken
             self._graph = self._capture(launches, count)
-            self.name = GraphTimer.name if self._graph is not None else self.fallback.name
+            self._count, self._pace = count, _Pace()
+            self._refused = self._graph is None
+            self.name = self.fallback.name if self._refused else GraphTimer.name
         if self._graph is None:
             return self.fallback.time_batch(launches, count)
-        start = torch.cuda.Event(enable_timing=True)
-        stop = torch.cuda.Event(enable_timing=True)
-        start.record()
-        self._graph.replay()
-        stop.record()
-        torch.cuda.synchronize(self._device)
-        return float(start.elapsed_time(stop)) * 1e-3
+        return self.fallback.time_enqueued(self._graph.replay, 1, self._pace)
 
     def synchronize(self) -> None:
         """Wait for the device."""
         self.fallback.synchronize()
 
     def _capture(self, launches: Launches, count: int) -> Any:
+        """Return the graph of a batch, or None where it cannot be captured."""
+        # Not by torch.cuda.graph: when the end of a capture raises, that leaves the capture's
+        # stream current and the allocator bound to the capture's pool.
         import torch
 
         sets = len(launches)
-        graph = torch.cuda.CUDAGraph()
+        if self._side is None:
+            self._side = torch.cuda.Stream(self._device)
+        current = torch.cuda.current_stream(self._device)
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+        self._side.wait_stream(current)
+        torch.cuda.set_stream(self._side)
+        ended, refusal = False, None
         try:
-            torch.cuda.synchronize(self._device)
-            with torch.cuda.graph(graph):
-                for index in range(count):
-                    launches[index % sets]()
-            graph.replay()
-            torch.cuda.synchronize(self._device)
-        except RuntimeError:
-            # Some library calls refuse capture. The next synchronisation raises if the failure
-            # was the device's and not the capture's.
-            torch.cuda.synchronize(self._device)
-            return None
-        return graph
+            with _no_collection():
+                graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+                try:
+                    for index in range(count):
+                        launches[index % sets]()
+                finally:
+                    graph.capture_end()
+                    ended = True
+        except Exception as error:  # libraries refuse in many ways; launched bare they may work
+            refusal = f"{type(error).__name__}: {error}"
+        finally:
+            torch.cuda.set_stream(current)
+        if refusal is None:
+            current.wait_stream(self._side)
+            return graph
+        print(f"a batch could not be captured into a graph: {refusal}", file=sys.stderr)
+        if not ended:
+            self.damaged = True
+            self._abandon(graph, pool)
+        # This raises if the failure was the device's and not the capture's.
+        self.fallback.synchronize()
+        return None
+
+    def _abandon(self, graph: Any, pool: Any) -> None:
+        """Take back from the allocator what a capture that did not end still holds."""
+        import torch
+
+        with suppress(RuntimeError):
+            graph.reset()
+        end = getattr(torch._C, "_cuda_endAllocateToPool", None)
+        release = getattr(torch._C, "_cuda_releasePool", None)
+        if end is None or release is None:
+            return
+        # Where torch has ended it, this raises, and the pool is torch's own to release: giving it
+        # up twice would end the process.
+        with suppress(RuntimeError):
+            end(self._device.index, pool)
+            release(self._device.index, pool)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python from collecting garbage: freeing another graph's memory would end a capture."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()

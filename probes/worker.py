@@ -7,8 +7,10 @@ runner dies, the worker dies with it.
 
 Requests: ``{"op": "discover"}`` → ``{"devices": [...]}``; ``{"op": "open", "device": {...},
 "seed": 0}`` → ``{"opened": true}``; ``{"op": "measure", "case": {...}, "policy": {...}}`` →
-``{"measurement": {...}, "lost": false}``. A request that fails altogether is answered with
-``{"error": {"code", "sentence"}}``.
+``{"measurement": {...}, "lost": false, "damaged": false}``. A request that fails altogether is
+answered with ``{"error": {"code", "sentence"}}``. After a reply that says ``lost`` (the device's
+context is gone) or ``damaged`` (the measurement is good, but a graph capture that did not end left
+torch in doubt) the worker ends, and another has to be started.
 """
 
 from __future__ import annotations
@@ -71,6 +73,7 @@ def _answer(session: Session | None, request: dict[str, Any]) -> tuple[dict[str,
     assert operation == "measure", operation
     assert session is not None, "measure before open"
     from roofprobe.probes.execute import DeviceLost, measure_case
+    from roofprobe.probes.timers import is_damaged
 
     case = Case.model_validate(request["case"])
     lost = False
@@ -78,7 +81,13 @@ def _answer(session: Session | None, request: dict[str, Any]) -> tuple[dict[str,
         measurement = measure_case(case, Policy(**request["policy"]), session)
     except DeviceLost as loss:
         measurement, lost = loss.measurement, True
-    return {"measurement": measurement.model_dump(mode="json"), "lost": lost}, lost
+    damaged = is_damaged(session.timer)
+    reply = {
+        "measurement": measurement.model_dump(mode="json"),
+        "lost": lost,
+        "damaged": damaged,
+    }
+    return reply, lost or damaged
 
 
 def opened(device: Device, seed: int) -> Session:
@@ -92,6 +101,7 @@ def opened(device: Device, seed: int) -> Session:
 
         torch.set_num_threads(host.usable_cores())
     backend = backend_of(device)
+    backend.select(device.index)  # before the clock, whose kernel goes to the current device
     try:
         telemeter = telemeter_of(device)
     except Exception as error:  # a broken driver library must not cost the measurement

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -174,3 +176,29 @@ def test_a_second_work_is_not_timed_by_the_graph_of_the_first(gpu: Device) -> No
         timer.time_batch((launch,), 1)
         del launch
     assert [float(out.min()) > 0 for out in outputs] == [True, True]
+
+
+REFUSED = """
+import torch
+from roofprobe.probes.backends import CudaBackend
+timer = CudaBackend().timer(0)
+out = torch.zeros(4, device="cuda:0")
+def waits():
+    out.add_(1)
+    torch.cuda.synchronize()  # which no capture allows
+before = torch.cuda.current_stream()
+assert timer.time_batch((waits,), 2) > 0
+assert timer.damaged and timer.name == timer.fallback.name, timer.name
+assert torch.cuda.current_stream() == before
+torch.cuda.empty_cache()
+launches = (lambda: out.add_(1),)
+timer.time_batch(launches, 2)
+assert timer.name == type(timer).name, timer.name
+"""
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_capture_that_fails_harms_neither_stream_nor_allocator() -> None:
+    ended = subprocess.run([sys.executable, "-c", REFUSED], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "could not be captured" in ended.stderr

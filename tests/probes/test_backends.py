@@ -14,6 +14,7 @@ from roofprobe.kernels.rows import BY_NAME
 from roofprobe.probes.backends import (
     AcceleratorBackend,
     CpuBackend,
+    CudaBackend,
     available_backends,
     target_of,
 )
@@ -219,6 +220,20 @@ def test_timing_events_are_used_where_there_are_any() -> None:
     assert timer.name == "device events (launch cost not hidden)"
     assert timer.time_batch([lambda: None], 3) == 0.001
     assert interface.index == 1
+
+
+def test_another_accelerator_is_made_the_current_device_where_it_can_be() -> None:
+    interface = NpuInterface()
+    npu(interface=interface).select(1)
+    assert interface.index == 1
+    npu(interface=object()).select(1)
+
+
+def test_a_gpu_is_made_the_current_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    selected: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", selected.append)
+    CudaBackend().select(3)
+    assert selected == [3]
 
 
 def test_without_timing_events_the_wall_clock_waits_before_and_after() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -22,8 +23,10 @@ GPU = Device(
 
 def test_a_device_that_cannot_count_tells_nothing() -> None:
     clock = NoClock()
+    clock.clear()
     clock.begin()
-    assert clock.end() is None
+    clock.end()
+    assert clock.clocks_mhz() == ()
 
 
 def test_the_processor_s_clock_is_taken_after_a_sample_every_50_ms_at_most() -> None:
@@ -39,10 +42,13 @@ def test_the_processor_s_clock_is_taken_after_a_sample_every_50_ms_at_most() -> 
     found = []
     for _ in range(5):
         clock.begin()
-        found.append(clock.end())
+        clock.end()
+        found.append(clock.clocks_mhz())
     # Read at 0 (done at 1 ms); 20 ms and 50.9 ms are too soon; 51.1 ms is 50 ms later.
-    assert found == [3000.0, None, None, 2500.0, 2000.0]
+    assert found == [(3000.0,)] * 3 + [(3000.0, 2500.0), (3000.0, 2500.0, 2000.0)]
     assert asked == [100, 100, 100]
+    clock.clear()
+    assert clock.clocks_mhz() == (), "the next case's clocks are its own"
 
 
 def test_this_processor_counts_a_clock_of_its_own() -> None:
@@ -50,10 +56,11 @@ def test_this_processor_counts_a_clock_of_its_own() -> None:
     if isinstance(clock, NoClock):
         pytest.skip("this processor's code for the chain of additions is not written")
     clock.begin()
-    mhz = clock.end()
-    assert mhz is not None
+    clock.end()
+    (mhz,) = clock.clocks_mhz()
     assert 300 < mhz < 8000
-    assert clock.end() is None, "it was taken a moment ago"
+    clock.end()
+    assert clock.clocks_mhz() == (mhz,), "it was taken a moment ago"
 
 
 def test_a_processor_without_code_has_no_clock_and_says_why(
@@ -70,30 +77,34 @@ def test_a_processor_without_code_has_no_clock_and_says_why(
 
 
 class Counters:
-    """Stands for ``triton_clock``: readings that grow by what was told at each launch."""
+    """Stands for ``triton_clock``: the device's counter goes on by what was told at each launch."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
-        self.made: list[tuple[int, str]] = []
+        self.made: list[tuple[tuple[int, ...], str]] = []
         self.count = 0
+        self.step = 1
+        self.conversions = 0
 
-    def make_readings(self, programs: int, device: str) -> torch.Tensor:
-        self.made.append((programs, device))
-        return torch.zeros(programs, 3, dtype=torch.int64)
+    def make_readings(self, shape: tuple[int, ...], device: str) -> torch.Tensor:
+        self.made.append((shape, device))
+        return torch.zeros(*shape, 3, dtype=torch.int64)
 
     def launcher(self, readings: torch.Tensor, architecture: str) -> Callable[[], None]:
-        name = f"reading {len(self.log)} on {architecture}"
-        self.log.append(name)
+        side = "after" if readings.storage_offset() // readings.numel() % 2 else "before"
 
         def launch() -> None:
-            self.count += 1
+            self.count += self.step
             readings.fill_(self.count)
-            self.log.append(name)
+            self.log.append(f"{side} on {architecture}")
 
         return launch
 
-    def clock_mhz(self, before: Any, after: Any) -> float | None:
-        return 1000.0 * float((after - before).mean())
+    def clocks_mhz(self, before: Any, after: Any) -> Any:
+        self.conversions += 1
+        delta = (after - before)[:, 0, 0].astype(float)
+        delta[delta == 13] = math.nan
+        return 1000.0 * delta
 
 
 @pytest.fixture
@@ -101,7 +112,7 @@ def counters(monkeypatch: pytest.MonkeyPatch) -> Counters:
     stand_in = Counters()
     name = "roofprobe.kernels.triton_clock"
     module = ModuleType(name)
-    for part in ("make_readings", "launcher", "clock_mhz"):
+    for part in ("make_readings", "launcher", "clocks_mhz"):
         setattr(module, part, getattr(stand_in, part))
     monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(name, module, raising=False)
@@ -113,13 +124,41 @@ def test_a_cuda_device_reads_its_counters_before_and_after_with_several_programs
 ) -> None:
     clock = clock_of(GPU)
     assert isinstance(clock, GpuClock)
-    assert counters.made == [(4 * 132, "cuda:1")] * 2
-    first, second = "reading 0 on sm_90", "reading 1 on sm_90"
-    assert counters.log == [first, second, first], "compiled and read once before any sample"
-    for _ in range(2):
+    assert counters.made == [((512, 2, 4 * 132), "cuda:1")]
+    assert counters.log == ["before on sm_90"], "compiled and read once before any sample"
+    clock.clear()
+    for step in (1, 2, 13, 3):
+        counters.step = step
         clock.begin()
-        assert clock.end() == 1000.0, "from begin to end, not from sample to sample"
-    assert counters.log[3:] == [first, second] * 2
+        clock.end()
+    assert counters.log[1:] == ["before on sm_90", "after on sm_90"] * 4
+    assert counters.conversions == 0, "nothing is computed between samples"
+    assert clock.clocks_mhz() == (1000.0, 2000.0, 3000.0), "without the one that cannot be told"
+    assert counters.conversions == 1, "all samples at once"
+
+
+def test_readings_of_a_case_that_broke_off_are_not_the_next_one_s(counters: Counters) -> None:
+    clock = clock_of(GPU)
+    clock.begin()
+    clock.end()
+    clock.begin()  # and here the work failed
+    clock.clear()
+    counters.step = 5
+    clock.begin()
+    clock.end()
+    assert clock.clocks_mhz() == (5000.0,)
+
+
+def test_more_samples_than_places_lose_none(
+    counters: Counters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GpuClock, "_PLACES", 2)
+    clock = clock_of(GPU)
+    for step in (1, 2, 3, 4, 5):
+        counters.step = step
+        clock.begin()
+        clock.end()
+    assert clock.clocks_mhz() == (1000.0, 2000.0, 3000.0, 4000.0, 5000.0)
 
 
 @pytest.mark.usefixtures("counters")

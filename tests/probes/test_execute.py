@@ -178,13 +178,22 @@ class Counting:
 
     def __init__(self, *values_mhz: float | None) -> None:
         self._values = itertools.cycle(values_mhz)
+        self._counted: list[float] = []
         self.began = 0
+
+    def clear(self) -> None:
+        self._counted.clear()
 
     def begin(self) -> None:
         self.began += 1
 
-    def end(self) -> float | None:
-        return next(self._values)
+    def end(self) -> None:
+        mhz = next(self._values)
+        if mhz is not None:
+            self._counted.append(mhz)
+
+    def clocks_mhz(self) -> tuple[float, ...]:
+        return tuple(self._counted)
 
 
 def session_on(
@@ -376,7 +385,7 @@ def test_a_refused_call_does_not_cost_the_device(text: str) -> None:
 
 
 def test_the_cpu_is_never_lost() -> None:
-    with Faulty("mm", raising(RuntimeError("CUDA error: unknown"))):
+    with Faulty("mm", raising(RuntimeError("CUDA error: an illegal memory access"))):
         assert measured(gemm()).status == "failed"
 
 
@@ -409,6 +418,29 @@ def test_buffers_are_free_when_the_backend_is_asked_to_release_them(
         found = measured(stream("triad", elements=1 << 19), device=NPU, backend=backend)
     assert found.status == ("failed" if fails else "ok")
     assert backend.in_use_at_release == [0]
+
+
+class Unreleasable(OtherBackend):
+    """A device that cannot give memory back, as after an error in it."""
+
+    def release(self) -> None:
+        raise RuntimeError("CUDA error: captures_underway.empty()")
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_release_that_fails_does_not_stand_in_for_the_end_of_the_case(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lost: bool
+) -> None:
+    monkeypatch.setattr(execute, "WORTH_RELEASING_BYTES", 1 << 22)
+    case, fault = stream("triad", elements=1 << 19), "an illegal memory access was encountered"
+    if lost:
+        with Faulty("add", raising(RuntimeError(fault))), pytest.raises(DeviceLost) as raised:
+            measured(case, device=NPU, backend=Unreleasable())
+        assert raised.value.measurement.case == case
+    else:
+        assert measured(case, device=NPU, backend=Unreleasable()).status == "ok"
+    told = "memory not released: RuntimeError: CUDA error: captures_underway.empty()\n"
+    assert told in capsys.readouterr().err
 
 
 def test_small_work_does_not_cost_a_release() -> None:

@@ -96,7 +96,8 @@ def test_a_batch_is_long_enough_and_goes_round_all_sets(
     policy = Policy(batch_s=TICK, warmup_s=0, min_time_s=0, min_samples=1, max_samples=4)
     found = sample(work_of(sets), timer, policy, timer.now)
     assert found.launches_per_sample == expected
-    assert timer.counts == [1, 1, *[expected] * len(found.samples_us)]
+    warm = [expected] if expected > 1 else []  # a graph of this size was replayed once
+    assert timer.counts == [1, 1, *warm, *[expected] * len(found.samples_us)]
 
 
 def test_each_sample_is_the_mean_of_its_launches_in_microseconds() -> None:
@@ -187,6 +188,15 @@ def test_without_warm_up_the_two_sizing_launches_are_counted() -> None:
     assert sample(work_of(), timer, NO_WARMUP, timer.now).warmup_launches == 2
 
 
+def test_no_sample_is_the_first_batch_of_its_size() -> None:
+    # The last batch of the warm-up shows that launches are shorter, and the batch grows once more.
+    timer = FakeTimer(itertools.chain([TICK] * 2, itertools.repeat(0.125 * TICK)))
+    policy = Policy(batch_s=TICK, warmup_s=2.1 * TICK, min_time_s=0, min_samples=6)
+    found = sample(work_of(), timer, policy, timer.now)
+    assert timer.counts == [1, 1, 1, 8, *[8] * len(found.samples_us)]
+    assert found.warmup_launches == 3 + 8
+
+
 def test_a_batch_grows_when_warm_launches_turn_out_much_shorter() -> None:
     timer = FakeTimer(itertools.chain([TICK] * 2, itertools.repeat(0.125 * TICK)))
     policy = Policy(batch_s=TICK, warmup_s=10 * TICK, min_time_s=0, min_samples=6)
@@ -208,6 +218,7 @@ class Watched:
         self.log: list[str] = []
         self.time_s = 0.0
         self._clocks = itertools.cycle(clocks_mhz or (None,))
+        self._counted: list[float] = []
 
     name = "watched"
 
@@ -226,12 +237,22 @@ class Watched:
         self.log.append(f"sleep {seconds / TICK:g}")
         self.time_s += seconds
 
+    def clear(self) -> None:
+        self.log.append("clear")
+        self._counted.clear()
+
     def begin(self) -> None:
         self.log.append("begin")
 
-    def end(self) -> float | None:
+    def end(self) -> None:
         self.log.append("end")
-        return next(self._clocks)
+        mhz = next(self._clocks)
+        if mhz is not None:
+            self._counted.append(mhz)
+
+    def clocks_mhz(self) -> tuple[float, ...]:
+        self.log.append("clocks")
+        return tuple(self._counted)
 
 
 def policy_of(**fields: float) -> Policy:
@@ -247,14 +268,15 @@ def test_a_burst_rests_once_and_pauses_before_each_sample_with_the_clock_around_
     device = Watched()
     sampled_on(device, policy_of(rest_s=300 * TICK, pause_s=8 * TICK))
     each = ["sleep 8", "begin", "batch 1", "end"]
-    assert device.log == ["batch 1", "batch 1", "sleep 300", *each, *each, *each]
+    batches = ["batch 1", "batch 1", "sleep 300", "clear", *each, *each, *each, "clocks"]
+    assert device.log == batches
 
 
 def test_settled_work_goes_on_without_rest_or_pause() -> None:
     device = Watched()
     sampled_on(device, policy_of())
     each = ["begin", "batch 1", "end"]
-    assert device.log == ["batch 1", "batch 1", *each, *each, *each]
+    assert device.log == ["batch 1", "batch 1", "clear", *each, *each, *each, "clocks"]
 
 
 def test_rest_comes_after_the_warm_up_and_is_no_time_of_sampling() -> None:

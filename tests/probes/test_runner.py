@@ -41,13 +41,13 @@ for line in sys.stdin:
             continue
         measurement = {"case": request["case"], "device_id": "d", "status": "skipped",
                        "reason": {"code": str(os.getpid()), "sentence": "made up"}}
-        reply = {"measurement": measurement, "lost": what == "lost"}
+        reply = {"measurement": measurement, "lost": what == "lost", "damaged": what == "damaged"}
         if what == "error":
             reply = {"error": {"code": "worker-error", "sentence": "ValueError: no"}}
         if what == "nonsense":
-            reply = {"measurement": {"status": "brilliant"}, "lost": False}
+            reply = {"measurement": {"status": "brilliant"}, "lost": False, "damaged": False}
     print(json.dumps(reply), flush=True)
-    if request["op"] == "measure" and request["case"]["route"] == "lost":
+    if request["op"] == "measure" and request["case"]["route"] in ("lost", "damaged"):
         sys.exit(0)
 """
 COMMAND = (sys.executable, "-c", WORKER)
@@ -179,12 +179,22 @@ def test_the_signal_that_ended_a_worker_is_named(folder: Path) -> None:
     assert reason.sentence == "its worker process was ended by SIGKILL"
 
 
-def test_a_lost_context_gets_a_new_worker(folder: Path) -> None:
-    run(folder, job("fine", "lost", "fine"))
+@pytest.mark.parametrize(
+    ("ending", "code"), [("lost", "device-context-lost"), ("damaged", "graph-capture-failed")]
+)
+def test_a_worker_that_ends_with_a_reply_is_replaced(folder: Path, ending: str, code: str) -> None:
+    run(folder, job("fine", ending, "fine"))
     journal = read_journal(folder)
     workers = [m.reason.code for m in journal.measurements if m.reason]
     assert workers[0] == workers[1] != workers[2]
-    assert [event.code for event in journal.events] == ["device-context-lost"]
+    assert [event.code for event in journal.events] == [code]
+    assert journal.events[0].sentence.endswith("a new worker was started")
+
+
+def test_renewed_workers_are_no_failures_in_a_row(folder: Path) -> None:
+    results, watcher = run(folder, job(*["damaged"] * 5, "fine"))
+    assert [code for _, code in results] == ["made up"] * 6
+    assert watcher.messages == []
 
 
 def test_a_device_that_never_opens_is_given_up_and_the_others_go_on(folder: Path) -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import time
+import weakref
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 
-from roofprobe.probes.timers import EventTimer, GraphTimer, WallTimer, for_searching
+from roofprobe.probes.timers import (
+    EventTimer,
+    GraphTimer,
+    Launches,
+    WallTimer,
+    for_searching,
+    is_damaged,
+)
 
 
 class Trace(list[str]):
@@ -33,9 +42,41 @@ class FakeEvent:
         return later.at_ms - self.at_ms
 
 
-def event_timer(trace: Trace, *, hold: Callable[[float], None] | None = None) -> EventTimer:
-    coming = iter([("start", 2.0), ("stop", 5.0)] * 9)
-    return EventTimer(lambda: FakeEvent(trace, *next(coming)), trace.says("synchronise"), hold)
+def event_timer(
+    trace: Trace,
+    *,
+    hold: Callable[[float], None] | None = None,
+    now: Callable[[], float] = time.perf_counter,
+    device_ms: float = 3.0,
+) -> EventTimer:
+    coming = itertools.cycle([("start", 2.0), ("stop", 2.0 + device_ms)])
+    return EventTimer(lambda: FakeEvent(trace, *next(coming)), trace.says("synchronise"), hold, now)
+
+
+class Host:
+    """A host whose launches take as long as they are told, in microseconds, and a device that
+    takes 0.5 ms for each batch."""
+
+    def __init__(self) -> None:
+        self.us = 0.0
+        self.held_us: list[float] = []
+        self.timer = event_timer(
+            Trace(), hold=self.held_us.append, now=lambda: self.us * 1e-6, device_ms=0.5
+        )
+
+    def launch_taking(self, us: float, *then_us: float) -> Callable[[], None]:
+        coming = itertools.chain([us, *then_us], itertools.repeat((us, *then_us)[-1]))
+
+        def launch() -> None:
+            self.us += next(coming)
+
+        return launch
+
+    def held(self, launches: Launches, *counts: int) -> list[float]:
+        self.held_us.clear()
+        for count in counts:
+            self.timer.time_batch(launches, count)
+        return [round(us, 6) for us in self.held_us]
 
 
 def test_the_wall_clock_goes_round_the_launches() -> None:
@@ -58,12 +99,31 @@ def test_events_lie_around_the_launches_behind_the_blocking_kernel() -> None:
     assert timer.name == "device events behind a blocking kernel"
 
 
-def test_the_blocking_kernel_outlasts_the_cost_of_all_launches() -> None:
-    held: list[float] = []
-    timer = event_timer(Trace(), hold=held.append)
-    timer.time_batch([lambda: None], 1)
-    timer.time_batch([lambda: None], 100)
-    assert held == [62.0, 1250.0]
+def test_launches_that_nothing_is_known_of_are_held_for_generously() -> None:
+    assert Host().held([lambda: None], 1) == [170.0]
+    assert Host().held([lambda: None], 100) == [20.0 + 100 * 150.0]
+
+
+def test_a_known_launch_is_held_for_half_as_long_again_as_the_host_took() -> None:
+    host = Host()
+    launches = [host.launch_taking(80.0)]
+    # A launch of 0.5 ms outlasts the host's 80 us, so it needs one launch's lead, however many.
+    assert host.held(launches, 1, 1) == [170.0, 140.0]
+    # A batch of 10 takes 0.5 ms too, 50 us each: the host falls behind by 120 − 50 us at each.
+    assert host.held(launches, 10, 10) == [140.0, 20.0 + 120 + 9 * 70]
+
+
+def test_a_slow_first_launch_or_a_full_queue_does_not_lengthen_the_hold() -> None:
+    host = Host()
+    launches = [host.launch_taking(90_000.0, 10.0, 10.0, 400.0, 10.0)]
+    assert host.held(launches, 1, 1, 1, 1, 1) == [170.0, 170.0, 35.0, 35.0, 35.0]
+
+
+def test_other_launches_are_held_for_by_their_own_cost() -> None:
+    host = Host()
+    quick, slow = [host.launch_taking(10.0)], [host.launch_taking(80.0)]
+    assert host.held(quick, 1, 1) == [170.0, 35.0]
+    assert host.held(slow, 1, 1) == [170.0, 140.0]
 
 
 def test_without_a_blocking_kernel_the_name_says_so() -> None:
@@ -81,58 +141,252 @@ def test_synchronise_waits_for_the_device() -> None:
     assert trace == ["synchronise", "synchronise"]
 
 
-class Uncaptured(GraphTimer):
-    """A graph timer on a device that refuses every capture, and counts the attempts."""
+class FakeCuda:
+    """Torch's streams, graphs and allocator, as far as a capture can throw them out of order."""
 
-    attempts = 0
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.trace = Trace()
+        self.current = "main"
+        self.underway: list[int] = []  # pools that the allocator is bound to
+        self.released: list[int] = []
+        self.begin_fails = self.end_fails = False
+        self.captures = 0
+        pools = itertools.count(1)
+        for name, value in (
+            ("Stream", lambda device: FakeStream(self, "side")),
+            ("current_stream", lambda device: FakeStream(self, self.current)),
+            ("set_stream", self._set_stream),
+            ("graph_pool_handle", lambda: next(pools)),
+            ("CUDAGraph", lambda: FakeGraph(self)),
+            ("empty_cache", self._empty_cache),
+        ):
+            monkeypatch.setattr(torch.cuda, name, value)
+        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", self._end, raising=False)
+        monkeypatch.setattr(torch._C, "_cuda_releasePool", self._release, raising=False)
 
-    def _capture(self, launches: Any, count: int) -> Any:
-        self.attempts += 1
-        return None
+    def timer(self, hold: Callable[[float], None] | None = None) -> GraphTimer:
+        return GraphTimer(torch.device("cuda", 1), event_timer(self.trace, hold=hold))
+
+    def _set_stream(self, stream: FakeStream) -> None:
+        self.current = stream.name
+
+    def _empty_cache(self) -> None:
+        if self.underway:
+            raise RuntimeError("captures_underway.empty() INTERNAL ASSERT FAILED")
+
+    def _end(self, index: int, pool: int) -> None:
+        assert index == 1
+        if pool not in self.underway:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        self.underway.remove(pool)
+
+    def _release(self, index: int, pool: int) -> None:
+        assert index == 1
+        assert pool not in self.released, "a pool released twice ends the process"
+        self.released.append(pool)
 
 
-def test_what_cannot_be_captured_is_timed_by_events_and_named_so() -> None:
-    trace = Trace()
-    timer = Uncaptured(torch.device("cpu"), event_timer(trace))
-    assert timer.name == "CUDA graph replay between events"
-    assert timer.time_batch([trace.says("a")], 2) == 0.003
-    assert trace == ["start", "a", "a", "stop", "synchronise", "read"]
+class FakeStream:
+    def __init__(self, cuda: FakeCuda, name: str) -> None:
+        self._cuda, self.name = cuda, name
+
+    def wait_stream(self, other: FakeStream) -> None:
+        self._cuda.trace.append(f"{self.name} waits for {other.name}")
+
+
+class FakeGraph:
+    def __init__(self, cuda: FakeCuda) -> None:
+        self._cuda = cuda
+        self.pool = 0
+
+    def capture_begin(self, pool: int, capture_error_mode: str) -> None:
+        assert self._cuda.current == "side", "the default stream cannot be captured"
+        self._cuda.captures += 1
+        self.pool = pool
+        self._cuda.underway.append(pool)
+        if self._cuda.begin_fails:
+            raise RuntimeError("CUDA error: operation not permitted")
+        self._cuda.trace.append("capture")
+
+    def capture_end(self) -> None:
+        assert self._cuda.current == "side", "a capture must end on its stream"
+        if self._cuda.end_fails:
+            raise RuntimeError("CUDA error: operation failed due to a previous error in capture")
+        self._cuda.underway.remove(self.pool)
+        self._cuda.trace.append("end")
+
+    def reset(self) -> None:
+        pass
+
+    def replay(self) -> None:
+        self._cuda.trace.append("replay")
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    return FakeCuda(monkeypatch)
+
+
+def test_a_batch_is_captured_on_a_stream_of_its_own_and_replayed_between_events(
+    cuda: FakeCuda,
+) -> None:
+    timer = cuda.timer()
+    assert timer.time_batch([cuda.trace.says("a"), cuda.trace.says("b")], 3) == 0.003
+    captured = ["side waits for main", "capture", "a", "b", "a", "end", "main waits for side"]
+    replayed = ["start", "replay", "stop", "synchronise", "read"]
+    assert cuda.trace == captured + replayed, "one replay, and it is the timed one"
+    assert (cuda.current, cuda.underway, timer.damaged) == ("main", [], False)
+    assert timer.name == GraphTimer.name
+
+
+def test_a_replay_is_queued_while_the_blocking_kernel_runs(cuda: FakeCuda) -> None:
+    timer = cuda.timer(hold=lambda us: cuda.trace.append("hold"))
+    launches = [lambda: None]
+    for _ in range(2):
+        timer.time_batch(launches, 3)
+        assert cuda.trace[-6:] == ["hold", "start", "replay", "stop", "synchronise", "read"]
+    assert cuda.trace.count("hold") == cuda.trace.count("replay") == 2
+
+
+def test_the_hold_of_a_replay_is_sized_by_its_own_cost_to_the_host(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host()
+    timer = GraphTimer(torch.device("cuda", 1), host.timer)
+    monkeypatch.setattr(FakeGraph, "replay", lambda graph: host.launch_taking(16.0)())
+    launches = [host.launch_taking(1000.0)]
+    for _ in range(3):
+        timer.time_batch(launches, 100)
+    assert [round(us, 6) for us in host.held_us] == [170.0, 44.0, 44.0], "whatever the launches'"
+
+
+def failing_end(cuda: FakeCuda) -> None:
+    cuda.end_fails = True
+
+
+def failing_begin(cuda: FakeCuda) -> None:
+    cuda.begin_fails = True
+
+
+@pytest.mark.parametrize("fault", [failing_begin, failing_end])
+def test_a_capture_that_does_not_end_leaves_stream_and_allocator_as_they_were(
+    cuda: FakeCuda, fault: Callable[[FakeCuda], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fault(cuda)
+    timer = cuda.timer()
+    assert timer.time_batch([cuda.trace.says("a")], 2) == 0.003
+    assert cuda.current == "main"
+    assert (cuda.underway, cuda.released) == ([], [1])
+    torch.cuda.empty_cache()
+    assert cuda.trace[-6:] == ["start", "a", "a", "stop", "synchronise", "read"]
     assert timer.name == "device events (launch cost not hidden)"
+    assert timer.damaged
+    assert is_damaged(timer)
+    assert "could not be captured into a graph: RuntimeError: CUDA error" in capsys.readouterr().err
+    assert gc.isenabled()
 
 
-def test_a_batch_is_captured_once_and_anew_for_another_count() -> None:
-    timer = Uncaptured(torch.device("cpu"), event_timer(Trace()))
+def test_torch_s_own_cleaning_up_is_not_done_again(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reset(graph: FakeGraph) -> None:
+        cuda.underway.remove(graph.pool)
+        cuda.released.append(graph.pool)
+
+    cuda.end_fails = True
+    monkeypatch.setattr(FakeGraph, "reset", reset)
+    cuda.timer().time_batch([lambda: None], 1)
+    assert (cuda.underway, cuda.released) == ([], [1])
+
+
+def test_a_torch_without_the_allocator_s_calls_is_no_error(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda.end_fails = True
+    monkeypatch.delattr(torch._C, "_cuda_endAllocateToPool")
+    timer = cuda.timer()
+    assert timer.time_batch([lambda: None], 1) == 0.003
+    assert (timer.damaged, cuda.current) == (True, "main")
+
+
+def test_a_launch_that_refuses_before_it_reaches_the_device_damages_nothing(
+    cuda: FakeCuda,
+) -> None:
+    def launch() -> None:
+        if cuda.current == "side":
+            raise RuntimeError("cannot be captured")
+
+    timer = cuda.timer()
+    assert timer.time_batch([launch], 1) == 0.003
+    assert (cuda.underway, cuda.released, cuda.current) == ([], [], "main")
+    assert not timer.damaged
+    assert timer.name == timer.fallback.name
+    assert not is_damaged(timer.fallback)
+
+
+def test_a_device_that_failed_meanwhile_is_not_taken_for_a_capture_that_did(
+    cuda: FakeCuda,
+) -> None:
+    def fails() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    cuda.end_fails = True
+    timer = GraphTimer(torch.device("cuda", 1), EventTimer(lambda: None, fails))
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        timer.time_batch([lambda: None], 1)
+    assert cuda.current == "main"
+
+
+def test_a_batch_is_captured_once_and_anew_for_another_count(cuda: FakeCuda) -> None:
+    timer = cuda.timer()
     launches = (lambda: None,)
-    counts = [1, 4, 4, 4, 1]
-    attempts = []
-    for count in counts:
+    captures = []
+    for count in [1, 4, 4, 4, 1]:
         timer.time_batch(launches, count)
-        attempts.append(timer.attempts)
-    assert attempts == [1, 2, 2, 2, 3]
+        captures.append(cuda.captures)
+    assert captures == [1, 2, 2, 2, 3]
 
 
-def test_other_launches_at_the_same_address_are_captured_anew() -> None:
-    timer = Uncaptured(torch.device("cpu"), event_timer(Trace()))
+def test_launches_that_refuse_are_not_captured_again_at_another_count(cuda: FakeCuda) -> None:
+    timer = cuda.timer()
+    refusing, others = (lambda: None,), (lambda: None,)
+    cuda.end_fails = True
+    for count in [1, 4, 4, 1]:
+        timer.time_batch(refusing, count)
+    assert cuda.captures == 1
+    cuda.end_fails = False
+    timer.time_batch(others, 4)
+    assert (cuda.captures, timer.name) == (2, GraphTimer.name)
+    assert timer.damaged, "what was harmed stays so"
+
+
+def test_other_launches_at_the_same_address_are_captured_anew(cuda: FakeCuda) -> None:
+    timer = cuda.timer()
     launches: list[Callable[[], None]] = [lambda: None]
     timer.time_batch(launches, 1)
     launches[0] = lambda: None
     timer.time_batch(launches, 1)
-    assert timer.attempts == 2
+    assert cuda.captures == 2
 
 
-def test_the_graph_timer_keeps_no_launch_alive() -> None:
-    import gc
-    import weakref
-
-    timer = Uncaptured(torch.device("cpu"), event_timer(Trace()))
+@pytest.mark.parametrize("end_fails", [False, True])
+def test_the_graph_timer_keeps_no_launch_alive(cuda: FakeCuda, end_fails: bool) -> None:
+    cuda.end_fails = end_fails
+    timer = cuda.timer()
 
     def launch() -> None: ...
 
     gone = weakref.ref(launch)
     timer.time_batch((launch,), 1)
     del launch
-    gc.collect()
-    assert gone() is None
+    assert gone() is None, "at once, without a collection"
+
+
+def test_no_garbage_is_collected_while_a_graph_is_captured(cuda: FakeCuda) -> None:
+    collecting: list[bool] = []
+    cuda.timer().time_batch([lambda: collecting.append(gc.isenabled())], 2)
+    assert collecting == [False, False]
+    assert gc.isenabled()
 
 
 def test_a_search_times_by_events_where_graphs_would_be_captured_for_one_replay() -> None:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+import torch
 
 from roofprobe.kernels import routes
 from roofprobe.probes import clocks, compute, devices, execute, worker
@@ -14,7 +15,7 @@ from roofprobe.probes.backends import CpuBackend
 from roofprobe.probes.clocks import NoClock
 from roofprobe.probes.measure import Policy
 from roofprobe.probes.session import Session, is_lost
-from roofprobe.probes.timers import WallTimer
+from roofprobe.probes.timers import EventTimer, GraphTimer, Launches, Timer, WallTimer
 from roofprobe.records.schema import Case, Device, Measurement
 
 CPU = Device(
@@ -80,7 +81,60 @@ def test_a_lost_device_ends_the_worker_after_the_answer(monkeypatch: pytest.Monk
     monkeypatch.setattr(execute, "measure_case", measure_case)
     replies = asked(OPEN, measuring(product()), measuring(product()))
     assert len(replies) == 2, "the third request is the next worker's"
-    assert replies[1] == {"measurement": lost.model_dump(mode="json"), "lost": True}
+    kept = lost.model_dump(mode="json")
+    assert replies[1] == {"measurement": kept, "lost": True, "damaged": False}
+
+
+def test_a_damaged_timer_ends_the_worker_after_a_measurement_that_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Refusing(GraphTimer):
+        """A graph timer without a device, whose capture does not end."""
+
+        def _capture(self, launches: Launches, count: int) -> None:
+            self.damaged = True
+
+        def time_batch(self, launches: Launches, count: int) -> float:
+            super().time_batch(launches, count)
+            return 0.002 * count
+
+    def timer(backend: CpuBackend, index: int = 0) -> Timer:
+        return Refusing(torch.device("cpu"), EventTimer(Event, lambda: None))
+
+    class Event:
+        def record(self) -> None: ...
+
+        def elapsed_time(self, later: Event) -> float:
+            return 2.0
+
+    monkeypatch.setattr(CpuBackend, "timer", timer)
+    replies = asked(OPEN, measuring(product()), measuring(product()))
+    assert len(replies) == 2, "the third request is the next worker's"
+    assert (replies[1]["lost"], replies[1]["damaged"]) == (False, True)
+    assert Measurement.model_validate(replies[1]["measurement"]).status == "ok"
+
+
+def test_a_device_is_made_the_current_one_before_its_clock_and_timer_are_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log: list[str] = []
+
+    class Second(CpuBackend):
+        def select(self, index: int = 0) -> None:
+            log.append(f"select {index}")
+
+        def timer(self, index: int = 0) -> Timer:
+            log.append(f"timer {index}")
+            return WallTimer()
+
+    def clock_of(device: Device) -> NoClock:
+        log.append(f"clock {device.index}")
+        return NoClock()
+
+    monkeypatch.setattr(devices, "backend_of", lambda device: Second())
+    monkeypatch.setattr(clocks, "clock_of", clock_of)
+    worker.opened(CPU.model_copy(update={"backend": "npu", "index": 1}), seed=0)
+    assert log == ["select 1", "clock 1", "timer 1"]
 
 
 def test_a_device_is_opened_with_its_timer_telemetry_clock_memory_and_seed() -> None:
@@ -115,19 +169,50 @@ def test_a_timer_that_is_given_replaces_the_backend_s_own() -> None:
     assert session.seed == 0
 
 
+# What torch adds to every CUDA error, whatever its cause.
+TORCH_ADDS = (
+    "\nCUDA kernel errors might be asynchronously reported at some other API call.\nFor debugging "
+    "consider passing CUDA_LAUNCH_BLOCKING=1\nCompile with `TORCH_USE_CUDA_DSA` to enable "
+    "device-side assertions.\n"
+)
+
+
 @pytest.mark.parametrize(
     ("text", "lost"),
     [
-        ("CUDA error: an illegal memory access was encountered", True),
+        ("CUDA error: an illegal memory access was encountered" + TORCH_ADDS, True),
+        ("Triton Error [CUDA]: an illegal memory access was encountered", True),
+        ("Triton Error [CUDA]: misaligned address", True),
+        ("Triton Error [HIP]: unspecified launch failure", True),
         ("HIP error: unspecified launch failure", True),
+        ("CUDA error: device-side assert triggered" + TORCH_ADDS, True),
+        ("CUDA error: uncorrectable ECC error encountered", True),
+        ("CUDA error: hardware stack error", True),
+        ("CUDA error: an illegal instruction was encountered", True),
+        ("CUDA error: invalid program counter", True),
+        ("CUDA error: the launch timed out and was terminated", True),
+        ("CUDA error: operation not supported on global/shared address space", True),
+        ("CUDA error: unknown error", True),
+        ("the driver reported Xid 79", True),
         ("the Device Lost its context", True),
-        ("CUDA error: out of memory", False),
+        ("the GPU is lost", True),
+        ("CUDA error: out of memory" + TORCH_ADDS, False),
+        ("Triton Error [CUDA]: out of memory", False),
+        ("CUDA error: invalid argument" + TORCH_ADDS, False),
+        (
+            "CUDA error: no kernel image is available for execution on the device" + TORCH_ADDS,
+            False,
+        ),
+        ("CUDA error: operation not permitted when stream is capturing" + TORCH_ADDS, False),
+        ("Triton Error [CUDA]: invalid argument", False),
+        ("Triton Error [CUDA]: device kernel image is invalid", False),
+        ("CUDA error: CUBLAS_STATUS_ARCH_MISMATCH when calling cublasLtMatmul", False),
         ("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling cublasLtMatmul", False),
         ("CUDA error: CUBLAS_STATUS_INVALID_VALUE when calling cublasGemmEx", False),
         ("something else", False),
     ],
 )
-def test_a_device_is_lost_by_its_own_errors_only(text: str, lost: bool) -> None:
+def test_a_device_is_lost_by_what_its_context_does_not_survive(text: str, lost: bool) -> None:
     gpu = CPU.model_copy(update={"backend": "cuda"})
     assert is_lost(RuntimeError(text), gpu) is lost
     assert is_lost(RuntimeError(text), CPU) is False
