@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from roofprobe.kernels.lowering import FAST_SUMS, NO_FAST_SUMS
 from roofprobe.kernels.rows import BY_NAME, ComputeRow
 from roofprobe.kernels.work import Target, Unsupported
 
@@ -135,7 +136,6 @@ _ROCM_WITH: dict[str, tuple[str, ...] | None] = {
     "fp16-acc16": (), "nvfp4": (), "fp8": ("gfx942", "gfx950", "gfx1200", "gfx1201"),
     "mxfp8": ("gfx950",),
 }  # fmt: skip
-_HOPPER_ONLY = "is a switch of Hopper's FP8 units (sm_90) only"
 _CPU_LACKS = {
     "tf32": "TF32 is a GPU tensor format; this device is a CPU",
     "fp16-acc16": "fp16 accumulation is a GPU tensor mode; this device is a CPU",
@@ -223,7 +223,7 @@ def _row_refused(route: MatmulRoute, target: Target) -> Unsupported | None:
             "an NVIDIA GPU of compute capability 8.0 or newer",
         )
     if row.fast_accum:
-        return Unsupported("architecture", f"fast accumulation {_HOPPER_ONLY}", "a Hopper GPU")
+        return Unsupported("architecture", NO_FAST_SUMS, "an Ada or Hopper GPU")
     if row.scaling == "blockwise":
         return Unsupported(
             "backend",
@@ -254,8 +254,8 @@ def _refused_by_cuda(row: ComputeRow, target: Target) -> Unsupported | None:
             f"{row.name} needs {needs}, this device has {capability // 10}.{capability % 10}",
             f"a GPU of {needs} or newer",
         )
-    if row.fast_accum and capability != 90:
-        return Unsupported("architecture", f"fast accumulation {_HOPPER_ONLY}", "a Hopper GPU")
+    if row.fast_accum and f"sm_{capability}" not in FAST_SUMS:
+        return Unsupported("architecture", NO_FAST_SUMS, "an Ada or Hopper GPU")
     if row.scaling == "blockwise" and capability != 90:
         return Unsupported(
             "architecture",
