@@ -78,7 +78,7 @@ def require(route: MatmulRoute, target: Target, shape: Shape, layout: str = "TN"
     reason = unavailable(route, target)
     if reason is not None:
         raise reason
-    problem = shape_problem(route, *shape, layout)
+    problem = shape_problem(route, *shape, layout, target)
     if problem is not None:
         raise Unsupported("shape", problem)
 

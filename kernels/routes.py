@@ -174,8 +174,13 @@ def refused_by_device(route: MatmulRoute, target: Target) -> Unsupported | None:
     return None
 
 
-def shape_problem(route: MatmulRoute, m: int, n: int, k: int, layout: str = "TN") -> str | None:
-    """Say in a sentence why shape or layout does not suit the route, or return None."""
+def shape_problem(
+    route: MatmulRoute, m: int, n: int, k: int, layout: str = "TN", target: Target | None = None
+) -> str | None:
+    """Say in a sentence why shape or layout does not suit the route, or return None.
+
+    With ``target`` the rules of its library alone are asked too.
+    """
     if min(m, n, k) < 1:
         return f"a product needs m, n and k of at least 1, got {m}, {n}, {k}"
     if layout not in route.layouts:
@@ -189,6 +194,10 @@ def shape_problem(route: MatmulRoute, m: int, n: int, k: int, layout: str = "TN"
         return f"{route.name} needs m divisible by 4 and n by 128, got m = {m}, n = {n}"
     if route.compute_row.sparsity and m % 32:
         return f"{route.name} needs m divisible by 32, got m = {m}"
+    # torch, ATen/native/cuda: "Matrix dimensions must be multiples of 32 for block-wise scaling".
+    on_rocm = target is not None and target.kind == "rocm"
+    if on_rocm and (route.row, route.call) == ("mxfp8", "block_scaled_mm") and (m % 32 or n % 32):
+        return f"{route.name} on ROCm needs m and n divisible by 32, got m = {m}, n = {n}"
     return None
 
 

@@ -301,6 +301,17 @@ def test_a_shape_that_does_not_suit_is_refused_with_the_rule(
     assert words in problem
 
 
+def test_block_scales_on_rocm_need_m_and_n_in_blocks_too_and_on_cuda_any_m() -> None:
+    route = route_named("mxfp8", "F.scaled_mm")
+    for m, n in ((16, 128), (128, 144)):
+        problem = routes.shape_problem(route, m, n, 128, target=on("gfx950"))
+        assert problem == f"F.scaled_mm on ROCm needs m and n divisible by 32, got {m = }, {n = }"
+        assert routes.shape_problem(route, m, n, 128, target=on("sm_100")) is None
+        assert routes.shape_problem(route_named("mxfp8", "triton"), m, n, 128,
+                                    target=on("gfx950")) is None  # fmt: skip
+    assert routes.shape_problem(route, 32, 64, 128, target=on("gfx950")) is None
+
+
 @pytest.mark.parametrize("layout", ["TN", "NN", "NT", "TT"])
 @pytest.mark.parametrize("row", [*PLAIN, "tf32", "fp16-acc16"])
 def test_torch_mm_takes_any_shape_in_any_layout(row: str, layout: str) -> None:
