@@ -10,9 +10,9 @@ import pytest
 from roofprobe.kernels.work import Check, Work
 from roofprobe.probes.measure import (
     MAX_LAUNCHES_PER_SAMPLE,
+    Declined,
     Policy,
     Sampled,
-    Declined,
     WrongResult,
     sample,
     verify,
