@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from roofprobe.kernels.operands import Operands
 from roofprobe.kernels.routes import MatmulRoute
@@ -190,29 +190,66 @@ class _IntMM:
 class _SparseMM:
     """cuSPARSELt: A compressed to the two non-zeros of every four, B dense.
 
-    Compression happens here, once. The call has no ``out``; operations are counted as if A were
+    Compression happens here, once, and so does the library's search for its fastest algorithm:
+    left alone, torch takes the first. The call has no ``out``; operations are counted as if A were
     dense, which is what makes the figure *sparse-equivalent*.
+
+    There are no scales. The call takes a factor, ``alpha``, but torch reads it back to the host at
+    each launch (``alpha.item`` in cuSPARSELtOps.cpp): the device would run dry, and a graph cannot
+    record it. The operands of sparse rows have scales of one instead.
     """
+
+    # The search takes several launches of each algorithm, and a shape comes back in every turn of
+    # our own search: by what the library knows of a product.
+    _searched: ClassVar[dict[tuple[object, ...], Config]] = {}
 
     def __init__(self, route: MatmulRoute, target: Target, sets: Sets, config: str | None) -> None:
         import torch
 
         row = route.compute_row
-        self.config: Config = {"sparsity": row.sparsity, "flops_counted": "dense"}
         self._compressed = {s.index: torch._cslt_compress(s.a_mk) for s in sets}
-        self._mm = partial(
-            torch._cslt_sparse_mm,
-            out_dtype=None if row.operand == row.output else getattr(torch, row.output),
+        out_dtype = None if row.operand == row.output else getattr(torch, row.output)
+        first = sets[0]
+        key = (target, row.name, first.a.shape, first.b.shape)
+        algorithm = self._searched.get(key) or _sparse_algorithm(
+            self._compressed[first.index], first.b_kn, out_dtype
         )
-        self._alpha = {
-            s.index: None if s.a.scales is None or s.b.scales is None
-            else (s.a.scales * s.b.scales).reshape(1)
-            for s in sets
+        self._searched[key] = algorithm
+        self.config: Config = {
+            "sparsity": row.sparsity, "flops_counted": "dense", "searched": bool(algorithm),
+            **algorithm,
         }  # fmt: skip
+        multiply: Callable[..., torch.Tensor] = torch._cslt_sparse_mm
+        self._mm = partial(multiply, out_dtype=out_dtype, **algorithm)
 
     def launch(self, operands: Operands) -> torch.Tensor:
-        index = operands.index
-        return self._mm(self._compressed[index], operands.b_kn, alpha=self._alpha[index])
+        return self._mm(self._compressed[operands.index], operands.b_kn)
+
+
+def _sparse_algorithm(
+    compressed: torch.Tensor, b_kn: torch.Tensor, out_dtype: torch.dtype | None
+) -> dict[str, Any]:
+    """Return the arguments for cuSPARSELt's fastest algorithm, {} where torch cannot search.
+
+    How to split k is a boolean, ``split_k_one_kernel``, in earlier versions of torch and a mode in
+    later ones: the operator says which it takes.
+    """
+    import torch
+
+    search = getattr(getattr(torch._C, "_cusparselt", None), "mm_search", None)
+    if search is None:
+        return {}
+    try:
+        alg_id, split_k, split_k_mode, _ = search(compressed, b_kn, None, None, out_dtype, False)
+        schema = torch.ops.aten._cslt_sparse_mm.default._schema
+    except (RuntimeError, TypeError, ValueError, AttributeError):
+        return {}  # a device that is lost will say so again at the first launch
+    names = {argument.name for argument in schema.arguments}
+    found = {
+        "alg_id": alg_id, "split_k": split_k, "split_k_mode": split_k_mode,
+        "split_k_one_kernel": bool(split_k_mode),
+    }  # fmt: skip
+    return {name: value for name, value in found.items() if name in names}
 
 
 class _Triton:

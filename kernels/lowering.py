@@ -150,6 +150,11 @@ SCALED_PRODUCTS = ("mxfp8", "nvfp4")
 PIPES = ("fp64-vector", "fp32-vector", "fp16-vector", "bf16-vector", "int4")
 KINDS = (*PRODUCTS, *SCALED_PRODUCTS, *PIPES)
 
+# Where FP8 sums can be left short. cuBLAS documentation, CUBLASLT_MATMUL_DESC_FAST_ACCUM: the flag
+# "has an effect on the following GPUs: Ada, Hopper".
+FAST_SUMS = ("sm_89", "sm_90")
+NO_FAST_SUMS = "fast accumulation is a switch of Ada's and Hopper's FP8 units (sm_89, sm_90) only"
+
 # The forms of FP8 run on one instruction; how scales and sums are kept is the kernel's affair.
 _FP8_FORMS = ("fp8-fast", "fp8-rowwise", "fp8-rowwise-fast", "fp8-blockwise")
 
@@ -220,8 +225,8 @@ def unsupported_reason(row: str, arch: str, triton_version: str) -> str | None:
 
 
 def _no_fast_sums(row: str, arch: str) -> str | None:
-    if row.endswith("-fast") and arch != "sm_90":
-        return "fast accumulation is a switch of Hopper's FP8 units (sm_90) only"
+    if row.endswith("-fast") and arch not in FAST_SUMS:
+        return NO_FAST_SUMS
     return None
 
 

@@ -15,6 +15,7 @@ its letter is N. ``TN``, both along k, is the layout that every precision's fast
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ _BITS = {
     "int32": 32, "uint4": 4, "int4": 4,
 }  # fmt: skip
 _ALIGN = 256  # elements: every view begins at a multiple of 128 bytes or more
+_PIECE = 1 << 26  # elements that are filled at a time: a wide copy of all would not fit
+_SCALE_PIECE = 1 << 16  # scales that one seeding of the generator draws
 # (rows, columns along k) that share one scale: of A, of B.
 _BLOCKS: dict[Scaling, tuple[tuple[int, int], tuple[int, int]]] = {
     "blockwise": ((1, 128), (128, 128)),
@@ -131,8 +134,35 @@ def sets_wanted(row: ComputeRow, shape: tuple[int, int, int], cache_bytes: int |
     return min(64, max(2, -(-2 * (cache_bytes or 0) // max(1, set_bytes(row, *shape)))))
 
 
+def fitting(
+    row: ComputeRow, shapes: tuple[tuple[int, int, int], ...], limit_bytes: int | None
+) -> tuple[tuple[int, int, int], ...]:
+    """Return those of ``shapes`` that one arena of at most ``limit_bytes`` holds together.
+
+    An arena takes the largest A, the largest B and the largest C, which belong to different shapes.
+    While that is too much, the shape is dropped that has the largest of the part which takes most
+    (of several the one with the largest set), so that what stays depends on nothing else.
+    """
+    kept = list(shapes)
+    while limit_bytes is not None and kept:
+        parts = [_parts(shape, 1) for shape in kept]
+        least = [max(part[side] for part in parts) for side in range(3)]
+        if _bytes(row, least) <= limit_bytes:
+            break
+        alone = [_bytes(row, [size * (side == other) for other, size in enumerate(least)])
+                 for side in range(3)]  # fmt: skip
+        side = alone.index(max(alone))
+        kept.remove(
+            max(kept, key=lambda shape: (_parts(shape, 1)[side], set_bytes(row, *shape), shape))
+        )
+    return tuple(kept)
+
+
 class Arena:
     """The memory of one row's operands, filled once, cut into views for any shape that fits.
+
+    Scales lie in a stretch per side, drawn once as well; a shape outside of ``shapes`` that takes
+    more of them has them drawn on. They are few and not counted among the bytes.
 
     ``shapes`` are those that must fit with ``sets_wanted`` sets; memory above ``limit_bytes``
     is not taken, so that a shape may get fewer sets, but never less than one. Raises
@@ -159,12 +189,13 @@ class Arena:
         self._device = torch.device(target.torch_device)
         self._dtype = _torch_dtype(row.operand, target)
         self._packed = row.operand == "uint4"
+        self._seed = seed
         self._generator = torch.Generator(device=self._device).manual_seed(seed)
-        sizes = [self._parts(shape, sets_wanted(row, shape, cache_bytes)) for shape in shapes]
+        sizes = [_parts(shape, sets_wanted(row, shape, cache_bytes)) for shape in shapes]
         wanted = [max(size[part] for size in sizes) for part in range(3)]
         total = self._bytes(wanted)
         if limit_bytes is not None:
-            least = [max(self._parts(s, 1)[part] for s in shapes) for part in range(3)]
+            least = [max(_parts(s, 1)[part] for s in shapes) for part in range(3)]
             if self._bytes(least) > limit_bytes:
                 raise Unsupported(
                     "memory",
@@ -189,6 +220,9 @@ class Arena:
         self._out = torch.empty(
             wanted[2], dtype=_torch_dtype(row.output, target), device=self._device
         )
+        none = torch.empty(0, device=self._device)
+        self._scales = [_as_scales(none, row.scaling), _as_scales(none, row.scaling)]
+        self._draw_scales(shapes)
 
     @property
     def nbytes(self) -> int:
@@ -199,40 +233,70 @@ class Arena:
         """Return how many sets of this shape fit."""
         per_byte = 2 if self._packed else 1
         have = (self._a.numel() * per_byte, self._b.numel() * per_byte, self._out.numel())
-        return min(most // part for part, most in zip(self._parts(shape, 1), have, strict=True))
+        return min(most // part for part, most in zip(_parts(shape, 1), have, strict=True))
 
     def sets(self, shape: tuple[int, int, int], layout: str = "TN") -> tuple[Operands, ...]:
         """Return the views of a shape (m, n, k): as many sets as wanted and as fit."""
-        import torch
-
         m, n, k = shape
         assert self.capacity(shape), f"{shape} does not fit into the arena of {self.row.name}"
         per_byte = 2 if self._packed else 1
-        steps = [part // per_byte for part in self._parts(shape, 1)[:2]]
-        step_out = self._parts(shape, 1)[2]
+        steps = [part // per_byte for part in _parts(shape, 1)[:2]]
+        step_out = _parts(shape, 1)[2]
         wanted = sets_wanted(self.row, shape, self._cache_bytes)
         count = min(wanted, self.capacity(shape))
+        self._draw_scales((shape,))
         made = []
         for index in range(count):
             a = self._view(self._a, index * steps[0], m, k // per_byte, layout[0] == "T")
             b = self._view(self._b, index * steps[1], n, k // per_byte, layout[1] == "N")
             out = self._out[index * step_out :][: m * n].view(m, n)
-            generator = torch.Generator().manual_seed(17 + index)
-            made.append(
-                Operands(
-                    self._stored(a, 0, generator), self._stored(b, 1, generator), out, index, layout
-                )
-            )
+            stored = (self._stored(a, 0, index, k), self._stored(b, 1, index, k))
+            made.append(Operands(*stored, out, index, layout))
         return tuple(made)
 
-    def _stored(self, values: torch.Tensor, side: int, generator: torch.Generator) -> Stored:
+    def _stored(self, values: torch.Tensor, side: int, index: int, k: int) -> Stored:
         scaling = self.row.scaling
         if scaling is None:
             return Stored(values)
-        rows, columns = values.shape[0], values.shape[1] * (2 if self._packed else 1)
+        size = _scale_shape(scaling, side, values.shape[0], k)
+        start = index * _aligned(math.prod(size))
+        scales = self._scales[side][start:][: math.prod(size)].view(size)
         block = _BLOCKS[scaling][side] if scaling in _BLOCKS else (1, 1)
-        scales = _scales(scaling, rows, columns, block, generator, self.pattern)
-        return Stored(values, scales.to(self._device), scaling, block, self._packed)
+        return Stored(values, scales, scaling, block, self._packed)
+
+    def _draw_scales(self, shapes: tuple[tuple[int, int, int], ...]) -> None:
+        """Let both stretches be long enough for each of ``shapes`` and its sets.
+
+        Piece by piece, each seeded by its place: a longer stretch begins like a shorter one, so
+        that the scales of a shape do not depend on what was asked before.
+        """
+        import torch
+
+        row = self.row
+        if row.scaling is None:
+            return
+        plain = self.pattern in ("constant", "zeros") or row.sparsity is not None
+        for side in (0, 1):
+            wanted = max(
+                min(sets_wanted(row, shape, self._cache_bytes), self.capacity(shape))
+                * _aligned(math.prod(_scale_shape(row.scaling, side, shape[side], shape[2])))
+                for shape in shapes
+            )
+            have = self._scales[side].numel()
+            if wanted <= have:
+                continue
+            drawn = [self._scales[side]]
+            for piece in range(have // _SCALE_PIECE, -(-wanted // _SCALE_PIECE)):
+                values = torch.ones(_SCALE_PIECE, device=self._device)
+                if not plain:
+                    generator = torch.Generator(device=self._device)
+                    place = ((self._seed * 2 + side) << 24) + piece
+                    generator.manual_seed(place % (1 << 63))
+                    values.uniform_(0.25, 1, generator=generator)
+                drawn.append(_as_scales(values, row.scaling))
+            # By bits: not every torch joins tensors of e4m3.
+            bits = torch.cat([part.view(torch.uint8) for part in drawn])
+            self._scales[side] = bits.view(drawn[0].dtype)
 
     @staticmethod
     def _view(
@@ -241,18 +305,28 @@ class Arena:
         part = flat[start:][: rows * columns]
         return part.view(rows, columns) if along_k else part.view(columns, rows).t()
 
-    def _parts(self, shape: tuple[int, int, int], sets: int) -> tuple[int, int, int]:
-        """Return the elements of A, B and C for ``sets`` sets, each set aligned."""
-        m, n, k = shape
-        a, b, c = (-(-size // _ALIGN) * _ALIGN * sets for size in (m * k, n * k, m * n))
-        return a, b, c
-
     def _bytes(self, parts: list[int]) -> int:
-        operand, output = _BITS[self.row.operand], _BITS[self.row.output]
-        return (parts[0] + parts[1]) * operand // 8 + parts[2] * output // 8
+        return _bytes(self.row, parts)
 
     def _filled(self, count: int) -> torch.Tensor:
         return fill(count, self.row, self._dtype, self.pattern, self._generator)
+
+
+def _aligned(count: int) -> int:
+    return -(-count // _ALIGN) * _ALIGN
+
+
+def _parts(shape: tuple[int, int, int], sets: int) -> tuple[int, int, int]:
+    """Return the elements of A, B and C for ``sets`` sets, each set aligned."""
+    m, n, k = shape
+    a, b, c = (_aligned(size) * sets for size in (m * k, n * k, m * n))
+    return a, b, c
+
+
+def _bytes(row: ComputeRow, parts: list[int]) -> int:
+    """Return the bytes of as many elements of A, B and C."""
+    operand, output = _BITS[row.operand], _BITS[row.output]
+    return (parts[0] + parts[1]) * operand // 8 + parts[2] * output // 8
 
 
 def fill(
@@ -276,8 +350,11 @@ def fill(
         return _codes(count, pattern, generator)
     if dtype == torch.int8:
         if pattern == "normal":
-            wide = torch.empty(count, device=device).normal_(0, 32, generator=generator)
-            return wide.round_().clamp_(-127, 127).to(torch.int8)
+            whole = torch.empty(count, dtype=torch.int8, device=device)
+            for part in whole.split(_PIECE):
+                wide = torch.empty(part.numel(), device=device).normal_(0, 32, generator=generator)
+                part.copy_(wide.round_().clamp_(-127, 127))
+            return whole
         low, high = {"zeros": (0, 0), "constant": (1, 1), "small-integers": (-4, 4)}.get(
             pattern, (-127, 127)
         )
@@ -287,8 +364,8 @@ def fill(
     kind = dtype if dtype in (torch.float32, torch.float64) else torch.float32
     values = torch.empty(count, dtype=dtype, device=device)
     # In pieces: a wide copy of the whole would need up to five times the arena's memory.
-    for start in range(0, count, 1 << 26):
-        piece = torch.empty(min(1 << 26, count - start), dtype=kind, device=device)
+    for start in range(0, count, _PIECE):
+        piece = torch.empty(min(_PIECE, count - start), dtype=kind, device=device)
         if pattern == "uniform":
             piece.uniform_(-1, 1, generator=generator)
         elif pattern == "normal":
@@ -332,53 +409,45 @@ def _codes(count: int, pattern: str, generator: torch.Generator) -> torch.Tensor
     return packed
 
 
-def _scales(
-    scaling: Scaling,
-    rows: int,
-    k: int,
-    block: tuple[int, int],
-    generator: torch.Generator,
-    pattern: str,
-) -> torch.Tensor:
-    """Return scales in [1/4, 1] in the plain layout (rows / block rows, k / block columns).
+def _scale_shape(scaling: Scaling, side: int, rows: int, k: int) -> tuple[int, ...]:
+    """Return the shape of an operand's scales in the plain layout (rows / tall, k / long)."""
+    if scaling == "tensorwise":
+        return ()
+    if scaling == "rowwise":
+        return (rows,)
+    tall, long = _BLOCKS[scaling][side]
+    return (-(-rows // tall), -(-k // long))
+
+
+def _as_scales(values: torch.Tensor, scaling: Scaling | None) -> torch.Tensor:
+    """Return float32 ``values`` in [1/4, 1] as the scales of a recipe are stored.
 
     Not 1 everywhere, or a route that forgets its scales would pass the check; 1 everywhere for
-    ``constant`` and ``zeros``. Drawn on the host: they are few.
+    ``constant`` and ``zeros``, and for sparse products, whose library takes none: there is nothing
+    to forget, and the check says nothing about scales.
     """
     import torch
 
-    if scaling == "tensorwise":
-        shape: tuple[int, ...] = ()
-    elif scaling == "rowwise":
-        shape = (rows,)
-    else:
-        shape = (-(-rows // block[0]), -(-k // block[1]))
-    if pattern in ("constant", "zeros"):
-        values = torch.ones(shape)
-    else:
-        values = torch.empty(shape).uniform_(0.25, 1, generator=generator)
     if scaling == "mx32":
-        codes = torch.floor(torch.log2(values)).to(torch.int64) + 127
-        return codes.to(torch.uint8)
+        return (torch.floor(torch.log2(values)) + 127).to(torch.uint8)
     return values.to(torch.float8_e4m3fn) if scaling == "nv16" else values
 
 
 def _prune(flat: torch.Tensor) -> None:
     """Zero two of every four elements of ``flat``, positions by a fixed rotation of all six pairs.
 
-    Rows are multiples of four long, so the groups of four lie along k in every view.
+    Rows are multiples of four long, so the groups of four lie along k in every view. In place, by
+    strided views: masks over the groups would take several times the operand's memory.
     """
     import torch
 
     pairs = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
-    # By bits: not every type has masked writes, and a zero is all zero bits in each of them.
+    # By bits: a zero is all zero bits in each of these types, and not all of them can be zeroed.
     bits = flat.view({1: torch.uint8, 2: torch.int16, 4: torch.int32}[flat.element_size()])
     groups = bits[: bits.numel() // 4 * 4].view(-1, 4)
-    kind = torch.arange(groups.shape[0], device=flat.device) % len(pairs)
     for index, pair in enumerate(pairs):
-        chosen = kind == index
         for column in pair:
-            groups[:, column].masked_fill_(chosen, 0)
+            groups[index :: len(pairs), column].zero_()
 
 
 def _torch_dtype(name: str, target: Target) -> torch.dtype:

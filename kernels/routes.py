@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from roofprobe.kernels.lowering import FAST_SUMS, NO_FAST_SUMS
 from roofprobe.kernels.rows import BY_NAME, ComputeRow
 from roofprobe.kernels.work import Target, Unsupported
 
@@ -135,7 +136,6 @@ _ROCM_WITH: dict[str, tuple[str, ...] | None] = {
     "fp16-acc16": (), "nvfp4": (), "fp8": ("gfx942", "gfx950", "gfx1200", "gfx1201"),
     "mxfp8": ("gfx950",),
 }  # fmt: skip
-_HOPPER_ONLY = "is a switch of Hopper's FP8 units (sm_90) only"
 _CPU_LACKS = {
     "tf32": "TF32 is a GPU tensor format; this device is a CPU",
     "fp16-acc16": "fp16 accumulation is a GPU tensor mode; this device is a CPU",
@@ -174,8 +174,13 @@ def refused_by_device(route: MatmulRoute, target: Target) -> Unsupported | None:
     return None
 
 
-def shape_problem(route: MatmulRoute, m: int, n: int, k: int, layout: str = "TN") -> str | None:
-    """Say in a sentence why shape or layout does not suit the route, or return None."""
+def shape_problem(
+    route: MatmulRoute, m: int, n: int, k: int, layout: str = "TN", target: Target | None = None
+) -> str | None:
+    """Say in a sentence why shape or layout does not suit the route, or return None.
+
+    With ``target`` the rules of its library alone are asked too.
+    """
     if min(m, n, k) < 1:
         return f"a product needs m, n and k of at least 1, got {m}, {n}, {k}"
     if layout not in route.layouts:
@@ -189,6 +194,10 @@ def shape_problem(route: MatmulRoute, m: int, n: int, k: int, layout: str = "TN"
         return f"{route.name} needs m divisible by 4 and n by 128, got m = {m}, n = {n}"
     if route.compute_row.sparsity and m % 32:
         return f"{route.name} needs m divisible by 32, got m = {m}"
+    # torch, ATen/native/cuda: "Matrix dimensions must be multiples of 32 for block-wise scaling".
+    on_rocm = target is not None and target.kind == "rocm"
+    if on_rocm and (route.row, route.call) == ("mxfp8", "block_scaled_mm") and (m % 32 or n % 32):
+        return f"{route.name} on ROCm needs m and n divisible by 32, got m = {m}, n = {n}"
     return None
 
 
@@ -223,7 +232,7 @@ def _row_refused(route: MatmulRoute, target: Target) -> Unsupported | None:
             "an NVIDIA GPU of compute capability 8.0 or newer",
         )
     if row.fast_accum:
-        return Unsupported("architecture", f"fast accumulation {_HOPPER_ONLY}", "a Hopper GPU")
+        return Unsupported("architecture", NO_FAST_SUMS, "an Ada or Hopper GPU")
     if row.scaling == "blockwise":
         return Unsupported(
             "backend",
@@ -254,8 +263,8 @@ def _refused_by_cuda(row: ComputeRow, target: Target) -> Unsupported | None:
             f"{row.name} needs {needs}, this device has {capability // 10}.{capability % 10}",
             f"a GPU of {needs} or newer",
         )
-    if row.fast_accum and capability != 90:
-        return Unsupported("architecture", f"fast accumulation {_HOPPER_ONLY}", "a Hopper GPU")
+    if row.fast_accum and f"sm_{capability}" not in FAST_SUMS:
+        return Unsupported("architecture", NO_FAST_SUMS, "an Ada or Hopper GPU")
     if row.scaling == "blockwise" and capability != 90:
         return Unsupported(
             "architecture",

@@ -24,7 +24,7 @@ What each part of a name does:
                 program computes while the first waits for its matrix instructions
 ``-eE``         the epilogue stores C in E column parts, so that its staging buffer leaves shared
                 memory for one more stage
-``-full``       the sum of each step is added outside the matrix unit (FP8 on sm_90)
+``-full``       the sum of each step is added outside the matrix unit (FP8 on sm_89 and sm_90)
 ``-ws``         warp specialisation by the compiler: loads, matrix instructions and epilogue in
                 warps of their own
 ==============  ===============================================================================
@@ -131,9 +131,9 @@ def config_named(name: str) -> Config:
     return config
 
 
-# The candidates, best guess first, by row or kind of product (``lowering.kind_of``). On sm_90 the
-# rows of FP8 with fast sums have tiles of their own: full sums, the plain "fp8", are kept in a
-# second set of fp32 registers, so that only half the tile fits.
+# The candidates, best guess first, by row or kind of product (``lowering.kind_of``). On sm_89 and
+# sm_90 the rows of FP8 with fast sums have tiles of their own: full sums, the plain "fp8", are kept
+# in a second set of fp32 registers, so that on sm_90 only half the tile fits.
 _TABLE: dict[str, dict[str, tuple[str, ...]]] = {
     "sm_75": {
         "fp32": ("128x128x16-w8-s2", "64x128x16-w4-s2"),
@@ -155,7 +155,10 @@ _TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "fp16": ("128x128x64-w8-s3", "128x128x32-w4-s4", "128x128x32-w8-s4", "128x256x32-w8-s3"),
         "fp16-acc16": ("128x128x64-w8-s3", "128x128x32-w4-s4", "128x256x32-w8-s3"),
         "tf32": ("128x128x32-w8-s3", "128x128x16-w4-s4", "128x64x32-w4-s3"),
-        "fp8": ("128x128x128-w8-s3", "128x128x64-w8-s4", "128x64x128-w4-s3", "64x128x64-w4-s4"),
+        "fp8-fast": ("128x128x128-w8-s3", "128x128x64-w8-s4", "128x64x128-w4-s3",
+                     "64x128x64-w4-s4"),
+        "fp8": ("128x128x128-w8-s3-full", "128x64x128-w4-s3-full", "64x128x128-w4-s3-full",
+                "128x64x128-w8-s4-full"),
         "int8": ("128x128x128-w8-s3", "128x128x64-w8-s4", "128x64x128-w4-s3", "64x128x64-w4-s4"),
         "fp32": ("128x128x16-w8-s3", "128x64x16-w4-s4"),
         "fp64": ("64x64x16-w4-s2", "64x64x16-w8-s3"),

@@ -11,10 +11,10 @@ All of them order tiles in groups of rows, so that tiles that share operands run
 find them in L2, and keep the partial sums in fp32 (fp64 for ``fp64``, int32 for ``int8``, fp16 for
 ``fp16-acc16``).
 
-FP8 on Hopper has two ways to add up. The tensor unit itself adds e4m3 products with about 14 bits;
-the rows with fast sums leave the running sum there for the whole length of k, the others add each
-step's sum (128 products, the interval of CUTLASS) to fp32 registers. The second is what training
-needs, and it costs registers and time: two rows, never one number.
+FP8 on Ada and Hopper has two ways to add up. The tensor unit itself adds e4m3 products with about
+14 bits; the rows with fast sums leave the running sum there for the whole length of k, the others
+add each step's sum (128 products, the interval of CUTLASS) to fp32 registers. The second is what
+training needs, and it costs registers and time: two rows, never one number.
 
 Rows are those of ``kernels/rows.py``: a row says the types, the scaling and how sums are kept.
 

@@ -16,7 +16,7 @@ small integers; they toggle fewer bits than random ones, so a power-limited card
 **Exactness.** All operands are integers that their type holds exactly. Along k they come in pairs
 whose products cancel, but for one column that adds s_i · t_j = ±1. So each accumulator grows by
 exactly one per product and never leaves the integers that it holds exactly: 2^24 in fp32, 2^11 in
-fp16, and 2^13 in the 14 bits in which Hopper adds FP8 products with fast sums. The vector pipes
+fp16, and 2^13 in the 14 bits in which Ada and Hopper add FP8 products. The vector pipes
 alternate x → −x + c and x → −x + c + d, which ends d higher after each pair of steps (d is 0 for
 16-bit types, which could not count far). Therefore every program must store the same, known
 integers; each also stores which multiprocessor it ran on, so that a wrong one is found by number.

@@ -114,11 +114,40 @@ def scaled_kernel(
 
 
 def shape_problem(config: Config, row: str, m: int, n: int, k: int) -> str | None:
-    """Say in a sentence why ``config`` cannot compute the shape, or return None."""
+    """Say in a sentence why ``config`` cannot compute the shape, or return None.
+
+    A configuration that asks for what this kernel does not do is refused too: its record would
+    name something that did not run.
+    """
     length = SCALE_LENGTH[row]
-    multiple = config.block_k if config.kernel == "tiled" else max(length, 32)
+    problem = _ignored(config)
+    if problem is not None:
+        return f"{row} with {config.name}: {problem}"
+    if length == 128 and (config.block_n > 128 or config.block_k != 128):
+        return (
+            f"{row} with {config.name}: one scale of B must do for a tile, so it is at most 128 "
+            "wide, and a step along k is 128 long"
+        )
+    if config.block_k % length:
+        return f"{row} with {config.name}: a step along k must be whole blocks of {length}"
+    # Descriptors fill what lies beyond the edge with zeros; pointers have no mask along k. Rows of
+    # packed operands must be whole units of 16 bytes.
+    multiple = max(length, 32) if config.kernel == "persistent-tma" else config.block_k
     if k % multiple:
         return f"{row} with {config.name} needs k divisible by {multiple}, got k = {k}"
+    return None
+
+
+def _ignored(config: Config) -> str | None:
+    """Say what of a configuration the kernel here would ignore or cannot be compiled with."""
+    if any(side & (side - 1) for side in (config.block_m, config.block_n, config.block_k)):
+        return "the sides of a tile must be powers of two"
+    if config.full_sums:
+        return "sums always leave the matrix unit as the scales say, so there is no -full"
+    if config.epilogue_parts != 1:
+        return "the epilogue stores without descriptors, so there is no -e"
+    if config.warp_specialize:
+        return "its loop is not specialised by warps, so there is no -ws"
     return None
 
 

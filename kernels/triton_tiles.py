@@ -31,10 +31,14 @@ def accumulated(
 
     For full sums each step's product starts from zero and is added in fp32 registers. Triton's own
     ``max_num_imprecise_acc`` means the same, but what it emits for Hopper touches the sums while
-    instructions are in flight, upon which the assembler serialises every one of them.
+    instructions are in flight, upon which the assembler serialises every one of them, and for Ada
+    it emits nothing.
     """
     if FULL_SUMS:
-        acc += tl.dot(a, b, input_precision=INPUT_PRECISION, out_dtype=ACC)
+        product = tl.dot(a, b, input_precision=INPUT_PRECISION, out_dtype=ACC)
+        # A multiply-add by one, which ends as a plain addition: Triton merges what it sees as a sum
+        # of a product into the matrix instruction, except on sm_90.
+        acc = tl.fma(product, tl.full(product.shape, 1.0, ACC), acc)
     else:
         acc = tl.dot(a, b, acc, input_precision=INPUT_PRECISION, out_dtype=ACC)
     return acc

@@ -49,6 +49,8 @@ class Check:
     """The outcome of comparing a kernel's result with a float64 reference.
 
     ``problem`` is None when the result is right; otherwise one sentence says what is wrong.
+    ``declined`` is a sentence where the result is right but too good: the library computed it in
+    another format than the one asked for, so its time would be that format's.
     """
 
     error: float
@@ -56,6 +58,7 @@ class Check:
     measure: str
     checked_elements: int
     problem: str | None = None
+    declined: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,28 +37,42 @@ class Arenas:
         cache_bytes: int | None,
         pattern: str,
         seed: int,
+        limit_bytes: int | None = None,
     ) -> Arena:
         """Return an arena that holds ``shapes``, a new one where the last does not.
 
-        A third of the free memory may be used. Raises ``Unsupported`` (``memory``) when that is
-        too little for one set.
+        A new one may use ``limit_bytes``, or a third of the free memory where none are given.
+        Raises ``Unsupported`` (``memory``) when that is too little for one set.
         """
         key = (row.name, target, cache_bytes, pattern, seed)
         if self._arena is not None and key == self._key and self._holds(row, shapes, cache_bytes):
             return self._arena
         self.drop()
-        free = self._free_bytes()
         self._arena = Arena(
             row,
             target,
             shapes,
             cache_bytes=cache_bytes,
-            limit_bytes=None if free is None else int(free * _SHARE_OF_FREE),
+            limit_bytes=self._share() if limit_bytes is None else limit_bytes,
             pattern=pattern,
             seed=seed,
         )
         self._key = key
         return self._arena
+
+    def room(self) -> int | None:
+        """Give all memory back and return the bytes that the next arena may use, if known.
+
+        Who chooses shapes by the memory asks here first: what is free while an old arena is kept
+        depends on what ran before.
+        """
+        self._arena = None
+        self._release()
+        return self._share()
+
+    def _share(self) -> int | None:
+        free = self._free_bytes()
+        return None if free is None else int(free * _SHARE_OF_FREE)
 
     def drop(self) -> None:
         """Give the memory back to the device; a small arena's goes back by itself."""

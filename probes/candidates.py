@@ -166,6 +166,18 @@ class Space:
     pruned: int
     limits: Limits | None = None
 
+    def without(self, shapes: Sequence[Shape], reason: str) -> Space:
+        """Return the space without ``shapes``, which count as dropped for ``reason``."""
+        if not shapes:
+            return self
+        gone = set(shapes)
+        return replace(
+            self,
+            sentence=f"{self.sentence[:-1]}; then {len(gone)} more dropped ({reason}).",
+            shapes=tuple(shape for shape in self.shapes if shape not in gone),
+            pruned=self.pruned + len(gone),
+        )
+
     def neighbours(self, shape: Shape) -> tuple[Shape, ...]:
         """Return the shapes one move away from ``shape``, at most twelve, without ``shape``.
 

@@ -265,7 +265,7 @@ def _surface(device: Device, row: ComputeRow, route: MatmulRoute, depth: _Depth)
         # The largest first: the memory that it takes holds all others too.
         for m in reversed(depth.surface_ms[::2] if thin else depth.surface_ms):
             fits = 2 * m * n * k <= most
-            if fits and routes.shape_problem(route, m, n, k) is None:
+            if fits and routes.shape_problem(route, m, n, k, target=target_of(device)) is None:
                 yield gemm(route, (m, n, k), "surface")
 
 

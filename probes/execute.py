@@ -1,9 +1,9 @@
 """Make one measurement of one case: prepare, check, sample under telemetry, summarise.
 
-Whatever happens becomes a record: ``skipped`` when the device, torch or the shape cannot do it,
-``failed`` when it could but did not (wrong result, other bits, out of memory, an error), ``ok``
-with all samples otherwise. Nothing here raises for a case's sake; only a lost device ends the
-worker.
+Whatever happens becomes a record: ``skipped`` when the device, torch or the shape cannot do it or
+the library declined to, ``failed`` when it could but did not (wrong result, other bits, out of
+memory, an error), ``ok`` with all samples otherwise. Nothing here raises for a case's sake; only a
+lost device ends the worker.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from roofprobe.kernels.work import Check, Unsupported, Work
 from roofprobe.probes import gemm, memory, shape_search
 from roofprobe.probes.arenas import WORTH_RELEASING_BYTES
 from roofprobe.probes.figures import figures_of
-from roofprobe.probes.measure import Policy, WrongResult, sample, verify
+from roofprobe.probes.measure import Declined, Policy, WrongResult, sample, verify
 from roofprobe.probes.session import Session, is_lost
 from roofprobe.probes.stability import check_bits
 from roofprobe.records.schema import (
@@ -42,6 +42,9 @@ _LACKING = re.compile(
 )
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|bad_alloc|bad allocation", re.IGNORECASE
+)
+_DECLINED_REMEDY = (
+    "unset NVIDIA_TF32_OVERRIDE where it is set, or try another shape: libraries choose by shape"
 )
 # The roles whose kernel is asked for its name: the others run the same ones.
 _IDENTIFIED = ("anchor", "route", "tune", "layout", "alignment", "pipe")
@@ -106,6 +109,12 @@ def _attempt(case: Case, policy: Policy, session: Session) -> Measurement:
                 "repeat; if it stays, the kernel or the device is faulty",
             ),
             correctness=_correctness(wrong.check),
+        )
+    except Declined as declined:  # nothing is wrong, and nothing of this format was measured
+        return ended(
+            "skipped",
+            reason=_reason("declined", declined.check.declined or "", _DECLINED_REMEDY),
+            correctness=_correctness(declined.check),
         )
     except _Unstable as unstable:
         return ended(

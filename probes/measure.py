@@ -75,14 +75,25 @@ class WrongResult(Exception):
         self.check = check
 
 
+class Declined(Exception):
+    """A library computed something better than what was asked; ``check`` says what shows it."""
+
+    def __init__(self, check: Check) -> None:
+        """Keep the check."""
+        super().__init__(check.declined or "declined")
+        self.check = check
+
+
 MAX_LAUNCHES_PER_SAMPLE = 512  # a stream's queue holds about a thousand launches
 
 
 def verify(work: Work) -> Check:
-    """Run the work's check; raise ``WrongResult`` when the result is wrong."""
+    """Run the work's check; raise ``WrongResult`` or ``Declined`` when it must not be timed."""
     check = work.check()
     if check.problem is not None:
         raise WrongResult(check)
+    if check.declined is not None:
+        raise Declined(check)
     return check
 
 

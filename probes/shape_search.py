@@ -1,8 +1,9 @@
 """Search for the shape of a row that a device does fastest, over our own routes and timers.
 
 The algorithm is in ``search`` and knows no device; here it gets one: candidates from what the
-device is and what memory it has, one arena of operands for all of them, the row's first route that
-works here, and the timer. No candidate is trusted: the best is checked and sampled like any case.
+device is and what memory it has (all of it: the last arena goes first), one arena of operands for
+all of them, the row's first route that works here, and the timer. No candidate is trusted: the best
+is checked and sampled like any case.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import statistics
 from dataclasses import dataclass
 
 from roofprobe.kernels import matmul, routes
-from roofprobe.kernels.operands import Arena, item_bytes
+from roofprobe.kernels.operands import Arena, fitting, item_bytes
 from roofprobe.kernels.routes import MatmulRoute
 from roofprobe.kernels.rows import BY_NAME, ComputeRow
 from roofprobe.kernels.work import Target, Unsupported, Work
@@ -84,7 +85,16 @@ def search(case: Case, session: Session, policy: Policy, method: str) -> tuple[S
     route = first_available(case.row, case.route, session.target)
     row = route.compute_row
     device = session.device
-    space = _exhaustive_space(device, row) if method == "exhaustive" else _space(session, route)
+    room = session.arenas.room()
+    if method == "exhaustive":
+        space = _exhaustive_space(device, row)
+    else:
+        space = _space(session, route, room)
+    # Each would fit; the largest A, B and C of different shapes together may not.
+    kept = set(fitting(row, space.shapes, room))
+    space = space.without(
+        [shape for shape in space.shapes if shape not in kept], "memory for all together"
+    )
     if not space.shapes:
         raise Unsupported("memory", f"no candidate fits: {space.sentence}")
     arena = session.arenas.get(
@@ -94,6 +104,7 @@ def search(case: Case, session: Session, policy: Policy, method: str) -> tuple[S
         cache_bytes=device.last_level_cache_bytes,
         pattern=case.pattern,
         seed=session.seed,
+        limit_bytes=room,
     )
     bench = MatmulBench(route, device, arena, for_searching(session.timer))
     if method == "exhaustive":
@@ -154,14 +165,13 @@ def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.6g}")
 
 
-def _space(session: Session, route: MatmulRoute) -> Space:
+def _space(session: Session, route: MatmulRoute, room: int | None) -> Space:
     device, row = session.device, route.compute_row
     on_cpu = device.backend == "cpu"
-    free = session.backend.free_memory_bytes(device.index)
     operand, output = item_bytes(row)
     align_n = 128 if row.scaling == "blockwise" else route.align_n
     limits = Limits(
-        max_set_bytes=(free or 1 << 33) / 3 / 2,
+        max_set_bytes=(room or (1 << 33) / 3) / 2,
         operand_bytes=operand,
         output_bytes=output,
         max_flops=compute.cpu_flops(device, row) / 2 if on_cpu else _GPU_FLOPS[1],

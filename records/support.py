@@ -4,7 +4,8 @@ A row is supported when anything of it gave a valid figure, and then the route a
 of its best case are told. Otherwise one reason speaks for all cases of the row: the one that says
 most. The product's reasons go before the pipe probe's. A result that was wrong outweighs an error,
 an error outweighs a figure that cannot be true, and these outweigh what was never tried; among
-those, what the hardware lacks outweighs what the software lacks, and last comes that time ran out.
+those, a format that the library declined outweighs what the hardware lacks, that what the software
+lacks (the library's reason goes before our own kernel's), and last comes that time ran out.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from roofprobe.records.titles import title_of
 
 _STATUS_ORDER: tuple[Status, ...] = ("failed", "invalid", "skipped")
 # The codes that say most, first; one that is not listed stands between the two lists.
-_FIRST_CODES = ("wrong-result", "unstable-bits", "architecture", "no-instruction", "kernel-error")
+_FIRST_CODES = (
+    "wrong-result", "unstable-bits", "declined", "architecture", "no-instruction", "kernel-error",
+)  # fmt: skip
 _LAST_CODES = (
-    "torch-version", "no-triton", "no-triton-target", "triton", "backend", "shape", "memory",
+    "torch-version", "backend", "no-triton", "no-triton-target", "triton", "shape", "memory",
     "out-of-memory", "no-candidate", "time-budget", "device-given-up",
 )  # fmt: skip
 _NO_REASON = Reason(code="unknown", sentence="no reason was given")

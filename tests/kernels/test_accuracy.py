@@ -165,6 +165,103 @@ def test_a_planted_error_is_found_in_every_precision(
     assert math.isfinite(check.error)
 
 
+# One row at a time
+
+
+def large(m: int, n: int, k: int = 16) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return bf16 operands and their right product, of which only projections are looked at."""
+    generator = torch.Generator().manual_seed(3)
+    a = torch.empty(m, k).uniform_(-1, 1, generator=generator).bfloat16()
+    b_nk = torch.empty(n, k).uniform_(-1, 1, generator=generator).bfloat16()
+    out = (a.float() @ b_nk.float().t()).bfloat16()
+    assert out.numel() * k > accuracy._WHOLE
+    return a, b_nk, out
+
+
+def test_a_wrong_tile_that_drowns_in_the_whole_shows_in_its_rows() -> None:
+    a, b_nk, out = large(2048, 1024)
+    assert check_matmul(a, b_nk, out, precision="bf16", seed=1).problem is None
+    out[768:772, 128:136] = 0  # 32 of two million elements
+    check = check_matmul(a, b_nk, out, precision="bf16", seed=1)
+    assert check.error < check.tolerance, "the whole does not see it"
+    assert check.problem is not None
+    row = int(check.problem.split()[1])
+    assert check.problem.startswith(f"row {row} is off by ")
+    assert 768 <= row < 772
+    assert check.problem.endswith("of its norm, above the limit 0.015 for one row")
+
+
+def test_in_a_wide_product_the_wrong_column_is_named() -> None:
+    a, b_nk, out = large(1024, 2048)
+    out[:8, 1234] = 0
+    problem = check_matmul(a, b_nk, out, precision="bf16", seed=1).problem
+    assert str(problem).startswith("column 1234 is off by ")
+
+
+def test_a_wrong_row_shows_where_products_are_formed_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(accuracy, "_WHOLE", 1 << 40)
+    generator = torch.Generator().manual_seed(3)
+    a, b_nk = (
+        torch.empty(rows, 8).uniform_(-1, 1, generator=generator).bfloat16() for rows in (4096, 64)
+    )
+    out = (a.double() @ b_nk.double().t()).bfloat16()
+    out[77, :2] = 0
+    check = check_matmul(a, b_nk, out, precision="bf16", seed=1)
+    assert check.error < check.tolerance
+    assert str(check.problem).startswith("row 77 is off by ")
+
+
+@pytest.mark.parametrize("shape", [(1, 65536), (2, 40000), (65536, 1), (3, 30000)])
+@pytest.mark.parametrize("seed", range(6))
+def test_rounding_of_large_elements_in_few_columns_is_no_alarm(
+    shape: tuple[int, int], seed: int
+) -> None:
+    # Scales per row and normal numbers: some elements are eight times the root mean square.
+    generator = torch.Generator().manual_seed(seed)
+    (m, n), k = shape, 64
+    a, b = (torch.empty(rows, k).normal_(generator=generator).bfloat16() for rows in (m, n))
+    scales = [
+        torch.empty(rows).uniform_(0.25, 1, generator=generator) * 1.1**seed for rows in (m, n)
+    ]
+    left, right = (Stored(x, s, "rowwise") for x, s in zip((a, b), scales, strict=True))
+    wide = [each.rows64(0, each.shape[0], torch.device("cpu")) for each in (left, right)]
+    out = (wide[0] @ wide[1].t()).bfloat16()
+    assert check_matmul(left, right, out, precision="fp8", seed=seed).problem is None
+
+
+def test_a_constant_product_whose_projection_cancels_is_no_alarm() -> None:
+    a, b_nk = torch.ones(2048, 83).bfloat16(), torch.ones(64, 83).bfloat16()
+    out = (a.double() @ b_nk.double().t()).bfloat16()
+    for seed in range(20):
+        assert check_matmul(a, b_nk, out, precision="bf16", seed=seed).problem is None
+
+
+def test_checking_changes_nothing() -> None:
+    a, b_nk, out = large(2048, 1024)
+    wide, before = out.double(), out.double()
+    check_matmul(a, b_nk, wide, precision="bf16", seed=1)
+    assert torch.equal(wide, before)
+
+
+# Sums that the unit keeps short
+
+
+@pytest.mark.parametrize(
+    ("k", "expected"), [(64, 3e-2), (16384, 3e-2), (32768, 6e-2), (65536, 1.2e-1)]
+)
+def test_the_tolerance_of_short_sums_grows_with_k_beyond_16384(k: int, expected: float) -> None:
+    a, b_nk = torch.ones(1, k), torch.ones(1, k)
+    right = check_matmul(a, b_nk, torch.full((1, 1), float(k)), precision="fp8-fast", seed=1)
+    assert right.tolerance == pytest.approx(expected)
+    assert right.problem is None
+    # Half of it is what a simulation of 14-bit sums gives, with room.
+    assert 0.0065 * k / 8192 < expected / 2
+    others = [name for name, row in TOLERANCES.items() if row.error_at(k) != row.error]
+    assert others == (["fp8-fast"] if k > 16384 else [])
+
+
 def test_unwritten_rows_are_counted_in_the_sentence() -> None:
     a, b_nk = operands()
     out = a @ b_nk.t()
@@ -201,14 +298,17 @@ def test_a_product_of_truncated_operands_is_tf32_and_not_fp32() -> None:
 def test_an_ieee_product_labelled_tf32_is_flagged_as_declined() -> None:
     a, b_nk = operands()
     check = check_matmul(a, b_nk, a @ b_nk.t(), precision="tf32", seed=1)
-    assert check.problem is not None
-    assert "declined" in check.problem
+    assert check.problem is None, "nothing is wrong with it"
+    assert check.declined is not None
+    assert "declined" in check.declined
+    tf32 = check_matmul(a, b_nk, truncated(a) @ truncated(b_nk).t(), precision="tf32", seed=1)
+    assert tf32.declined is None
 
 
 def test_without_the_floor_a_result_may_be_better_than_its_format() -> None:
     a, b_nk = operands()
     exact = check_matmul(a, b_nk, a @ b_nk.t(), precision="tf32", seed=1, floor=False)
-    assert exact.problem is None
+    assert (exact.problem, exact.declined) == (None, None)
     off = check_matmul(a, b_nk, 1.01 * (a @ b_nk.t()), precision="tf32", seed=1, floor=False)
     assert off.problem is not None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from roofprobe.kernels import routes
 from roofprobe.kernels.accuracy import check_matmul
-from roofprobe.kernels.launchers import LAUNCHERS, Launcher, swizzle_32_4_4
+from roofprobe.kernels.launchers import LAUNCHERS, Launcher, _SparseMM, swizzle_32_4_4
 from roofprobe.kernels.operands import Arena, Operands
 from roofprobe.kernels.routes import MatmulRoute, route_named
 from roofprobe.kernels.work import Target
@@ -326,29 +327,35 @@ def cusparselt(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         compressed: torch.Tensor,
         b: torch.Tensor,
         *,
-        alpha: torch.Tensor | None,
         out_dtype: torch.dtype | None,
+        **algorithm: int,
     ) -> torch.Tensor:
-        calls.append({"alpha": alpha, "out_dtype": out_dtype})
+        calls.append({"out_dtype": out_dtype, "algorithm": algorithm})
         wide = compressed.float().double() @ b.float().double()
-        return (wide * (1 if alpha is None else alpha.double())).to(out_dtype or compressed.dtype)
+        return wide.to(out_dtype or compressed.dtype)
 
     monkeypatch.setattr(torch, "_cslt_compress", compress)
     monkeypatch.setattr(torch, "_cslt_sparse_mm", multiply)
+    monkeypatch.setattr(_SparseMM, "_searched", {})
     return calls
 
 
+def searching(monkeypatch: pytest.MonkeyPatch, search: Callable[..., Any]) -> None:
+    """Give torch the module that it has where it was built with cuSPARSELt."""
+    monkeypatch.setattr(torch._C, "_cusparselt", SimpleNamespace(mm_search=search), raising=False)
+
+
 @pytest.mark.parametrize(
-    ("row", "out_dtype", "scaled"),
+    ("row", "out_dtype"),
     [
-        ("bf16-sparse", None, False),
-        ("fp16-sparse", None, False),
-        ("fp8-sparse", torch.bfloat16, True),
-        ("int8-sparse", torch.int32, False),
+        ("bf16-sparse", None),
+        ("fp16-sparse", None),
+        ("fp8-sparse", torch.bfloat16),
+        ("int8-sparse", torch.int32),
     ],
 )
 def test_sparse_operands_are_compressed_once_and_products_are_right(
-    cusparselt: list[dict[str, Any]], row: str, out_dtype: torch.dtype | None, scaled: bool
+    cusparselt: list[dict[str, Any]], row: str, out_dtype: torch.dtype | None
 ) -> None:
     route = route_named(row, "cuSPARSELt")
     launcher, sets = made(route, (64, 48, 128), target=Target("cuda", "cpu", "sm_90", 132))
@@ -359,8 +366,57 @@ def test_sparse_operands_are_compressed_once_and_products_are_right(
     assert len(cusparselt) == 3 * len(sets)
     products = cusparselt[len(sets) :]
     assert {call["out_dtype"] for call in products} == {out_dtype}
-    assert all((call["alpha"] is not None) == scaled for call in products)
-    assert launcher.config == {"sparsity": "2:4", "flops_counted": "dense"}
+    # Nor any factor: torch would read it back to the host at each launch.
+    assert all(call["algorithm"] == {} for call in products)
+    assert launcher.config == {"sparsity": "2:4", "flops_counted": "dense", "searched": False}
+
+
+@pytest.mark.parametrize(("row", "out_dtype"), [("bf16-sparse", None), ("fp8-sparse", "bfloat16")])
+def test_the_library_searches_its_algorithm_once_per_shape_and_every_launch_uses_it(
+    monkeypatch: pytest.MonkeyPatch,
+    cusparselt: list[dict[str, Any]],
+    row: str,
+    out_dtype: str | None,
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def search(*given: Any) -> tuple[int, int, int, int]:
+        asked.append(given)
+        return 7, 2, 1, 11
+
+    searching(monkeypatch, search)
+    route, target = route_named(row, "cuSPARSELt"), Target("cuda", "cpu", "sm_90", 132)
+    for shape, searches in (((64, 48, 128), 1), ((64, 48, 128), 1), ((64, 48, 192), 2)):
+        launcher, sets = made(route, shape, target=target)
+        assert len(asked) == searches
+        found = {"alg_id": 7, "split_k": 2, "split_k_mode": 1}
+        assert {**launcher.config, **found} == launcher.config
+        assert launcher.config["searched"] is True
+        assert_right(route, sets[0], launcher.launch(sets[0]))
+        assert cusparselt[-1]["algorithm"] == found
+    _, b_kn, bias, alpha, kind, transposed = asked[0]
+    assert (b_kn.shape, b_kn.stride()) == ((128, 48), (1, 128))
+    assert (bias, alpha, transposed) == (None, None, False)
+    assert kind == (getattr(torch, out_dtype) if out_dtype else None)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("NOT_SUPPORTED"), TypeError("signature"), None])
+def test_where_the_library_cannot_search_the_first_algorithm_is_taken(
+    monkeypatch: pytest.MonkeyPatch, cusparselt: list[dict[str, Any]], error: Exception | None
+) -> None:
+    def search(*_: Any) -> tuple[int, int]:
+        if error is not None:
+            raise error
+        return 7, 2  # another version's answer
+
+    searching(monkeypatch, search)
+    launcher, sets = made(
+        route_named("bf16-sparse", "cuSPARSELt"), (64, 48, 128),
+        target=Target("cuda", "cpu", "sm_90", 132),
+    )  # fmt: skip
+    launcher.launch(sets[0])
+    assert launcher.config["searched"] is False
+    assert cusparselt[-1]["algorithm"] == {}
 
 
 # torch.compile

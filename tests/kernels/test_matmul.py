@@ -126,8 +126,9 @@ def test_a_flattering_pattern_cannot_show_that_tf32_was_declined_and_a_telling_o
         ("uniform", True), ("normal", True), ("small-integers", False), ("constant", False),
         ("zeros", False),
     ):  # fmt: skip
-        problem = prepared(mm("tf32"), (64, 64, 64), cuda(), pattern=pattern).check().problem
-        assert (problem is not None) == telling, pattern
+        check = prepared(mm("tf32"), (64, 64, 64), cuda(), pattern=pattern).check()
+        assert check.problem is None
+        assert (check.declined is not None) == telling, pattern
 
 
 @pytest.mark.parametrize(
@@ -288,12 +289,61 @@ def test_tuning_is_bounded_writes_no_file_and_is_put_back(monkeypatch: pytest.Mo
     assert (tunable.is_enabled(), tunable.tuning_is_enabled()) == (False, True)
 
 
-def test_an_fp32_route_that_lost_its_setting_would_be_refused_as_tf32() -> None:
+def test_a_tf32_route_that_lost_its_setting_would_be_told_as_declined() -> None:
     work = prepared(replace(mm("tf32"), setting="ieee"), (64, 64, 64), cuda())
     with work.settings():
         check = work.check()
-    assert check.problem is not None
-    assert "declined" in check.problem
+    assert check.problem is None
+    assert check.declined is not None
+
+
+class WithoutOut:
+    """Makes its product in the one block that its allocator has, and forgets a row."""
+
+    block = torch.empty(0)
+
+    def __init__(self, route: Any, target: Any, sets: Any, config: str | None) -> None:
+        self.config: launchers.Config = {}
+
+    def launch(self, operands: Operands) -> torch.Tensor:
+        block = WithoutOut.block
+        block[: self.written] = (operands.a_mk @ operands.b_kn)[: self.written]
+        return block[:]
+
+    written = 15
+
+
+def test_a_product_that_has_no_place_of_its_own_is_poisoned_where_it_will_lie(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(launchers.LAUNCHERS, "mm", WithoutOut)
+    route = mm("fp32")
+    arena = Arena(route.compute_row, CPU, ((16, 16, 16),), cache_bytes=None, limit_bytes=None)
+    first = arena.sets((16, 16, 16))[0]
+    # What an earlier, right launch left in the block.
+    monkeypatch.setattr(WithoutOut, "block", first.a_mk @ first.b_kn)
+    work = matmul.prepare(route, CPU, arena, (16, 16, 16))
+    problem = work.check().problem
+    assert problem == "16 of 256 elements were not written or are not finite"
+    monkeypatch.setattr(WithoutOut, "written", 16)
+    assert work.check().problem is None
+
+
+def test_a_product_that_lies_where_it_was_told_is_launched_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    route = mm("fp32")
+    arena = Arena(route.compute_row, CPU, ((16, 16, 16),), cache_bytes=None, limit_bytes=None)
+    launched = []
+    real = launchers._MM.launch
+
+    def counted(self: Any, operands: Operands) -> torch.Tensor:
+        launched.append(operands.index)
+        return real(self, operands)
+
+    monkeypatch.setattr(launchers._MM, "launch", counted)
+    assert matmul.prepare(route, CPU, arena, (16, 16, 16)).check().problem is None
+    assert launched == [0]
 
 
 def test_a_named_configuration_reaches_the_launcher_and_the_record(

@@ -11,7 +11,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from roofprobe.kernels import operands as operands_module
 from roofprobe.kernels.operands import (
     LAYOUTS,
     PATTERNS,
@@ -19,6 +21,7 @@ from roofprobe.kernels.operands import (
     Operands,
     Stored,
     fill,
+    fitting,
     item_bytes,
     set_bytes,
     sets_wanted,
@@ -32,6 +35,7 @@ CPU_DEVICE = torch.device("cpu")
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 PRODUCTS = [row for row in ROWS if row.gemm]
 SCALED = [row for row in PRODUCTS if row.scaling is not None]
+SCALED_DENSE = [row for row in SCALED if row.sparsity is None]
 SPARSE = [row for row in PRODUCTS if row.sparsity is not None]
 every_product = pytest.mark.parametrize("row", PRODUCTS, ids=lambda row: row.name)
 
@@ -149,7 +153,7 @@ def test_unscaled_rows_read_back_as_they_are_stored(row: str) -> None:
     assert torch.equal(found, operands.b.values[3:9].double())
 
 
-@pytest.mark.parametrize("row", SCALED, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", SCALED_DENSE, ids=lambda row: row.name)
 def test_scales_differ_and_lie_between_a_quarter_and_one(row: ComputeRow) -> None:
     first, second = arena(row, (64, 256, 256)).sets((64, 256, 256))[:2]
     plain = first.b.scales
@@ -167,6 +171,64 @@ def test_scales_differ_and_lie_between_a_quarter_and_one(row: ComputeRow) -> Non
     # Scales belong to the set: a route that uses the first set's for the second would be seen.
     assert second.b.scales is not None
     assert not torch.equal(second.b.scales.double(), plain.double())
+
+
+@pytest.mark.parametrize("row", SCALED, ids=lambda row: row.name)
+def test_scales_are_one_where_data_is_plain_or_the_library_takes_none(row: ComputeRow) -> None:
+    shape = (64, 256, 256)
+    for pattern in PATTERNS:
+        scales = arena(row, shape, pattern=pattern).sets(shape)[1].a.scales
+        assert scales is not None
+        ones = torch.exp2(scales.double() - 127) if row.scaling == "mx32" else scales.double()
+        plain = pattern in ("constant", "zeros") or row.sparsity is not None
+        assert bool((ones == 1).all()) == plain, pattern
+
+
+@pytest.mark.parametrize("row", SCALED, ids=lambda row: row.name)
+def test_scales_are_drawn_once_and_cut_into_contiguous_views(
+    row: ComputeRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, small = (256, 512, 512), (128, 384, 256)
+    made = arena(row, large, cache=1 << 21)
+
+    def drawn(*_: object, **__: object) -> None:
+        pytest.fail("scales are drawn again")
+
+    monkeypatch.setattr(torch.Tensor, "uniform_", drawn)
+    stretches: dict[str, set[int]] = {"a": set(), "b": set()}
+    for shape in (large, small, large):
+        sets = made.sets(shape)
+        assert len(sets) > 2
+        starts = set()
+        for operands in sets:
+            for side in ("a", "b"):
+                scales = getattr(operands, side).scales
+                assert scales.is_contiguous()
+                stretches[side].add(scales.untyped_storage().data_ptr())
+                assert (scales.data_ptr() - next(iter(stretches[side]))) % 128 == 0
+                starts.add(scales.data_ptr())
+        assert len(starts) == 2 * len(sets), "each set has its own"
+    assert all(len(storages) == 1 for storages in stretches.values()), "one stretch per side"
+
+
+@pytest.mark.parametrize("row", SCALED_DENSE, ids=lambda row: row.name)
+def test_the_scales_of_a_shape_depend_on_the_seed_and_on_nothing_asked_before(
+    row: ComputeRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operands_module, "_SCALE_PIECE", 512)  # several pieces per shape
+    shape, tall = (64, 256, 256), (1024, 32, 16)
+
+    def scales(*asked: Shape, seed: int = 0) -> list[torch.Tensor]:
+        made = arena(row, (64, 512, 256), seed=seed)
+        for other in asked:
+            made.sets(other)
+        found = [s for each in made.sets(shape) for s in (each.a.scales, each.b.scales)]
+        return [s.reshape(-1).view(torch.uint8).clone() for s in found if s is not None]
+
+    first = scales()
+    for other in (scales(tall), scales((16, 512, 16), tall, shape)):
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, scales(seed=1), strict=True))
 
 
 # Layouts
@@ -291,6 +353,47 @@ def test_a_large_fill_comes_in_pieces_that_differ(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(RuntimeError):  # the fake pieces do not fit; their sizes are the point
         fill(3 << 26, BY_NAME["bf16"], torch.bfloat16, "uniform", torch.Generator())
     assert asked[:2] == [3 << 26, 1 << 26]
+
+
+class Allocated(TorchDispatchMode):
+    """Notes the greatest number of bytes that one operation took for its result."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        taken = {a.untyped_storage().data_ptr() for a in args if isinstance(a, torch.Tensor)}
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            storage = result.untyped_storage()
+            if storage.data_ptr() not in taken:
+                self.most = max(self.most, storage.nbytes())
+        return result
+
+
+def test_normal_integers_need_no_wide_copy_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operands_module, "_PIECE", 1000)
+    generator = torch.Generator().manual_seed(5)
+    allocated = Allocated()  # type: ignore[no-untyped-call]
+    with allocated:
+        values = fill(1 << 16, BY_NAME["int8"], torch.int8, "normal", generator)
+    assert allocated.most == 1 << 16, "the values, and never more than a piece of float32"
+    assert float(values.double().std()) == pytest.approx(32, rel=0.03)
+    assert not torch.equal(values[:1000], values[1000:2000])
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bfloat16, torch.float8_e4m3fn])
+@pytest.mark.parametrize("count", [24 * 100, 24 * 100 + 8, 24 * 100 + 21])
+def test_pruning_takes_no_memory_and_rotates_all_pairs(dtype: torch.dtype, count: int) -> None:
+    flat = torch.ones(count).to(dtype)
+    allocated = Allocated()  # type: ignore[no-untyped-call]
+    with allocated:
+        operands_module._prune(flat)
+    assert allocated.most == 0
+    groups = flat.float()[: count // 4 * 4].view(-1, 4)
+    assert [tuple(group) for group in groups[:6].tolist()] == [
+        (0, 0, 1, 1), (0, 1, 0, 1), (0, 1, 1, 0), (1, 0, 0, 1), (1, 0, 1, 0), (1, 1, 0, 0),
+    ]  # fmt: skip
+    assert torch.equal(groups, groups[:6].repeat(len(groups) // 6 + 1, 1)[: len(groups)])
 
 
 # Sparsity
@@ -420,6 +523,43 @@ def test_an_arena_stays_within_its_limit_and_holds_every_shape_or_is_refused(
         sets = made.sets(shape)
         assert len(sets) == min(wanted, capacity)
         assert_apart(sets)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    row=st.sampled_from(["fp64", "fp8", "nvfp4"]),
+    shapes=st.lists(st.tuples(SIDES, SIDES, SIDES), max_size=8, unique=True),
+    limit=st.one_of(st.none(), st.integers(0, 1 << 18)),
+)
+def test_what_fits_together_fits_into_one_arena(
+    row: str, shapes: list[Shape], limit: int | None
+) -> None:
+    compute_row = BY_NAME[row]
+    kept = fitting(compute_row, tuple(shapes), limit)
+    assert kept == tuple(shape for shape in shapes if shape in kept), "the order stays"
+    if kept:
+        made = arena(row, *kept, limit=limit)
+        assert all(made.capacity(shape) for shape in kept)
+    if limit is None:
+        assert kept == tuple(shapes)
+    # Of shapes that would fit by themselves one always stays.
+    alone = [shape for shape in shapes if fitting(compute_row, (shape,), limit)]
+    assert bool(kept) == bool(alone)
+
+
+def test_the_shapes_go_whose_parts_take_most() -> None:
+    # The largest A and B (2 MiB each) belong to different shapes, whose C is as large.
+    tall, wide, deep, small = (4096, 64, 64), (64, 4096, 64), (512, 512, 64), (64, 64, 64)
+    row = BY_NAME["fp64"]
+    shapes = (tall, wide, deep, small)
+    assert fitting(row, shapes, 6 << 20) == shapes
+    assert fitting(row, shapes, 5 << 20) == (wide, deep, small)
+    assert fitting(row, shapes, 4 << 20) == (deep, small)
+    assert fitting(row, shapes, 1 << 20) == (small,)
+    assert fitting(row, shapes, 1 << 10) == ()
+    with pytest.raises(Unsupported, match="one set of operands needs"):
+        arena("fp64", *shapes, limit=5 << 20)
+    assert arena("fp64", *fitting(row, shapes, 5 << 20), limit=5 << 20) is not None
 
 
 def test_short_memory_gives_fewer_sets_and_shorter_still_a_refusal_with_both_sizes() -> None:

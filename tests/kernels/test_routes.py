@@ -26,8 +26,9 @@ def on(architecture: str) -> Target:
 
 # The rows whose library routes can be tried, given every library that torch could bring.
 AMPERE = {"fp64", "fp32", "tf32", "bf16", "fp16", "fp16-acc16", "int8", *SPARSE}
-ADA = {*AMPERE, "fp8", "fp8-rowwise", "fp8-sparse"}
-BLACKWELL = {*ADA, "mxfp8", "nvfp4"}
+FP8 = {*AMPERE, "fp8", "fp8-rowwise", "fp8-sparse"}
+ADA = {*FP8, "fp8-fast", "fp8-rowwise-fast"}
+BLACKWELL = {*FP8, "mxfp8", "nvfp4"}
 CDNA2 = {"fp64", "fp32", "bf16", "fp16", "int8"}
 CAN: dict[str, set[str]] = {
     "sm_61": {"fp64", "fp32"},
@@ -36,7 +37,7 @@ CAN: dict[str, set[str]] = {
     "sm_80": AMPERE,
     "sm_86": AMPERE,
     "sm_89": ADA,
-    "sm_90": {*ADA, "fp8-fast", "fp8-rowwise-fast", "fp8-blockwise"},
+    "sm_90": {*ADA, "fp8-blockwise"},
     "sm_100": BLACKWELL,
     "sm_103": BLACKWELL,
     "sm_120": BLACKWELL,
@@ -147,7 +148,8 @@ def test_every_refusal_is_one_sentence_with_a_stable_code() -> None:
         ),
         (
             "fp8-fast", "torch._scaled_mm", on("sm_100"), "architecture",
-            "fast accumulation is a switch of Hopper's FP8 units (sm_90) only", "a Hopper GPU",
+            "fast accumulation is a switch of Ada's and Hopper's FP8 units (sm_89, sm_90) only",
+            "an Ada or Hopper GPU",
         ),
         (
             "fp8-blockwise", "F.scaled_mm", on("sm_120"), "architecture",
@@ -297,6 +299,17 @@ def test_a_shape_that_does_not_suit_is_refused_with_the_rule(
     problem = routes.shape_problem(route_named(row, name), *shape, layout)
     assert problem is not None
     assert words in problem
+
+
+def test_block_scales_on_rocm_need_m_and_n_in_blocks_too_and_on_cuda_any_m() -> None:
+    route = route_named("mxfp8", "F.scaled_mm")
+    for m, n in ((16, 128), (128, 144)):
+        problem = routes.shape_problem(route, m, n, 128, target=on("gfx950"))
+        assert problem == f"F.scaled_mm on ROCm needs m and n divisible by 32, got {m = }, {n = }"
+        assert routes.shape_problem(route, m, n, 128, target=on("sm_100")) is None
+        assert routes.shape_problem(route_named("mxfp8", "triton"), m, n, 128,
+                                    target=on("gfx950")) is None  # fmt: skip
+    assert routes.shape_problem(route, 32, 64, 128, target=on("gfx950")) is None
 
 
 @pytest.mark.parametrize("layout", ["TN", "NN", "NT", "TT"])

@@ -88,6 +88,39 @@ def test_block_scales_need_whole_blocks(
     assert (problem in str(found)) if problem else (found is None)
 
 
+@pytest.mark.parametrize(
+    ("row", "name", "words"),
+    [
+        ("fp8-blockwise", "128x256x128-w8-s3", "at most 128 wide"),
+        ("fp8-blockwise", "128x128x64-w8-s3", "a step along k is 128 long"),
+        ("fp8-blockwise", "128x128x256-w8-s2-tma", "a step along k is 128 long"),
+        ("fp8-blockwise", "128x128x128-w8-s4-full", "no -full"),
+        ("mxfp8", "128x128x128-w8-s4-tma-e2", "no -e"),
+        ("nvfp4", "128x128x256-w8-s4-tma-ws", "no -ws"),
+        ("mxfp8", "128x128x16-w8-s4", "whole blocks of 32"),
+        ("mxfp8", "128x96x128-w8-s4", "powers of two"),
+    ],
+)
+def test_what_the_block_scaled_kernel_would_ignore_or_get_wrong_is_refused(
+    row: str, name: str, words: str
+) -> None:
+    assert words in str(triton_scaled.shape_problem(config_named(name), row, 512, 512, 512))
+
+
+def test_a_persistent_block_scaled_kernel_without_descriptors_needs_whole_steps() -> None:
+    config = config_named("128x128x128-w8-s3-persistent")
+    assert triton_scaled.shape_problem(config, "mxfp8", 128, 128, 256) is None
+    problem = triton_scaled.shape_problem(config, "mxfp8", 128, 128, 160)
+    assert "divisible by 128, got k = 160" in str(problem)
+
+
+def test_no_candidate_of_the_tables_is_refused() -> None:
+    for row, table in triton_scaled._TABLE.items():
+        for arch in table:
+            for config in triton_scaled.configs_for(row, arch):
+                assert triton_scaled.shape_problem(config, row, 512, 512, 512) is None
+
+
 def test_scales_of_the_wrong_shape_are_refused() -> None:
     a, b = torch.zeros(64, 256, dtype=torch.uint8), torch.zeros(128, 256, dtype=torch.uint8)
     out = torch.zeros(64, 128, dtype=torch.bfloat16)

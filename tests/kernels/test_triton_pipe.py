@@ -114,6 +114,16 @@ def test_hopper_keeps_a_group_of_instructions_in_flight_across_turns_of_the_loop
     assert re.findall(r"wgmma\.wait_group\S* (\d)", loop) == ["1"]
 
 
+def test_sums_of_fp8_stay_exact_in_the_bits_that_the_unit_keeps() -> None:
+    sums = {
+        (name, arch): pipe_row(name, arch, VERSION).greatest_sum
+        for name in ("fp8", "fp8-fast")
+        for arch in ("sm_89", "sm_90", "sm_120")
+    }
+    assert sums["fp8-fast", "sm_89"] == sums["fp8-fast", "sm_90"] == sums["fp8", "sm_89"] == 2**13
+    assert sums["fp8", "sm_90"] == sums["fp8", "sm_120"] == 2**24
+
+
 def test_every_row_is_offered_with_tiles_or_refused_with_a_reason() -> None:
     for arch in ARCHITECTURES:
         rows = pipe_rows(arch, VERSION)
@@ -129,7 +139,7 @@ def test_every_row_is_offered_with_tiles_or_refused_with_a_reason() -> None:
         ("fp32", "sm_90", VERSION, "fp32-vector"),
         ("fp64", "sm_89", VERSION, "fp64-vector"),
         ("int4", "sm_90", VERSION, "4-bit"),
-        ("fp8-fast", "sm_100", VERSION, "Hopper"),
+        ("fp8-fast", "sm_100", VERSION, "Ada's and Hopper's"),
         ("int8", "sm_100", "3.6.0", "Triton 3.6"),
         ("mxfp8", "sm_100", VERSION, "no pipe loop"),
         ("bf16", "sm_999", VERSION, "nobody has checked"),

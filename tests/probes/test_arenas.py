@@ -110,6 +110,25 @@ def test_a_third_of_the_free_memory_may_be_used() -> None:
     assert refused.value.code == "memory"
 
 
+def test_room_is_what_the_next_arena_may_use_when_all_else_is_given_back() -> None:
+    memory = Memory(free_bytes=300 * ONE_SET)
+    memory.get()
+    assert memory.arenas.room() == 100 * ONE_SET
+    assert memory.arenas._arena is None
+    assert memory.released == 1, "however small the last one was"
+    assert Memory(None).arenas.room() is None
+
+
+def test_a_limit_that_is_given_goes_before_what_is_free_now() -> None:
+    memory = Memory(free_bytes=0)
+    made = memory.arenas.get(
+        BY_NAME["fp32"], CPU, (SHAPE,), cache_bytes=8 * ONE_SET, pattern="uniform", seed=0,
+        limit_bytes=5 * ONE_SET,
+    )  # fmt: skip
+    assert len(made.sets(SHAPE)) == 5
+    assert memory.asked == 0
+
+
 @pytest.mark.usefixtures("release_all")
 def test_a_refusal_leaves_nothing_behind() -> None:
     memory = Memory(free_bytes=100 * ONE_SET)

@@ -184,6 +184,17 @@ def test_little_memory_drops_large_shapes_and_says_so() -> None:
     assert "footprint" in space.sentence
 
 
+def test_shapes_that_are_taken_out_count_as_dropped_with_their_reason() -> None:
+    limits = Limits(1e7, 4, 4, 1e10, step=64)
+    space = build("cpu", "fp32", limits, None)
+    assert space.without((), "memory") is space
+    less = space.without(space.shapes[1:4], "memory")
+    assert less.shapes == (space.shapes[0], *space.shapes[4:])
+    assert less.pruned == space.pruned + 3
+    assert less.sentence == space.sentence[:-1] + "; then 3 more dropped (memory)."
+    assert less.limits == space.limits
+
+
 def test_nothing_fits_into_no_room_and_the_sentence_says_so() -> None:
     space = build("gpu", "narrow", Limits(1000, 2, 2, max_flops=1e13), 132)
     assert space.shapes == ()

@@ -713,6 +713,31 @@ def test_a_stable_but_wrong_product_is_a_wrong_result() -> None:
     assert found.reason.code == "wrong-result"
 
 
+# What was declined
+
+
+@pytest.mark.parametrize("op", ["gemm", "search", "stability"])
+def test_a_format_that_the_library_declined_is_skipped_and_nothing_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, op: str
+) -> None:
+    # A device whose library computes TF32 in IEEE float32, as this processor does.
+    monkeypatch.setattr(routes, "unavailable", lambda route, target: None)
+    monkeypatch.setattr(matmul, "unavailable", lambda route, target: None)
+    timer = FakeTimer()
+    case = bare("search", "tf32", "torch.mm") if op == "search" else gemm("tf32", op=op)
+    found = measured(case, SEARCHING, timer=timer, telemeter=FakeTelemeter())
+    assert found.status == "skipped"
+    assert found.reason is not None
+    assert found.reason.code == "declined"
+    assert "declined this precision" in found.reason.sentence
+    assert "NVIDIA_TF32_OVERRIDE" in str(found.reason.remedy)
+    assert found.correctness is not None
+    assert found.correctness.error < 1e-5
+    assert (found.samples_us, found.rate) == ((), None)
+    if op == "gemm":
+        assert timer.batches == 0
+
+
 # What cannot be done
 
 

@@ -10,6 +10,7 @@ import pytest
 from roofprobe.kernels.work import Check, Work
 from roofprobe.probes.measure import (
     MAX_LAUNCHES_PER_SAMPLE,
+    Declined,
     Policy,
     Sampled,
     WrongResult,
@@ -71,6 +72,16 @@ def test_a_wrong_result_raises_with_its_check() -> None:
     with pytest.raises(WrongResult, match="the error is too great") as raised:
         verify(work_of(check=lambda: wrong))
     assert raised.value.check == wrong
+
+
+def test_a_result_in_another_format_raises_that_it_was_declined() -> None:
+    better = Check(1e-7, 2e-3, "exact", 1, declined="it is too good")
+    with pytest.raises(Declined, match="it is too good") as raised:
+        verify(work_of(check=lambda: better))
+    assert raised.value.check == better
+    both = Check(0.5, 2e-3, "exact", 1, problem="it is wrong", declined="it is too good")
+    with pytest.raises(WrongResult, match="it is wrong"):
+        verify(work_of(check=lambda: both))
 
 
 @pytest.mark.parametrize(

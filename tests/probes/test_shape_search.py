@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from roofprobe.kernels import matmul
+from roofprobe.kernels import matmul, routes
 from roofprobe.kernels.operands import Arena
 from roofprobe.kernels.routes import route_named
+from roofprobe.kernels.rows import BY_NAME
 from roofprobe.kernels.work import Check, Target, Unsupported, Work
 from roofprobe.probes import shape_search
+from roofprobe.probes.arenas import Arenas
 from roofprobe.probes.backends import CpuBackend
+from roofprobe.probes.candidates import Space
 from roofprobe.probes.clocks import NoClock
 from roofprobe.probes.measure import Policy
 from roofprobe.probes.search import CandidateFailed, Found, Step
@@ -253,6 +257,71 @@ def test_little_memory_means_smaller_candidates_and_none_at_all_a_reason() -> No
     with pytest.raises(Unsupported) as refused:
         shape_search.search(case, session_on(free=30_000), policy(), "halving")
     assert refused.value.code == "memory"
+
+
+def test_of_candidates_that_fit_each_by_itself_few_go_so_that_all_fit_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A T4 with 14 GB free: A, B and C of the largest fp64 candidates take 5.5 GB of 4.7.
+    t4 = Device(
+        device_id="cuda:0", torch_device="cuda:0", backend="cuda", name="Tesla T4",
+        architecture="sm_75", unit_count=40,
+    )  # fmt: skip
+    asked: dict[str, Any] = {}
+
+    class Taken(Exception):
+        pass
+
+    class Noted(Arenas):
+        def get(self, row: Any, target: Any, shapes: tuple[Shape, ...], **more: Any) -> Arena:
+            asked.update(row=row, shapes=shapes, **more)
+            raise Taken
+
+    session = replace(
+        session_on(t4), arenas=Noted(lambda: 14_000_000_000, lambda: None), timer=Rated()
+    )
+    monkeypatch.setattr(routes, "unavailable", lambda route, target: None)
+    spaces: list[Space] = []
+    real = Space.without
+
+    def noted(self: Space, shapes: Any, reason: str) -> Space:
+        spaces.extend((self, real(self, shapes, reason)))
+        return spaces[-1]
+
+    monkeypatch.setattr(Space, "without", noted)
+    with pytest.raises(Taken):
+        shape_search.search(case_of("fp64", "torch.mm"), session, policy(), "halving")
+    room = 14_000_000_000 // 3
+    assert asked["limit_bytes"] == room
+
+    def together(shapes: tuple[Shape, ...]) -> int:
+        sizes = ((m * k, n * k, m * n) for m, n, k in shapes)
+        return 8 * sum(max(part) for part in zip(*sizes, strict=True))  # type: ignore[no-any-return]
+
+    before, after = spaces
+    assert together(before.shapes) > room >= together(asked["shapes"])
+    assert asked["shapes"] == after.shapes
+    assert 0 < len(before.shapes) - len(after.shapes) <= 5
+    assert after.sentence.endswith("3 more dropped (memory for all together).")
+
+
+def test_candidates_do_not_depend_on_what_an_earlier_case_left() -> None:
+    """Let each kept arena take its bytes from the free memory, as on a device."""
+    case = case_of("fp64", "torch.mm")
+    found = []
+    for before in ((), ((1024, 1024, 1024),)):
+        session = session_on()
+        held = session.arenas
+
+        def free(held: Arenas = held) -> int:
+            return (80 << 20) - (held._arena.nbytes if held._arena else 0)
+
+        held._free_bytes = free
+        if before:
+            held.get(BY_NAME["fp32"], session.target, before, cache_bytes=None, pattern="uniform",
+                     seed=0)  # fmt: skip
+        found.append(shape_search.search(case, session, policy(), "halving")[0].sentence)
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(
