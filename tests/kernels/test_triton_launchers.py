@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from roofprobe.kernels import triton_matmul, triton_scaled
+from roofprobe.kernels import lowering, triton_matmul, triton_scaled
 from roofprobe.kernels.triton_configs import Config, config_named
 
 TILED = config_named("128x128x64-w8-s3")
@@ -115,10 +115,15 @@ def test_a_persistent_block_scaled_kernel_without_descriptors_needs_whole_steps(
 
 
 def test_no_candidate_of_the_tables_is_refused() -> None:
-    for row, table in triton_scaled._TABLE.items():
-        for arch in table:
-            for config in triton_scaled.configs_for(row, arch):
-                assert triton_scaled.shape_problem(config, row, 512, 512, 512) is None
+    found = [
+        (row, config)
+        for row in triton_scaled.ROWS
+        for arch in lowering.TABLE
+        for config in triton_scaled.configs_for(row, arch)
+    ]
+    assert {row for row, _ in found} == set(triton_scaled.ROWS)
+    for row, config in found:
+        assert triton_scaled.shape_problem(config, row, 512, 512, 512) is None
 
 
 def test_scales_of_the_wrong_shape_are_refused() -> None:
