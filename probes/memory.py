@@ -1,6 +1,6 @@
 """The memory probe: what device memory delivers to kernels that stream through it.
 
-Read, write, copy, scale, add, triad and dot go once over arrays of at least four times the
+Read, write, copy, scale, add, triad, dot and nstream go once over arrays of at least four times the
 last-level cache (1 GiB on a GPU where it fits), so that caches can hold only a small part. The rate
 is bytes read plus bytes written over the median time. What limits it: pins × clock, the bus turning
 between reads and writes, refresh, and too few bytes in flight. It is **not** a latency, not the
@@ -32,6 +32,8 @@ def cases(device: Device, options: Options) -> Iterator[Case]:
     for precision in types:
         elements = array_bytes(device) // stream.ITEM_BYTES[precision]
         for kernel in stream.KERNELS:
+            if kernel.group != "stream":
+                continue
             for route in stream.ROUTES:
                 if route == "copy-engine" and (kernel.name != "copy" or precision != "fp32"):
                     continue

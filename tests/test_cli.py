@@ -150,7 +150,7 @@ def test_every_memory_kernel_is_measured_and_the_copy_engine_skipped(
     _, document, _ = quick_run
     rows = [m for m in document["measurements"] if m["case"]["family"] == "memory"]
     ok = {m["case"]["op"] for m in rows if m["status"] == "ok"}
-    assert ok == {"read", "write", "copy", "scale", "add", "triad", "dot"}
+    assert ok == {"read", "write", "copy", "scale", "add", "triad", "dot", "nstream"}
     assert {m["reason"]["code"] for m in rows if m["case"]["engine"] == "copy-engine"} == {
         "no-copy-engine"
     }

@@ -18,13 +18,10 @@ from roofprobe.kernels import (
     triton_pipe,
     triton_pipe_rows,
     triton_scaled,
-    triton_stream,
 )
 from roofprobe.kernels.triton_configs import config_named
 from roofprobe.kernels.triton_pipe_rows import PipeConfig
-from roofprobe.kernels.triton_stream import StreamConfig
 
-Q = 0.4
 # Whole tiles, ragged edges in every direction, a k that does not fill a step, a tiny matrix.
 SHAPES = ((64, 64, 64), (70, 50, 40), (33, 129, 96), (17, 5, 8))
 # The same for descriptors, whose rows are multiples of 16 bytes whatever the type.
@@ -179,49 +176,11 @@ def pipe_results() -> dict[str, bool]:
     return right
 
 
-def stream_errors() -> dict[str, float]:
-    """Return the greatest error of each kernel, type and length, outputs poisoned first."""
-    generator = torch.Generator().manual_seed(12)
-    config = StreamConfig(256, 4)
-    errors = {}
-    for dtype in (torch.float64, torch.float32, torch.bfloat16):
-        for n in (1024, 1000, 3):
-            a, b = (
-                torch.empty(n, dtype=torch.float32).uniform_(-1, 1, generator=generator).to(dtype)
-                for _ in range(2)
-            )
-            sums = torch.float64 if dtype == torch.float64 else torch.float32
-            references = {
-                "copy": a.double(),
-                "scale": Q * a.double(),
-                "add": a.double() + b.double(),
-                "triad": a.double() + Q * b.double(),
-            }
-            name = f"{str(dtype).removeprefix('torch.')} {n}"
-            for op, reference in references.items():
-                out = poisoned((n,), dtype)
-                triton_stream.launch_map(op, a, b, out, Q, config)
-                errors[f"{op} {name}"] = float((out.double() - reference).abs().max())
-            out = poisoned((n,), dtype)
-            triton_stream.launch_write(out, Q, config)
-            errors[f"write {name}"] = float((out.double() - Q).abs().max())
-            size = triton_stream.partials_size(n, config)
-            partials = poisoned((size,), sums)
-            triton_stream.launch_read(a, partials, config)
-            errors[f"read {name}"] = abs(float(partials.double().sum() - a.double().sum()))
-            partials = poisoned((size,), sums)
-            triton_stream.launch_dot(a, b, partials, config)
-            truth = (a.double() * b.double()).sum()
-            errors[f"dot {name}"] = abs(float(partials.double().sum() - truth))
-    return errors
-
-
 if __name__ == "__main__":
     parts = {
         "products": product_errors,
         "blockwise": blockwise_errors,
         "microscaled": microscaled_errors,
         "pipe": pipe_results,
-        "stream": stream_errors,
     }
     print(json.dumps({name: parts[name]() for name in sys.argv[1:] or parts}))

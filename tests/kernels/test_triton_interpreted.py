@@ -28,7 +28,6 @@ PRODUCT_TOLERANCE = {
     "int8": 0.0,
 }
 BF16_OUTPUT = 4e-3  # half a unit in the last of 8 bits, relative
-STREAM_TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 8e-3}
 
 Errors = dict[str, dict[str, float]]
 
@@ -42,11 +41,11 @@ def errors() -> Errors:
     return found
 
 
-def beyond(found: dict[str, float], tolerance: dict[str, float], word: int = 0) -> dict[str, float]:
+def beyond(found: dict[str, float], tolerance: dict[str, float]) -> dict[str, float]:
     return {
         name: error
         for name, error in found.items()
-        if math.isnan(error) or error > tolerance[name.split()[word]]
+        if math.isnan(error) or error > tolerance[name.split()[0]]
     }
 
 
@@ -69,14 +68,3 @@ def test_microscaled_products_are_right(errors: Errors) -> None:
 def test_pipe_loops_end_at_the_expected_integers_in_every_program(errors: Errors) -> None:
     assert len(errors["pipe"]) == 10
     assert [name for name, right in errors["pipe"].items() if not right] == []
-
-
-def test_every_stream_kernel_type_and_tail_is_right(errors: Errors) -> None:
-    assert len(errors["stream"]) == 7 * 3 * 3
-    assert beyond(errors["stream"], STREAM_TOLERANCE, word=1) == {}
-
-
-def test_a_copy_is_exact(errors: Errors) -> None:
-    copies = {name: error for name, error in errors["stream"].items() if name.startswith("copy")}
-    assert len(copies) == 9
-    assert set(copies.values()) == {0.0}

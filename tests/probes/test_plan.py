@@ -118,7 +118,7 @@ def test_every_row_and_memory_kernel_has_a_case(device: Device, tier: str) -> No
     cases = plan_cases(device, at(tier))
     assert {c.row for c in cases if c.family == "compute"} == set(BY_NAME)
     assert {c.op for c in cases if c.family == "memory"} == {
-        "read", "write", "copy", "scale", "add", "triad", "dot",
+        "read", "write", "copy", "scale", "add", "triad", "dot", "nstream",
     }  # fmt: skip
 
 
