@@ -13,8 +13,11 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from roofprobe.kernels.cycle import random_order
 
 PRODUCT_TOLERANCE = {
     "fp64": 1e-14,
@@ -33,12 +36,17 @@ STREAM_TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 8e-3}
 Errors = dict[str, dict[str, float]]
 
 
+def interpreted(*parts: str) -> Any:
+    script = Path(__file__).with_name("interpreted.py")
+    command = [sys.executable, str(script), *parts]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.fixture(scope="module")
 def errors() -> Errors:
-    script = Path(__file__).with_name("interpreted.py")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=170)
-    assert done.returncode == 0, done.stderr
-    found: Errors = json.loads(done.stdout)
+    found: Errors = interpreted("products", "blockwise", "microscaled", "pipe", "stream")
     return found
 
 
@@ -80,3 +88,14 @@ def test_a_copy_is_exact(errors: Errors) -> None:
     copies = {name: error for name, error in errors["stream"].items() if name.startswith("copy")}
     assert len(copies) == 9
     assert set(copies.values()) == {0.0}
+
+
+def test_the_chase_stands_where_the_cycle_says_after_launches_and_timed_accesses() -> None:
+    walks = interpreted("chase")["chase"]
+    assert len(walks) == 2 * 4
+    for name, walk in walks.items():
+        lines = int(name.split()[1])
+        order = random_order(lines, lines)
+        assert walk["stops"] == [order[accesses % lines] for accesses in (0, 96, 96 + 5)]
+        assert walk["cycles"] == [1] * 5
+        assert walk["errors"] == [0, 1]
