@@ -16,7 +16,7 @@ What the number is not: the latency under load (other loads queue behind one ano
 idle); the cost of a cache line in a program that has several loads in flight; nor free of address
 translation, which grows with the footprint (see ``cpu_chase`` on pages). It includes the load
 instruction itself. A GPU's L1 is empty when a kernel starts, so in each launch the first visit to
-each line misses: up to 2.5 % of a 128 KiB footprint's figure with the usual number of accesses.
+each line misses: some 3 % of a 128 KiB footprint's figure with the usual number of accesses.
 A GPU's clock and memory clock rise only under load: warm them up by something else, since one
 thread is no load.
 
@@ -46,8 +46,6 @@ from roofprobe.kernels.cycle import Integers, count_wrong_links, random_order
 from roofprobe.kernels.work import Check, Target, Unsupported, Work
 
 Cache = Literal["l1", "l2"]
-
-GPU_LINE_BYTES = 128
 
 # (footprint up to, bytes; accesses). About 4 ms at 1, 4, 10, 25 and 100 ns on a CPU and at 16, 200
 # and 600 ns on a GPU: at least 2 ms where a load takes half of that, at most 50 ms where it takes
@@ -101,28 +99,26 @@ def prepare(
     unsupported = unavailable(target, pages=pages, cache=cache)
     if unsupported is not None:
         raise unsupported
-    line_bytes = GPU_LINE_BYTES if target.is_gpu else cpu_chase.LINE_BYTES
+    line_bytes, loads = _line_and_loop(target)
     lines, rest = divmod(footprint_bytes, line_bytes)
     if rest or lines < 2:
         raise ValueError(
             f"a footprint is two or more whole lines of {line_bytes} bytes, not {footprint_bytes}"
         )
     kind = f"gpu-{cache}" if target.is_gpu else "cpu"
+    accesses = whole_iterations(accesses, loads, kind, footprint_bytes)
     order = random_order(lines, seed)
     walk: Walk
     if target.is_gpu:
-        from roofprobe.kernels import triton_chase
+        from roofprobe.kernels.triton_chase import GpuWalk
 
         assert target.architecture is not None, target
-        accesses = whole_iterations(accesses, triton_chase.LOADS_PER_ROUND, kind, footprint_bytes)
-        walk = gpu_walk = triton_chase.GpuWalk(
+        walk = gpu_walk = GpuWalk(
             order, accesses, cache=cache, arch=target.architecture, device=target.torch_device
         )
         kernel, assembly = "chase (triton)", gpu_walk.assembly
         conditions: dict[str, int | str | bool | None] = {"cache": cache}
     else:
-        _, loads = cpu_team.chase()
-        accesses = whole_iterations(accesses, loads, kind, footprint_bytes)
         walk = cpu_walk = CpuWalk(order, accesses, pages)
         kernel, assembly = f"chase ({cpu_team.machine()})", None
         conditions = {"pages": pages, **cpu_walk.conditions()}
@@ -179,6 +175,16 @@ def access_cycles(work: Work, accesses: int = 4096) -> NDArray[np.int32]:
 
     assert isinstance(walk, GpuWalk), work.kernel
     return walk.cycles(accesses)
+
+
+def _line_and_loop(target: Target) -> tuple[int, int]:
+    """Return the bytes of a line and the loads of a loop iteration."""
+    if target.is_gpu:
+        from roofprobe.kernels import triton_chase
+
+        return triton_chase.LINE_BYTES, triton_chase.LOADS_PER_ROUND
+    _, loads = cpu_team.chase()
+    return cpu_chase.LINE_BYTES, loads
 
 
 def whole_iterations(accesses: int | None, loads: int, kind: str, footprint_bytes: int) -> int:
