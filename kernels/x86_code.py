@@ -1,4 +1,4 @@
-"""Machine code for x86-64: register-resident multiply-accumulate loops, and what calls them.
+"""Machine code for x86-64: multiply-accumulate loops, a pointer chase, and what calls them.
 
 No compiler is needed on the measured host: the few instructions that the loops are made of are
 encoded here, from the formats of the Intel SDM, volume 2 (chapter 2: VEX and EVEX prefixes;
@@ -9,7 +9,7 @@ every vector and tile register may be overwritten, rbx and r12 may not.
 
 The state that a loop works on lies at rdi: the operands, the accumulators at the start, then the
 accumulators at the end, each one register wide, in that order. Only loads before the loop and
-stores after it touch memory.
+stores after it touch memory. The chase is the exception: its loop is nothing but loads.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _0F, _0F38, _MAP6 = 1, 2, 6
 _RAX, _RDI, _SIB = 0, 7, 4
 
 ADDS_PER_ITERATION = 64
+LOADS_PER_ITERATION = 64
 TILE_BYTES = 1024
 TILE_ROWS = 16
 
@@ -130,6 +131,16 @@ def clock_loop() -> bytes:
     tail = read_clock + b"\x48\x8d\x73\x18" + b"\xff\x13"  # lea rsi, [rbx+24]; call [rbx]
     tail += b"\x58\x41\x5c\x5b\xc3"  # pop rax, r12, rbx; ret
     return _loop(head, body, tail, decrement=b"\x49\xff\xcc")  # dec r12
+
+
+def chase_loop() -> bytes:
+    """Return ``f(state, iterations)``: 64 loads an iteration, each from where the last one points.
+
+    The state's first word is the address to load from next; where the walk ends is written back.
+    """
+    body = b"\x48\x8b\x00" * LOADS_PER_ITERATION  # mov rax, [rax]
+    # mov rax, [rdi]; …; mov [rdi], rax; ret
+    return _loop(b"\x48\x8b\x07", body, b"\x48\x89\x07\xc3")
 
 
 def member_loop() -> bytes:

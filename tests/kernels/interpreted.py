@@ -14,13 +14,16 @@ os.environ["TRITON_INTERPRET"] = "1"
 import torch
 
 from roofprobe.kernels import (
+    chase,
     triton_matmul,
     triton_pipe,
     triton_pipe_rows,
     triton_scaled,
 )
+from roofprobe.kernels.triton_chase import Cache, GpuWalk
 from roofprobe.kernels.triton_configs import config_named
 from roofprobe.kernels.triton_pipe_rows import PipeConfig
+from roofprobe.kernels.work import Target
 
 # Whole tiles, ragged edges in every direction, a k that does not fill a step, a tiny matrix.
 SHAPES = ((64, 64, 64), (70, 50, 40), (33, 129, 96), (17, 5, 8))
@@ -176,11 +179,42 @@ def pipe_results() -> dict[str, bool]:
     return right
 
 
+CACHES: tuple[Cache, ...] = ("l1", "l2")
+
+
+def chase_lines() -> dict[str, dict[str, list[float]]]:
+    """Return where launches and timed accesses of the chase stand, in lines from the first one.
+
+    An architecture of neither maker again: plain loads, and a counter that rises by one per load.
+    """
+    target = Target("cuda", "cpu", "interpreter")
+    found = {}
+    for cache in CACHES:
+        for lines in (2, 37, 64, 1000):
+            work = chase.prepare(
+                target, footprint_bytes=128 * lines, seed=lines, accesses=96, cache=cache
+            )
+            walk = work.launches[0]
+            assert isinstance(walk, GpuWalk)
+            stops = [(walk.position - walk.base) / 128]
+            walk()
+            stops.append((walk.position - walk.base) / 128)
+            cycles = chase.access_cycles(work, 5)
+            stops.append((walk.position - walk.base) / 128)
+            right = work.check().error
+            walk._buffer[0, 0] += 128  # line 0 now leads elsewhere
+            found[f"{cache} {lines}"] = {
+                "stops": stops, "cycles": cycles.tolist(), "errors": [right, work.check().error],
+            }  # fmt: skip
+    return found
+
+
 if __name__ == "__main__":
     parts = {
         "products": product_errors,
         "blockwise": blockwise_errors,
         "microscaled": microscaled_errors,
         "pipe": pipe_results,
+        "chase": chase_lines,
     }
     print(json.dumps({name: parts[name]() for name in sys.argv[1:] or parts}))
