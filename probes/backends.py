@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from roofprobe.kernels.work import Target
+from roofprobe.probes.driver_properties import memory_properties
 from roofprobe.probes.timers import EventTimer, GraphTimer, Timer, WallTimer
 from roofprobe.records.schema import Device, Limits
 
@@ -147,6 +148,8 @@ class CudaBackend:
         pci = [getattr(properties, f"pci_{part}_id", None) for part in ("domain", "bus", "device")]
         known = [part for part in pci if part is not None]
         bus_id = "{:08x}:{:02x}:{:02x}.0".format(*known) if len(known) == 3 else None
+        # AMD's runtime tells the memory controller's clock, from which no bandwidth follows.
+        memory = memory_properties(properties, index) if self.kind == "cuda" else None
         return Device(
             device_id=uuid_text or bus_id or f"{self.kind}:{index}",
             torch_device=f"cuda:{index}",
@@ -161,6 +164,9 @@ class CudaBackend:
             memory_bytes=int(total),
             memory_free_bytes=int(free),
             last_level_cache_bytes=getattr(properties, "L2_cache_size", None) or None,
+            driver_mem_clock_mhz=memory.clock_mhz if memory else None,
+            driver_memory_bus_bits=memory.bus_bits if memory else None,
+            missing={"driver_memory": memory.missing} if memory and memory.missing else {},
             runtime=torch.version.hip or torch.version.cuda,
         )
 
