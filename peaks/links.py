@@ -9,7 +9,7 @@ and both ways at once twice that: a link is full duplex. (Sources: PCI-SIG, "PCI
 Specification" 3.0 to 6.0, physical layer.)
 
 That is the wire. Packets also carry headers and acknowledgements (20 to 28 bytes with payloads of
-128 to 512 bytes), so pinned copies reach 80 to 87% of it (12 to 13, 26, 51 to 55 GB/s). What the
+128 to 512 bytes), so pinned copies reach 76 to 87% of it (12 to 13, 26, 51 to 55 GB/s). What the
 headers leave depends on the payload size that host and device agreed on, which nobody tells:
 it explains a gap and is no bound.
 
