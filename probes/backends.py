@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from roofprobe.kernels.work import Target
 from roofprobe.probes.driver_properties import memory_properties
-from roofprobe.probes.timers import EventTimer, GraphTimer, Timer, WallTimer
+from roofprobe.probes.timers import BatchWallTimer, EventTimer, GraphTimer, Timer, WallTimer
 from roofprobe.records.schema import Device, Limits
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ class AcceleratorBackend:
             synchronize()
             probe.elapsed_time(probe2)
         except Exception:  # no timing events on this backend
-            return _SynchronisedWallTimer(synchronize)
+            return BatchWallTimer(synchronize)
         return EventTimer(lambda: event_type(enable_timing=True), synchronize)  # type: ignore[misc]
 
     def free_memory_bytes(self, index: int) -> int | None:
@@ -317,27 +317,6 @@ class AcceleratorBackend:
                     free, total = question(index)
                     return int(free), int(total)
         raise NotImplementedError(f"{self.kind} reports no memory information")
-
-
-class _SynchronisedWallTimer(WallTimer):
-    name = "wall clock around synchronised batches (launch cost included)"
-
-    def __init__(self, synchronize: Callable[[], None]) -> None:
-        self._synchronize = synchronize
-
-    def time_batch(self, launches: Any, count: int) -> float:
-        import time
-
-        sets = len(launches)
-        self._synchronize()
-        start = time.perf_counter_ns()
-        for index in range(count):
-            launches[index % sets]()
-        self._synchronize()
-        return (time.perf_counter_ns() - start) * 1e-9
-
-    def synchronize(self) -> None:
-        self._synchronize()
 
 
 def available_backends() -> tuple[Backend, ...]:
