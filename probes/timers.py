@@ -30,10 +30,12 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
+
+    from roofprobe.kernels.launches import Timed
 
 Launches = Sequence[Callable[[], object]]
 
@@ -55,9 +57,6 @@ class Timer(Protocol):
 def for_searching(timer: Timer) -> Timer:
     """Return the timer for batches that are timed once each: capturing them would cost more."""
     return timer.fallback if isinstance(timer, GraphTimer) else timer
-
-
-Timed = Literal["host", "batch", "enqueue", "device", "graph"]
 
 
 def launch_timer(timed: Timed, timer: Timer) -> Timer | None:
@@ -192,7 +191,7 @@ class EventTimer:
         """Return device seconds between the events around ``count`` launches.
 
         ``outran`` then tells whether the host took longer to queue the batch than the stream was
-        held for: of kernels shorter than a launch, the time is then the host's and not the device's.
+        held for: the time of kernels shorter than a launch is then the host's, not the device's.
         """
         sets = len(launches)
         start, stop = self._new_event(), self._new_event()

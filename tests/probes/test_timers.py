@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
+from roofprobe.kernels.launches import Timed
 from roofprobe.probes.timers import (
     BatchWallTimer,
     EnqueueTimer,
     EventTimer,
     GraphTimer,
     SynchronisedTimer,
-    Timed,
     Timer,
     WallTimer,
     for_copies,
