@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from roofprobe.kernels import stream_check, stream_torch
+from roofprobe.kernels import cpu_stream, stream_check, stream_torch
 from roofprobe.kernels.stream_check import SCALAR
 from roofprobe.kernels.stream_rows import (
     BY_NAME,
@@ -52,7 +52,7 @@ __all__ = [
     "unavailable",
 ]
 
-ROUTES: tuple[str, ...] = ("torch", "triton", "copy-engine")
+ROUTES: tuple[str, ...] = ("torch", "machine-code", "triton", "copy-engine")
 
 
 def unavailable(kernel: str, route: str, precision: str, target: Target) -> Unsupported | None:
@@ -63,6 +63,10 @@ def unavailable(kernel: str, route: str, precision: str, target: Target) -> Unsu
         if target.kind == "cpu":
             return Unsupported("no-copy-engine", "a CPU has no copy engine for its own memory")
         return None
+    if route == "machine-code":
+        if target.kind != "cpu":
+            return Unsupported("cpu-only", "machine code of our own streams on processors only")
+        return cpu_stream.unavailable(kernel, precision, target.features, target.architecture)
     if route == "torch" and kernel == "copy" and target.is_gpu:
         return Unsupported(
             "copy-engine-route",
@@ -146,7 +150,9 @@ def prepare(
     index = None
     if row.page_bytes is not None:
         index = page_order(used // run, seeds).to(device)
-    if route == "triton":
+    if route == "machine-code":
+        bind = partial(_bind_machine_code, row, target, precision)
+    elif route == "triton":
         bind = partial(_bind_triton, row, target, _config(kernel, precision, target, config))
     else:
         bind = partial(_bind_torch, row, target)
@@ -230,6 +236,30 @@ def _bind_torch(
     step: int,
 ) -> Bound:
     return stream_torch.bind(row, arrays, target, index=index, run=run, step=step)
+
+
+def _bind_machine_code(
+    row: StreamKernel,
+    target: Target,
+    precision: str,
+    arrays: tuple[torch.Tensor, ...],
+    *,
+    index: torch.Tensor | None,
+    run: int,
+    step: int,
+) -> Bound:
+    stream = cpu_stream.CpuStream(
+        row.name,
+        precision,
+        target.features,
+        elements=arrays[0].numel(),
+        threads=max(1, target.unit_count or 1),
+        scalar=SCALAR,
+    )
+    launch, total = stream.launcher(*arrays)
+    if row.writes:
+        return launch, partial(stream_check.check_map, row, row.name, arrays, launch), stream.config
+    return launch, partial(stream_check.check_total, total, arrays, launch), stream.config
 
 
 def _config(kernel: str, precision: str, target: Target, name: str | None) -> StreamConfig:

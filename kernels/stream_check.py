@@ -100,6 +100,18 @@ def check_scalar(total: torch.Tensor, arrays: tuple[torch.Tensor, ...], launch: 
     )
 
 
+def check_total(
+    total: Callable[[], float], arrays: tuple[torch.Tensor, ...], launch: Launch
+) -> Check:
+    """Launch once and compare the sum that ``total()`` then gives."""
+    launch()
+    count = arrays[0].numel()
+    device = arrays[0].device
+    sums, magnitudes = sums_by_program(products(arrays), count, _CHUNK_ELEMENTS, 1, device)
+    dtype = str(arrays[0].dtype).removeprefix("torch.")
+    return check_sum(total(), float(sums), float(magnitudes), count, _SUM_TOLERANCE[dtype])
+
+
 def check_columns(
     launch: Callable[[], torch.Tensor], reference: Callable[[], torch.Tensor], count: int
 ) -> Check:

@@ -19,15 +19,16 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA_VERSION: Literal[1] = 1
 METHOD_VERSION = 1
 
-Family = Literal["compute", "memory", "interconnect"]
+Family = Literal["compute", "memory", "latency", "launch", "interconnect"]
 Status = Literal["ok", "skipped", "failed", "invalid"]
 Regime = Literal["burst", "settled"]
 # Why a case is in the plan: a fixed shape that every run has; a search; what follows a search at
 # the shape it found (each route, each configuration of our kernel, the settled regime, each data
-# pattern); a sweep over shapes, layouts or alignments; the pipe's own rate; the health check.
+# pattern); a sweep over shapes, layouts or alignments; the pipe's own rate; the health check; a
+# sweep over the sizes of arrays, through the caches.
 Role = Literal[
     "anchor", "search", "route", "tune", "settled", "pattern", "surface", "layout", "alignment",
-    "pipe", "stability",
+    "pipe", "stability", "curve",
 ]  # fmt: skip
 RunStatus = Literal["running", "complete", "incomplete"]
 Judgement = Literal["pass", "warn", "fail", "unknown"]
@@ -236,6 +237,7 @@ class Measurement(Record):
     memory interface once. ``rate`` is TFLOPS, TOPS or GB/s. ``clock_mhz`` is the clock counted by
     the device's own cycle counter around the samples, ``sample_clocks_mhz`` one value per sample.
     ``energy_j_per_tflop`` is the energy counter's difference over all work of its window.
+    ``access_ns`` is the time per dependent load of a pointer chase, which has no rate.
     """
 
     case: Case
@@ -245,6 +247,7 @@ class Measurement(Record):
     notes: tuple[Note, ...] = ()
     latency: Distribution | None = None
     rate: Distribution | None = None
+    access_ns: Distribution | None = None
     flops: int | None = None
     bytes_read: int | None = None
     bytes_written: int | None = None
