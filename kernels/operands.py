@@ -140,11 +140,14 @@ def fitting(
     """Return those of ``shapes`` that one arena of at most ``limit_bytes`` holds together.
 
     An arena takes the largest A, the largest B and the largest C, which belong to different shapes.
-    While that is too much, the shape is dropped that has the largest of the part which takes most
-    (of several the one with the largest set), so that what stays depends on nothing else.
+    What does not fit by itself goes first. While the rest is too much, the shape is dropped that
+    has the largest of the part which takes most (of several the one with the largest set), so that
+    what stays depends on nothing else.
     """
-    kept = list(shapes)
-    while limit_bytes is not None and kept:
+    if limit_bytes is None:
+        return shapes
+    kept = [shape for shape in shapes if _bytes(row, list(_parts(shape, 1))) <= limit_bytes]
+    while kept:
         parts = [_parts(shape, 1) for shape in kept]
         least = [max(part[side] for part in parts) for side in range(3)]
         if _bytes(row, least) <= limit_bytes:
