@@ -43,14 +43,14 @@ _BRIEF = {
     "gpu": Policy(0.001, 0.01, 0.03, 0.1, min_samples=8, target_ci=0.01, timeout_s=60),
 }
 # Data patterns are compared with each other, so all of them (uniform data too) are taken the same
-# way: on a GPU hot, with a second of work before each, right after the settled case.
+# way: on a GPU hot, with 0.6 s of work before each, right after the settled case.
 _PATTERN = {
     "cpu": Policy(0.002, 0.05, 0.15, 0.4, target_ci=0.005, timeout_s=60),
-    "gpu": Policy(0.02, 1.0, 0.3, 0.5, target_ci=0.003, timeout_s=120),
+    "gpu": Policy(0.02, 0.6, 0.3, 0.5, target_ci=0.003, timeout_s=120),
 }
 _SEARCH_S = {
     ("cpu", "quick"): 1.0, ("cpu", "standard"): 2.5, ("cpu", "soak"): 20.0,
-    ("gpu", "quick"): 1.0, ("gpu", "standard"): 6.0, ("gpu", "soak"): 60.0,
+    ("gpu", "quick"): 1.0, ("gpu", "standard"): 5.0, ("gpu", "soak"): 60.0,
 }  # fmt: skip
 _EXHAUSTIVE_SHAPES, _EXHAUSTIVE_S = 64, 0.25
 _SETUP_S = {"cpu": 0.8, "gpu": 0.3}
@@ -98,7 +98,12 @@ def policy_for(case: Case, device: Device, options: Options) -> Policy:
     policy = _BURST[(kind, options.tier)]
     if kind == "cpu":
         if case.family == "memory":
-            policy = replace(policy, min_samples=20, max_time_s=policy.max_time_s * 2 / 3)
+            policy = replace(
+                policy,
+                min_samples=20,
+                min_time_s=policy.min_time_s * 0.6,
+                max_time_s=policy.max_time_s * 0.5,
+            )
     elif case.family == "compute":
         policy = replace(
             policy, rest_s=_GPU_REST_S[options.tier], pause_s=_GPU_PAUSE_S, max_samples=200
@@ -137,7 +142,10 @@ def _may_run(case: Case, device: Device) -> bool:
     """Return whether the device alone does not rule the case out; asks neither torch nor Triton."""
     if case.family == compute.FAMILY:
         return compute.may_run(case, device)
-    return device.backend != "cpu" or case.route != "triton"
+    on_cpu = device.backend == "cpu"
+    if case.family == links.FAMILY:
+        return on_cpu == (case.op == "host-copy")
+    return case.route not in (("triton", "copy-engine") if on_cpu else ("machine-code",))
 
 
 def _in_rounds(cases: Sequence[Case]) -> tuple[Case, ...]:
