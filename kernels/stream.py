@@ -114,11 +114,13 @@ def prepare(
     buffer_sets: int,
     seed: int,
     config: str | None = None,
+    passes: int = 1,
 ) -> Work:
     """Allocate and fill ``buffer_sets`` sets of arrays of ``elements`` and return the work.
 
     Values are uniform in [−1, 1] from ``seed``, never constant: some memories compress. ``config``
-    names a Triton configuration, without which the first of :func:`candidates` is taken.
+    names a Triton configuration, without which the first of :func:`candidates` is taken. Our own
+    machine code goes over the arrays ``passes`` times in a launch.
     Raises ``Unsupported`` where the route does not exist on ``target``, ``ValueError`` where the
     configuration cannot do it.
     """
@@ -151,7 +153,7 @@ def prepare(
     if row.page_bytes is not None:
         index = page_order(used // run, seeds).to(device)
     if route == "machine-code":
-        bind = partial(_bind_machine_code, row, target, precision)
+        bind = partial(_bind_machine_code, row, target, precision, passes)
     elif route == "triton":
         bind = partial(_bind_triton, row, target, _config(kernel, precision, target, config))
     else:
@@ -161,11 +163,13 @@ def prepare(
         for arrays in sets
     ]
     _, check, settings = bound[0]
-    read, written = bytes_per_launch(kernel, precision, elements)
+    if passes != 1 and route != "machine-code":
+        raise ValueError(f"{route} goes over its arrays once in a launch, not {passes} times")
+    read, written = (passes * size for size in bytes_per_launch(kernel, precision, elements))
     launches = tuple(launch for launch, _, _ in bound)
     return Work(
         launches=launches,
-        flops=row.flops_per_element * row.read_elements(precision, elements),
+        flops=passes * row.flops_per_element * row.read_elements(precision, elements),
         bytes_read=read,
         bytes_written=written,
         array_bytes=elements * dtype.itemsize,
@@ -242,6 +246,7 @@ def _bind_machine_code(
     row: StreamKernel,
     target: Target,
     precision: str,
+    passes: int,
     arrays: tuple[torch.Tensor, ...],
     *,
     index: torch.Tensor | None,
@@ -255,6 +260,7 @@ def _bind_machine_code(
         elements=arrays[0].numel(),
         threads=max(1, target.unit_count or 1),
         scalar=SCALAR,
+        passes=passes,
     )
     launch, total = stream.launcher(*arrays)
     if row.writes:

@@ -172,9 +172,19 @@ def with_memory(
     return prefix + bytes((form.opcode, modrm)) + offset.to_bytes(4, "little")
 
 
-def counted_loop(head: bytes, body: bytes, tail: bytes) -> bytes:
-    """Return ``head``, then ``body`` as often as rsi says (at least once), then ``tail``."""
-    return _loop(head, body, tail)
+def repeated_loop(head: bytes, before: bytes, body: bytes, passes_at: int, tail: bytes) -> bytes:
+    """Return ``head``, then passes of ``before`` and rsi times ``body``, then ``tail``.
+
+    How many passes is read from the state, ``passes_at`` bytes from rdi, and counted down there;
+    ``before`` begins each. rsi and the passes are at least one; r8 is overwritten.
+    """
+    before += b"\x4c\x89\xc6"  # mov rsi, r8
+    head += b"\x49\x89\xf0"  # mov r8, rsi
+    head += b"\x90" * (-(len(head) + len(before)) % 64)  # the inner loop starts a cache line
+    inner = body + b"\x48\xff\xce"  # dec rsi
+    inner += _jump_back(len(inner))
+    turn = before + inner + b"\x48\xff\x4f" + passes_at.to_bytes(1, "little")  # dec [rdi + …]
+    return head + turn + _jump_back(len(turn)) + tail
 
 
 def nothing() -> bytes:

@@ -20,6 +20,8 @@ from roofprobe.records.schema import Case, Device, Options, Role
 FAMILY = "memory"
 MIB = 1 << 20
 _LEAST_CURVE_BYTES = 256 << 10
+_LEAST_CPU_CURVE_BYTES = 16 << 10  # both cores' shares lie within their first caches
+_CPU_CURVE_BYTES = 64 * MIB  # what a launch of a curve moves at least
 _GPU_ARRAY_BYTES = 1024 * MIB
 _CPU_ARRAY_BYTES = 256 * MIB
 _CACHE_MULTIPLE = 4
@@ -72,17 +74,20 @@ def _tuned(device: Device) -> Iterator[Case]:
 
 
 def _curve(device: Device) -> Iterator[Case]:
-    """Yield a read and a triad from 256 KiB to the full size, always over the same arrays.
+    """Yield streams from small arrays to the full size, always over the same ones.
 
     Small arrays stay in a cache, and that is meant: the figure is then the cache's, and where it
-    falls is the cache's size. Such cases are held against no peak of the memory.
+    falls is the cache's size. Such cases are held against no peak of the memory. On a processor
+    only reads show the caches, since our stores go past them, and a launch goes over a small array
+    many times, so that waking the threads does not count.
     """
-    route = "machine-code" if device.backend == "cpu" else "triton"
-    for kernel in ("read", "triad"):
-        size = _LEAST_CURVE_BYTES
+    on_cpu = device.backend == "cpu"
+    route, kernels = ("machine-code", ("read", "dot")) if on_cpu else ("triton", ("read", "triad"))
+    for kernel in kernels:
+        size = _LEAST_CPU_CURVE_BYTES if on_cpu else _LEAST_CURVE_BYTES
         while size < array_bytes(device):
             yield _case(device, kernel, route, "fp32", "curve", size)
-            size *= 4 if device.backend == "cpu" else 2
+            size *= 4 if on_cpu else 2
 
 
 def _case(
@@ -157,4 +162,12 @@ def prepare(case: Case, device: Device, free_bytes: int | None, seed: int) -> Wo
         buffer_sets=1,
         seed=seed,
         config=case.config,
+        passes=_passes(case),
     )
+
+
+def _passes(case: Case) -> int:
+    """Return how often a launch goes over its arrays: once, but for a processor's small ones."""
+    if case.role != "curve" or case.route != "machine-code":
+        return 1
+    return max(1, _CPU_CURVE_BYTES // case_bytes(case))

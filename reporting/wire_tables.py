@@ -16,6 +16,9 @@ from roofprobe.reporting.numbers import capacity
 from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.tables import measurements_of
 
+_USUAL = ("l1", "default pages")  # every cache may be used, pages as the system gives them
+_HOW = {"l2": "first cache skipped"}
+
 
 @dataclass(frozen=True, slots=True)
 class SmallTable:
@@ -52,7 +55,10 @@ def _latency(measured: Sequence[Measurement]) -> SmallTable:
         clock, _ = clock_mhz_of(m)
         cycles = f"{access.median * clock / 1000:.0f}" if clock else numbers.UNKNOWN
         size = capacity(m.case.shape.get("footprint_bytes", 0))
-        where = clean(m.case.config or "")
+        where = ", ".join(
+            _HOW.get(word, clean(word)) for word in (m.case.config or "").split(", ") if word
+            if word not in _USUAL
+        )  # fmt: skip
         rows.append(
             (
                 f"{size}, {where}" if where else size,

@@ -7,7 +7,7 @@ import pytest
 from roofprobe.kernels import stream
 from roofprobe.kernels.work import Unsupported
 from roofprobe.probes import memory
-from roofprobe.probes.backends import target_of
+from roofprobe.probes.backends import CpuBackend, target_of
 from roofprobe.records.schema import Case, Device, Options
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -91,8 +91,25 @@ def test_the_curve_goes_from_256_kib_to_below_the_full_size_and_says_what_stays_
     assert sizes == [256 * 1024 << power for power in range(12)]
     # Three arrays of 64 MiB are still less than four caches of 50 MiB.
     assert [case.level for case in curve] == ["l2"] * 9 + [None] * 3
-    cpu = memory.cases(device_of("cpu"), Options(families=("memory",)))
-    assert {case.route for case in cpu if case.role == "curve"} == {"machine-code"}
+    cpu = [c for c in memory.cases(device_of("cpu"), Options(families=("memory",)))
+           if c.role == "curve"]  # fmt: skip
+    assert {(case.op, case.route) for case in cpu} == {
+        ("read", "machine-code"), ("dot", "machine-code"),
+    }  # fmt: skip
+    assert [c.shape["elements"] * 4 for c in cpu if c.op == "read"][:3] == [
+        16 << 10, 64 << 10, 256 << 10,
+    ]  # fmt: skip
+
+
+def test_a_launch_over_a_small_array_of_a_processor_is_many_passes() -> None:
+    device = CpuBackend().describe()
+    curve = [c for c in memory.cases(device, Options(families=("memory",))) if c.role == "curve"]
+    try:
+        work = memory.prepare(curve[0], device, None, seed=0)
+    except Unsupported as reason:
+        pytest.skip(reason.sentence)
+    assert work.bytes_read == 64 * MIB
+    assert work.array_bytes == 16 << 10
 
 
 def test_other_configurations_of_a_triton_stream_are_tried_and_not_the_first_again() -> None:
