@@ -45,7 +45,7 @@ def interpreted(*parts: str) -> Any:
 
 @pytest.fixture(scope="module")
 def errors() -> Errors:
-    found: Errors = interpreted("products", "blockwise", "microscaled", "pipe", "stream")
+    found: Errors = interpreted("products", "blockwise", "microscaled", "pipe")
     return found
 
 
