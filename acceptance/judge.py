@@ -145,7 +145,9 @@ def _headline_findings(run: Run) -> Iterator[Finding]:
         # A peak that rests on assumptions (a processor's, at a clock it may exceed) judges nothing.
         if derived is None or derived.assumed:
             continue
-        bound = _SUSPICIOUS_SHARE[headline.family]
+        bound = _SUSPICIOUS_SHARE.get(headline.family)
+        if bound is None:
+            continue
         low = headline.share_derived < bound
         yield Finding(
             code="RP-LOW" if low else "RP-IN-RANGE",

@@ -4,17 +4,25 @@ Only a physical bound can do that: memory pins × clock, with half a percent for
 arithmetic peak of the pipe that did the work, at the device's highest clock (twice that of dense
 products where half of the operands are zeros that the unit skips). A datasheet is no bound: some
 cards boost above it. Cache-resident arrays, compressible data, sparse peaks taken for dense and
-loops that a compiler removed are how it happens.
+loops that a compiler removed are how it happens. Where the driver tells a bandwidth in two ways
+that differ, the greater one bounds: below it, the figure proves nothing.
+
+A figure can also be impossibly low: a stream over device memory that reaches less than a tenth of
+the pins was divided by the wrong unit, or the device is not in a state to be measured. What stays
+in a cache is held against no pins. A copy engine that comes within 5 % of the pins is not
+impossible but unheard of (published: 44 to 92 %): it gets a note that asks for a repeat.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from roofprobe.records.ceilings import ceiling_for
-from roofprobe.records.schema import Ceiling, Measurement, Reason
+from roofprobe.records.ceilings import ceilings_for
+from roofprobe.records.schema import Ceiling, Measurement, Note, Reason
 
 TIMER_SLACK = 0.005
+LEAST_SHARE = 0.1
+SUSPECT_COPY_ENGINE_SHARE = 0.95
 
 
 def invalidate(
@@ -28,23 +36,69 @@ def invalidate(
 def _judged(measurement: Measurement, bounds: Sequence[Ceiling]) -> Measurement:
     if measurement.status != "ok" or measurement.rate is None:
         return measurement
-    bound = ceiling_for(measurement, "derived", bounds)
-    median = measurement.rate.median
-    if bound is None or median <= bound.value * (1 + TIMER_SLACK):
+    found = ceilings_for(measurement, "derived", bounds)
+    bound = max(found, key=lambda ceiling: ceiling.value, default=None)
+    if bound is None:
         return measurement
-    reason = Reason(
+    share = measurement.rate.median / bound.value
+    if share > 1 + TIMER_SLACK:
+        return _invalid(measurement, _above(measurement, measurement.rate.median, bound))
+    if share < LEAST_SHARE and _streams_memory(measurement):
+        return _invalid(measurement, _below(measurement, measurement.rate.median, bound))
+    if share > SUSPECT_COPY_ENGINE_SHARE and measurement.case.engine == "copy-engine":
+        return _suspect(measurement, share)
+    return measurement
+
+
+def _invalid(measurement: Measurement, reason: Reason) -> Measurement:
+    return measurement.model_copy(update={"status": "invalid", "reason": reason})
+
+
+def _above(measurement: Measurement, median: float, bound: Ceiling) -> Reason:
+    assert measurement.rate is not None
+    return Reason(
         code="above-peak",
         sentence=f"{median:.4g} {measurement.rate.unit} is above the physical bound of "
         f"{bound.value:.4g} {bound.unit} ({bound.basis}): {_cause(measurement)}, or the clock was "
         "misread",
         remedy="do not use the figure; please report the run",
     )
-    return measurement.model_copy(update={"status": "invalid", "reason": reason})
+
+
+def _below(measurement: Measurement, median: float, bound: Ceiling) -> Reason:
+    assert measurement.rate is not None
+    return Reason(
+        code="unit-or-state",
+        sentence=f"{median:.4g} {measurement.rate.unit} is less than a tenth of {bound.value:.4g} "
+        f"{bound.unit} ({bound.basis}): a unit was mixed up, or the device was idle, shared or "
+        "faulty",
+        remedy="look at its clocks and at other processes, and repeat",
+    )
+
+
+def _streams_memory(measurement: Measurement) -> bool:
+    """Whether a case streams through device memory at a fixed size, as the health of it demands."""
+    case = measurement.case
+    return case.family == "memory" and case.role == "anchor" and case.convention == "read+write"
+
+
+def _suspect(measurement: Measurement, share: float) -> Measurement:
+    note = Note(
+        code="suspect-copy-engine",
+        sentence=f"the copy engine reaches {share:.0%} of the pins, more than any published one; "
+        "repeat before using it",
+        figures={"share": share},
+    )
+    if note.code in {known.code for known in measurement.notes}:
+        return measurement
+    return measurement.model_copy(update={"notes": (*measurement.notes, note)})
 
 
 def _cause(measurement: Measurement) -> str:
     if measurement.case.family == "memory":
         return "part of the data came from a cache or was compressed"
+    if measurement.case.family == "interconnect":
+        return "the copy was not waited for, or took another link"
     if measurement.case.role == "pipe":
         return "the compiler removed part of the work"
     return "the operations counted were not all done"

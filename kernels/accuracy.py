@@ -103,6 +103,7 @@ MATMUL_MEASURE = "‖C·v − A·(B·v)‖ / ‖A·(B·v)‖ in float64, v rando
 WHOLE_MEASURE = "‖C − A·B‖ / ‖A·B‖ in float64"
 STREAM_MEASURE = "max |out − ref| / max |ref| in float64"
 SUM_MEASURE = "|sum − ref| / Σ|terms| in float64"
+PARTIALS_MEASURE = "max |partial sum − ref| / Σ|its terms| in float64"
 
 
 def poison(out: torch.Tensor) -> None:
@@ -264,6 +265,32 @@ def check_sum(value: float, reference: float, magnitude: float, count: int, tol:
     if error > tol:
         problem = f"the error {error:.2g} is above the tolerance {tol:.2g}"
     return Check(error, tol, SUM_MEASURE, count, problem)
+
+
+def check_partials(
+    partials: torch.Tensor,
+    reference: torch.Tensor,
+    magnitude: torch.Tensor,
+    count: int,
+    tolerance: float,
+) -> Check:
+    """Compare each of a reduction's partial sums with its own; all three are (programs,).
+
+    ``reference`` is float64, ``magnitude`` each program's Σ|terms|, ``count`` all terms together.
+    """
+    import torch
+
+    missing = unwritten(partials)
+    if missing:
+        told = f"{missing} of {partials.numel()} partial sums were not written or are not finite"
+        return Check(1.0, tolerance, PARTIALS_MEASURE, count, told)
+    difference = (partials.double() - reference).abs()
+    # A program without terms leaves zero, and then the difference itself is the error.
+    error = float((difference / torch.where(magnitude > 0, magnitude, 1.0)).max())
+    problem = None
+    if not error <= tolerance:
+        problem = f"the error {error:.2g} is above the tolerance {tolerance:.2g}"
+    return Check(error, tolerance, PARTIALS_MEASURE, count, problem)
 
 
 def _rows(matrix: Stored, device: torch.device) -> Iterator[tuple[int, torch.Tensor]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 
 ADDS_PER_ITERATION = 64
+LOADS_PER_ITERATION = 64
 MAX_CHAINS = 20
 
 _ACCUMULATORS = (*range(8), *range(16, 28))
@@ -53,6 +54,16 @@ def clock_loop() -> bytes:
     body = [0x8B0A0129] * ADDS_PER_ITERATION + [0xF1000694]  # add x9, x9, x10; subs x20, x20, #1
     tail = [*read_clock(24), 0xF9400BF4, 0xA8C27BF3, _RET]
     return _words([*head, *body, _branch_if_not_zero(-len(body)), *tail])
+
+
+def chase_loop() -> bytes:
+    """Return ``f(state, iterations)``: 64 loads an iteration, each from where the last one points.
+
+    The state's first word is the address to load from next; where the walk ends is written back.
+    """
+    body = [0xF9400129] * LOADS_PER_ITERATION + [0xF1000421]  # ldr x9, [x9]; subs x1, x1, #1
+    # ldr x9, [x0]; …; str x9, [x0]
+    return _words([0xF9400009, *body, _branch_if_not_zero(-len(body)), 0xF9000009, _RET])
 
 
 def member_loop() -> bytes:

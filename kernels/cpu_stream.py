@@ -66,8 +66,12 @@ class CpuStream:
         elements: int,
         threads: int,
         scalar: float,
+        passes: int = 1,
     ) -> None:
-        """Make the code and start the team; ``elements`` is the length of each array."""
+        """Make the code and start the team; ``elements`` is the length of each array.
+
+        A launch goes over the arrays ``passes`` times.
+        """
         refusal = unavailable(kernel, precision, features)
         if refusal is not None:
             raise refusal
@@ -87,15 +91,16 @@ class CpuStream:
         self._share_bytes = elements * self._item // threads
         self._team = Team(threads)
         self._code = Executable(x86_stream.stream_loop(kernel, precision, width))
-        self._scalar = scalar
+        self._scalar, self._passes = scalar, passes
         self.config: dict[str, int | str | bool | None] = {
             "register_bytes": width, "threads": threads, "non_temporal_stores": True,
+            "passes": passes,
         }  # fmt: skip
 
     def launcher(self, *arrays: torch.Tensor) -> tuple[Callable[[], None], Callable[[], float]]:
         """Return the launch over ``arrays`` (reads first, then what is written) and the sum.
 
-        The sum is that of the last launch; it means nothing for kernels that only store.
+        The sum is that of one pass of the last launch; it means nothing for kernels that store.
         """
         memory = np.zeros(self._team.size * _STATE_BYTES + 64, dtype=np.uint8)
         states = memory[-int(memory.ctypes.data) % 64 :][: self._team.size * _STATE_BYTES]
@@ -112,6 +117,8 @@ class CpuStream:
             lanes = state[x86_stream.SCALAR_OFFSET :][: self._width].view(self._dtype)
             lanes[:] = self._scalar
         sums = states[:, x86_stream.SUMS_OFFSET :]
+        left = states[:, x86_stream.PASSES_OFFSET :][:, :8].view(np.uint64)
+        passes = self._passes
         jobs = [
             Job(self._code.address, int(state.ctypes.data), self._iterations) for state in states
         ]
@@ -121,11 +128,13 @@ class CpuStream:
         def launch() -> None:
             assert keep
             sums[:] = 0
+            left[:] = passes
             team.assign(jobs)
             team.launch()
 
         def total() -> float:
             used = sums[:, : x86_stream.UNROLL * self._width]
-            return float(np.ascontiguousarray(used).view(self._dtype).astype(np.float64).sum())
+            lanes = np.ascontiguousarray(used).view(self._dtype).astype(np.float64)
+            return float(lanes.sum()) / passes
 
         return launch, total

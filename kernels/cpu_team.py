@@ -51,14 +51,17 @@ _SLICES = 4
 
 class _Code(Protocol):
     ADDS_PER_ITERATION: int
+    LOADS_PER_ITERATION: int
 
+    def chase_loop(self) -> bytes: ...
     def clock_loop(self) -> bytes: ...
     def member_loop(self) -> bytes: ...
     def nothing(self) -> bytes: ...
 
 
-Part = Literal["clock", "member", "nothing"]
+Part = Literal["chase", "clock", "member", "nothing"]
 _MAKERS: dict[Part, Callable[[_Code], bytes]] = {
+    "chase": lambda code: code.chase_loop(),
     "clock": lambda code: code.clock_loop(),
     "member": lambda code: code.member_loop(),
     "nothing": lambda code: code.nothing(),
@@ -235,6 +238,14 @@ def clocks_mhz(
     finally:
         team.assign(idle)
     return best
+
+
+def chase() -> tuple[Executable, int]:
+    """Return the pointer chase of this processor and how many loads each of its iterations does.
+
+    Raises ``Unsupported`` where there is no executable memory or no code for the processor.
+    """
+    return _code_of("chase"), _code().LOADS_PER_ITERATION
 
 
 @functools.cache

@@ -5,7 +5,9 @@ rate. Counted is each byte that must cross the memory interface once, reads plus
 write-allocate traffic (McCalpin's STREAM convention; on a CPU without non-temporal stores the
 hardware moves up to half as much again on writes, which this figure does not see). ``read`` and
 ``dot`` only read; ``write`` only writes; ``copy`` and ``scale`` are half and half and usually the
-slowest on a GPU, because the bus turns round; ``add`` and ``triad`` read two and write one.
+slowest on a GPU, because the bus turns round; ``add`` and ``triad`` read two and write one;
+``nstream`` reads three and writes one of them back. What ``gather`` and ``strided`` do, and what
+their figures are not, stands in ``stream_rows``.
 
 The copy engine (``cudaMemcpyAsync`` behind ``Tensor.copy_``) is no kernel on the compute units and
 does not reach the memory's roof: it has a row of its own.
@@ -14,53 +16,43 @@ does not reach the memory's roof: it has a row of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from roofprobe.kernels.accuracy import check_elementwise, check_sum, poison
+from roofprobe.kernels import cpu_stream, stream_check, stream_torch
+from roofprobe.kernels.stream_check import SCALAR
+from roofprobe.kernels.stream_rows import (
+    BY_NAME,
+    DTYPES,
+    ITEM_BYTES,
+    KERNELS,
+    SECTOR_BYTES_CPU,
+    SECTOR_BYTES_GPU,
+    StreamKernel,
+    bytes_per_launch,
+)
+from roofprobe.kernels.triton_stream_configs import StreamConfig, config_named, configs_for
 from roofprobe.kernels.work import Check, Target, Unsupported, Work
 
 if TYPE_CHECKING:
     import torch
 
-SCALAR = 0.4
-"""The factor q of scale and triad and the value of write: BabelStream's 0.4, inexact in binary."""
+__all__ = [
+    "BY_NAME",
+    "DTYPES",
+    "ITEM_BYTES",
+    "KERNELS",
+    "ROUTES",
+    "SCALAR",
+    "StreamKernel",
+    "bytes_per_launch",
+    "candidates",
+    "page_order",
+    "prepare",
+    "unavailable",
+]
 
-_RELATIVE_TOLERANCE = {"float64": 1e-14, "float32": 2e-7, "bfloat16": 8e-3, "float16": 1e-3}
-_SUM_TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 1e-2, "float16": 2e-3}
-DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-ITEM_BYTES = {"fp64": 8, "fp32": 4, "bf16": 2, "fp16": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class StreamKernel:
-    """A kernel as data: how many arrays it reads and writes, and its operations per element."""
-
-    name: str
-    formula: str
-    reads: int
-    writes: int
-    flops_per_element: int
-
-    @property
-    def arrays(self) -> int:
-        """Return how many arrays one set of buffers holds."""
-        return self.reads + self.writes
-
-
-KERNELS: tuple[StreamKernel, ...] = (
-    StreamKernel("read", "s += a[i]", reads=1, writes=0, flops_per_element=1),
-    StreamKernel("write", "a[i] = q", reads=0, writes=1, flops_per_element=0),
-    StreamKernel("copy", "c[i] = a[i]", reads=1, writes=1, flops_per_element=0),
-    StreamKernel("scale", "c[i] = q·a[i]", reads=1, writes=1, flops_per_element=1),
-    StreamKernel("add", "c[i] = a[i] + b[i]", reads=2, writes=1, flops_per_element=1),
-    StreamKernel("triad", "c[i] = a[i] + q·b[i]", reads=2, writes=1, flops_per_element=2),
-    StreamKernel("dot", "s += a[i]·b[i]", reads=2, writes=0, flops_per_element=2),
-)
-BY_NAME = {kernel.name: kernel for kernel in KERNELS}
-
-ROUTES: tuple[str, ...] = ("torch", "triton", "copy-engine")
+ROUTES: tuple[str, ...] = ("torch", "machine-code", "triton", "copy-engine")
 
 
 def unavailable(kernel: str, route: str, precision: str, target: Target) -> Unsupported | None:
@@ -71,6 +63,10 @@ def unavailable(kernel: str, route: str, precision: str, target: Target) -> Unsu
         if target.kind == "cpu":
             return Unsupported("no-copy-engine", "a CPU has no copy engine for its own memory")
         return None
+    if route == "machine-code":
+        if target.kind != "cpu":
+            return Unsupported("cpu-only", "machine code of our own streams on processors only")
+        return cpu_stream.unavailable(kernel, precision, target.features, target.architecture)
     if route == "torch" and kernel == "copy" and target.is_gpu:
         return Unsupported(
             "copy-engine-route",
@@ -97,11 +93,15 @@ def unavailable(kernel: str, route: str, precision: str, target: Target) -> Unsu
     return None
 
 
-def bytes_per_launch(kernel: str, precision: str, elements: int) -> tuple[int, int]:
-    """Return (bytes read, bytes written) of one launch over arrays of ``elements``."""
-    row = BY_NAME[kernel]
-    item = ITEM_BYTES[precision]
-    return row.reads * elements * item, row.writes * elements * item
+def candidates(kernel: str, route: str, precision: str, target: Target) -> tuple[str, ...]:
+    """Return the names of the configurations worth trying, best guess first.
+
+    Only Triton has any; a probe tries each once and keeps the winner for good.
+    """
+    if route != "triton" or target.architecture is None:
+        return ()
+    found = configs_for(kernel, DTYPES[precision], target.architecture)
+    return tuple(config.name for config in found)
 
 
 def prepare(
@@ -113,11 +113,16 @@ def prepare(
     elements: int,
     buffer_sets: int,
     seed: int,
+    config: str | None = None,
+    passes: int = 1,
 ) -> Work:
     """Allocate and fill ``buffer_sets`` sets of arrays of ``elements`` and return the work.
 
-    Values are uniform in [−1, 1] from ``seed``, never constant: some memories compress.
-    Raises ``Unsupported`` where the route does not exist on ``target``.
+    Values are uniform in [−1, 1] from ``seed``, never constant: some memories compress. ``config``
+    names a Triton configuration, without which the first of :func:`candidates` is taken. Our own
+    machine code goes over the arrays ``passes`` times in a launch.
+    Raises ``Unsupported`` where the route does not exist on ``target``, ``ValueError`` where the
+    configuration cannot do it.
     """
     import torch
 
@@ -125,30 +130,61 @@ def prepare(
     if reason is not None:
         raise reason
     row = BY_NAME[kernel]
+    if row.read_elements(precision, elements) == 0:
+        raise Unsupported(
+            "too-small", f"{elements} elements of {precision} hold no unit of {kernel}"
+        )
+    if config is not None and route != "triton":
+        raise ValueError(f"only Triton kernels have configurations; {route} was given {config!r}")
     dtype = getattr(torch, DTYPES[precision])
     device = torch.device(target.torch_device)
     seeds = torch.Generator().manual_seed(seed)
     sets: list[tuple[torch.Tensor, ...]] = []
     for _ in range(buffer_sets):
         arrays = [_random(elements, dtype, device, seeds) for _ in range(row.reads)]
-        arrays += [torch.empty(elements, dtype=dtype, device=device) for _ in range(row.writes)]
+        arrays += [
+            torch.empty(elements, dtype=dtype, device=device)
+            for _ in range(row.writes - row.in_place)
+        ]
         sets.append(tuple(arrays))
-    if route == "triton":
-        launcher, result, config = _triton_launcher(kernel, precision, elements, target)
+    used = row.used_elements(precision, elements)
+    run, step = _run_and_step(row, precision, target)
+    index = None
+    if row.page_bytes is not None:
+        index = page_order(used // run, seeds).to(device)
+    if route == "machine-code":
+        bind = partial(_bind_machine_code, row, target, precision, passes)
+    elif route == "triton":
+        bind = partial(_bind_triton, row, target, _config(kernel, precision, target, config))
     else:
-        launcher, result, config = _torch_launcher(kernel, dtype, device)
-    read, written = bytes_per_launch(kernel, precision, elements)
-    first = sets[0]
+        bind = partial(_bind_torch, row, target)
+    bound = [
+        bind(tuple(array[:used] for array in arrays), index=index, run=run, step=step)
+        for arrays in sets
+    ]
+    _, check, settings = bound[0]
+    if passes != 1 and route != "machine-code":
+        raise ValueError(f"{route} goes over its arrays once in a launch, not {passes} times")
+    read, written = (passes * size for size in bytes_per_launch(kernel, precision, elements))
+    launches = tuple(launch for launch, _, _ in bound)
     return Work(
-        launches=tuple(partial(launcher, *arrays) for arrays in sets),
-        flops=row.flops_per_element * elements,
+        launches=launches,
+        flops=passes * row.flops_per_element * row.read_elements(precision, elements),
         bytes_read=read,
         bytes_written=written,
         array_bytes=elements * dtype.itemsize,
-        check=partial(_check, kernel, DTYPES[precision], first, partial(launcher, *first), result),
-        kernel=f"{'copy_' if kernel == 'copy' else kernel} ({route})",
-        config=config,
+        check=check,
+        kernel=_kernel_name(row, route),
+        config={**_geometry(row, index, run * dtype.itemsize), **settings},
+        assembly=partial(_assembly, launches[0]) if route == "triton" else None,
     )
+
+
+def page_order(pages: int, seeds: torch.Generator) -> torch.Tensor:
+    """Return the index of a gather (pages,): every page once, in random order, as int32."""
+    import torch
+
+    return torch.randperm(pages, generator=seeds).to(torch.int32)
 
 
 def _random(
@@ -165,147 +201,141 @@ def _random(
     return array.copy_(torch.empty(elements, dtype=dtype).uniform_(-1, 1, generator=generator))
 
 
-Launcher = Callable[..., None]
-Result = Callable[[], float]
 Config = dict[str, int | str | bool | None]
+Bound = tuple[Callable[[], object], Callable[[], Check], Config]
 
 
-def _torch_launcher(
-    kernel: str, dtype: torch.dtype, device: torch.device
-) -> tuple[Launcher, Result | None, Config]:
-    """Return torch's own operation, writing into preallocated tensors, as a launcher."""
-    import torch
-
-    total = torch.empty((), dtype=dtype, device=device)
-
-    def read(a: torch.Tensor) -> None:
-        torch.sum(a, dim=0, out=total)
-
-    def write(a: torch.Tensor) -> None:
-        a.fill_(SCALAR)
-
-    def copy(a: torch.Tensor, c: torch.Tensor) -> None:
-        c.copy_(a)
-
-    def scale(a: torch.Tensor, c: torch.Tensor) -> None:
-        torch.mul(a, SCALAR, out=c)
-
-    def add(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> None:
-        torch.add(a, b, out=c)
-
-    def triad(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> None:
-        torch.add(a, b, alpha=SCALAR, out=c)
-
-    def dot(a: torch.Tensor, b: torch.Tensor) -> None:
-        torch.dot(a, b, out=total)
-
-    launchers: dict[str, Launcher] = {
-        "read": read, "write": write, "copy": copy, "scale": scale, "add": add, "triad": triad,
-        "dot": dot,
-    }  # fmt: skip
-
-    def result() -> float:
-        return float(total.double())
-
-    reduces = BY_NAME[kernel].writes == 0
-    if reduces:
-        total.fill_(float("nan"))
-    return launchers[kernel], result if reduces else None, {}
+def _run_and_step(row: StreamKernel, precision: str, target: Target) -> tuple[int, int]:
+    """Return (elements read in one piece, elements from one piece to the next)."""
+    item = ITEM_BYTES[precision]
+    if row.page_bytes is not None:
+        return row.page_bytes // item, row.page_bytes // item
+    sector = SECTOR_BYTES_GPU if target.is_gpu else SECTOR_BYTES_CPU
+    return sector // item, row.one_of * sector // item
 
 
-def _triton_launcher(
-    kernel: str, precision: str, elements: int, target: Target
-) -> tuple[Launcher, Result | None, Config]:
-    """Return our Triton kernel as a launcher with the architecture's configuration."""
-    import torch
-
-    from roofprobe.kernels import triton_stream
-
-    assert target.architecture is not None
-    config = triton_stream.config_for(kernel, DTYPES[precision], target.architecture)
-    settings: Config = {name: getattr(config, name) for name in ("block", "num_warps")}
-    device = torch.device(target.torch_device)
-    if BY_NAME[kernel].writes == 0:
-        size = triton_stream.partials_size(elements, config)
-        wide = torch.float64 if precision == "fp64" else torch.float32
-        partials = torch.full((size,), float("nan"), dtype=wide, device=device)
-        launch: Launcher = (
-            triton_stream.launch_read if kernel == "read" else triton_stream.launch_dot
-        )
-
-        def reduce(*arrays: torch.Tensor) -> None:
-            launch(*arrays, partials, config)
-
-        return reduce, lambda: float(partials.double().sum()), settings
-    launchers: dict[str, Launcher] = {
-        "write": lambda a: triton_stream.launch_write(a, SCALAR, config),
-        "copy": lambda a, c: triton_stream.launch_map("copy", a, a, c, SCALAR, config),
-        "scale": lambda a, c: triton_stream.launch_map("scale", a, a, c, SCALAR, config),
-        "add": lambda a, b, c: triton_stream.launch_map("add", a, b, c, SCALAR, config),
-        "triad": lambda a, b, c: triton_stream.launch_map("triad", a, b, c, SCALAR, config),
-    }
-    return launchers[kernel], None, settings
+def _geometry(row: StreamKernel, index: torch.Tensor | None, run_bytes: int) -> Config:
+    """Return what the bytes of a gather or a stride do not tell."""
+    if index is not None:
+        return {"page_bytes": run_bytes, "pages": index.numel(), "index_bytes": index.nbytes}
+    if row.one_of > 1:
+        return {"sector_bytes": run_bytes, "one_of": row.one_of}
+    return {}
 
 
-def _check(
-    kernel: str,
-    dtype: str,
+def _kernel_name(row: StreamKernel, route: str) -> str:
+    if route == "triton":
+        return f"{row.name} (triton)"
+    operation = stream_torch.OPERATIONS
+    return f"{operation.get(row.name) or operation.get(row.group) or row.name} ({route})"
+
+
+def _bind_torch(
+    row: StreamKernel,
+    target: Target,
     arrays: tuple[torch.Tensor, ...],
-    launch: Callable[[], None],
-    result: Result | None,
-) -> Check:
-    """Poison the output, launch once, compare every element (or the sum) in float64."""
-    row = BY_NAME[kernel]
-    if result is not None:
-        launch()
-        value = result()
-        reference, magnitude = _reference_sum(arrays)
-        return check_sum(value, reference, magnitude, arrays[0].numel(), _SUM_TOLERANCE[dtype])
-    out = arrays[-1]
-    poison(out)
-    launch()
-    reads = arrays[: row.reads]
+    *,
+    index: torch.Tensor | None,
+    run: int,
+    step: int,
+) -> Bound:
+    return stream_torch.bind(row, arrays, target, index=index, run=run, step=step)
 
-    def reference_of(start: int, stop: int) -> torch.Tensor:
-        return _reference(
-            kernel, tuple(array[start:stop].double() for array in reads), stop - start
+
+def _bind_machine_code(
+    row: StreamKernel,
+    target: Target,
+    precision: str,
+    passes: int,
+    arrays: tuple[torch.Tensor, ...],
+    *,
+    index: torch.Tensor | None,
+    run: int,
+    step: int,
+) -> Bound:
+    stream = cpu_stream.CpuStream(
+        row.name,
+        precision,
+        target.features,
+        elements=arrays[0].numel(),
+        threads=max(1, target.unit_count or 1),
+        scalar=SCALAR,
+        passes=passes,
+    )
+    launch, total = stream.launcher(*arrays)
+    if row.writes:
+        return launch, partial(stream_check.check_map, row, row.name, arrays, launch), stream.config
+    return launch, partial(stream_check.check_total, total, arrays, launch), stream.config
+
+
+def _config(kernel: str, precision: str, target: Target, name: str | None) -> StreamConfig:
+    assert target.architecture is not None
+    if name is not None:
+        return config_named(name)
+    return configs_for(kernel, DTYPES[precision], target.architecture)[0]
+
+
+def _bind_triton(
+    row: StreamKernel,
+    target: Target,
+    config: StreamConfig,
+    arrays: tuple[torch.Tensor, ...],
+    *,
+    index: torch.Tensor | None,
+    run: int,
+    step: int,
+) -> Bound:
+    from roofprobe.kernels import triton_gather, triton_stream
+
+    dtype = str(arrays[0].dtype).removeprefix("torch.")
+    units = target.unit_count or _units(arrays[0].device)
+    told: Config = {"name": config.name}
+    if row.group == "stream":
+        programs = triton_stream.programs_for(arrays[0].numel(), dtype, config, units)
+        count, terms_of = arrays[0].numel(), stream_check.products(arrays)
+    else:
+        count = arrays[0].numel() // step * run
+        config = triton_gather.fitted(config, run * arrays[0].element_size())
+        blocks = triton_gather.blocks_of(count // run, run * arrays[0].element_size(), config)
+        programs = config.programs(blocks, units)
+        terms_of = stream_check.runs_of(arrays[0], index, run, step)
+    block = config.block(dtype)
+    told |= {"block": block, "num_warps": config.num_warps, "programs": programs}
+    if row.writes:
+        # What is written is rounded here, once; a factor keeps its bits for the arithmetic.
+        value = SCALAR if row.reads else float(arrays[-1].new_tensor(SCALAR))
+        launch = triton_stream.launcher(
+            row.name, arrays, config, multiprocessors=units, value=value
         )
+        return launch, partial(stream_check.check_map, row, row.name, arrays, launch), told
+    partials = _partials(arrays[0], programs)
+    if row.group == "stream":
+        launch = triton_stream.launcher(
+            row.name, arrays, config, multiprocessors=units, partials=partials
+        )
+    else:
+        launch = triton_gather.launcher(
+            arrays[0], index, partials, config, run=run, step=step, runs=count // run
+        )
+    check = partial(stream_check.check_programs, partials, terms_of, count, block, launch)
+    return launch, check, told
 
-    if kernel == "write":
-        constant = _constant(out)
-        return check_elementwise(out, lambda start, stop: constant[: stop - start], 0.0)
-    tolerance = 0.0 if kernel == "copy" else _RELATIVE_TOLERANCE[dtype]
-    return check_elementwise(out, reference_of, tolerance)
 
-
-def _constant(out: torch.Tensor) -> torch.Tensor:
-    """Return a chunk of the value of ``write`` as the array's type holds it, in float64."""
+def _partials(array: torch.Tensor, programs: int) -> torch.Tensor:
+    """Return a place for one sum per program, in a type that holds products without rounding."""
     import torch
 
-    value = torch.tensor(SCALAR, dtype=out.dtype).double().to(out.device)
-    return value.expand(min(out.numel(), 1 << 24))
+    wide = torch.float64 if array.dtype == torch.float64 else torch.float32
+    return torch.full((programs,), float("nan"), dtype=wide, device=array.device)
 
 
-def _reference(kernel: str, reads: tuple[torch.Tensor, ...], count: int) -> torch.Tensor:
-    if kernel == "copy":
-        return reads[0]
-    if kernel == "scale":
-        return SCALAR * reads[0]
-    if kernel == "add":
-        return reads[0] + reads[1]
-    assert kernel == "triad", (kernel, count)
-    return reads[0] + SCALAR * reads[1]
+def _units(device: torch.device) -> int:
+    import torch
+
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
-def _reference_sum(arrays: tuple[torch.Tensor, ...]) -> tuple[float, float]:
-    """Return (Σ terms, Σ|terms|) in float64 of a sum or a dot product, in chunks."""
-    total = 0.0
-    magnitude = 0.0
-    step = 1 << 24
-    for start in range(0, arrays[0].numel(), step):
-        terms = arrays[0][start : start + step].double()
-        for other in arrays[1:]:
-            terms = terms * other[start : start + step].double()
-        total += float(terms.sum())
-        magnitude += float(terms.abs().sum())
-    return total, magnitude
+def _assembly(launch: Callable[[], object]) -> str | None:
+    from roofprobe.kernels.aot import assembly_of
+
+    return assembly_of(launch())

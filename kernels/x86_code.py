@@ -1,4 +1,4 @@
-"""Machine code for x86-64: register-resident multiply-accumulate loops, and what calls them.
+"""Machine code for x86-64: multiply-accumulate loops, a pointer chase, and what calls them.
 
 No compiler is needed on the measured host: the few instructions that the loops are made of are
 encoded here, from the formats of the Intel SDM, volume 2 (chapter 2: VEX and EVEX prefixes;
@@ -9,7 +9,7 @@ every vector and tile register may be overwritten, rbx and r12 may not.
 
 The state that a loop works on lies at rdi: the operands, the accumulators at the start, then the
 accumulators at the end, each one register wide, in that order. Only loads before the loop and
-stores after it touch memory.
+stores after it touch memory. The chase is the exception: its loop is nothing but loads.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _0F, _0F38, _MAP6 = 1, 2, 6
 _RAX, _RDI, _SIB = 0, 7, 4
 
 ADDS_PER_ITERATION = 64
+LOADS_PER_ITERATION = 64
 TILE_BYTES = 1024
 TILE_ROWS = 16
 
@@ -132,6 +133,16 @@ def clock_loop() -> bytes:
     return _loop(head, body, tail, decrement=b"\x49\xff\xcc")  # dec r12
 
 
+def chase_loop() -> bytes:
+    """Return ``f(state, iterations)``: 64 loads an iteration, each from where the last one points.
+
+    The state's first word is the address to load from next; where the walk ends is written back.
+    """
+    body = b"\x48\x8b\x00" * LOADS_PER_ITERATION  # mov rax, [rax]
+    # mov rax, [rdi]; …; mov [rdi], rax; ret
+    return _loop(b"\x48\x8b\x07", body, b"\x48\x89\x07\xc3")
+
+
 def member_loop() -> bytes:
     """Return ``f(member)``: rounds of wait, kernel, epilogue, wait, until told to stop.
 
@@ -161,9 +172,19 @@ def with_memory(
     return prefix + bytes((form.opcode, modrm)) + offset.to_bytes(4, "little")
 
 
-def counted_loop(head: bytes, body: bytes, tail: bytes) -> bytes:
-    """Return ``head``, then ``body`` as often as rsi says (at least once), then ``tail``."""
-    return _loop(head, body, tail)
+def repeated_loop(head: bytes, before: bytes, body: bytes, passes_at: int, tail: bytes) -> bytes:
+    """Return ``head``, then passes of ``before`` and rsi times ``body``, then ``tail``.
+
+    How many passes is read from the state, ``passes_at`` bytes from rdi, and counted down there;
+    ``before`` begins each. rsi and the passes are at least one; r8 is overwritten.
+    """
+    before += b"\x4c\x89\xc6"  # mov rsi, r8
+    head += b"\x49\x89\xf0"  # mov r8, rsi
+    head += b"\x90" * (-(len(head) + len(before)) % 64)  # the inner loop starts a cache line
+    inner = body + b"\x48\xff\xce"  # dec rsi
+    inner += _jump_back(len(inner))
+    turn = before + inner + b"\x48\xff\x4f" + passes_at.to_bytes(1, "little")  # dec [rdi + …]
+    return head + turn + _jump_back(len(turn)) + tail
 
 
 def nothing() -> bytes:

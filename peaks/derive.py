@@ -15,6 +15,10 @@ the data rate of every NVIDIA memory: multiply by 2. TechPowerUp prints the comm
 HBM2, 4 for HBM3, 8 for GDDR6, 16 for GDDR6X and GDDR7. AMD's tools report the memory controller's
 clock (UCLK): 2 x bus x clock falls short by about 1.7 on HBM3 (ROCm/rocm-systems#5034), so for AMD
 devices the memory peak is taken from the datasheet and not derived from what the driver says.
+
+GDDR6 cards with ECC switched on keep the check bits in the same memory, one byte for eight of data
+(NVIDIA's DCGM divides what it reads there by 9/8), so 8/9 of the pins' bandwidth is left for data.
+HBM has pins of its own for them. It explains a gap: what bounds a measurement are the pins.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ from typing import Literal
 from roofprobe.peaks.accelerator import Accelerator
 from roofprobe.peaks.precisions import peak_unit
 from roofprobe.peaks.rates import Rate, agreed_rates, load_rates
+
+_STATED_ROUNDING = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +68,37 @@ def memory_peak_gbps(clock_mhz: float, bus_bits: int, multiplier: float) -> floa
 
 
 def nvml_memory_peak_gbps(max_mem_clock_mhz: float, bus_bits: int) -> float:
-    """Pin bandwidth in GB/s from the *maximum* memory clock of NVML, for any NVIDIA memory.
+    """Pin bandwidth in GB/s from the driver's *maximum* memory clock, for any NVIDIA memory.
 
-    The current clock is no use: idle cards sit far below it. Not for AMD (see the module
-    docstring).
+    NVML's and the CUDA driver's clock alike. The current clock is no use: idle cards sit far below
+    it. Not for AMD (see the module docstring).
     """
     return memory_peak_gbps(max_mem_clock_mhz, bus_bits, load_rates().driver_memory_multiplier)
+
+
+def has_inline_ecc(mem_type: str | None) -> bool:
+    """Whether ECC, when it is on, takes its bits out of the data's bandwidth (GDDR6, GDDR6X)."""
+    return (mem_type or "").upper().startswith("GDDR6")
+
+
+def inline_ecc_payload_gbps(pin_gbps: float) -> float:
+    """What inline ECC leaves of the pins' bandwidth for data, GB/s; see the module docstring."""
+    return pin_gbps * 8 / 9
+
+
+def memory_peak_problem(stated_gbps: float, derived_gbps: float) -> str | None:
+    """Say why a stated memory bandwidth cannot be that of these pins, or None when it can.
+
+    Vendors round (H200: 4800 for 4917; T4: 300 or 320), never by more than a tenth. Beyond that
+    it is a unit mixed up, another card's figure, or a data rate doubled twice.
+    """
+    ratio = stated_gbps / derived_gbps
+    if 1 / _STATED_ROUNDING <= ratio <= _STATED_ROUNDING:
+        return None
+    return (
+        f"{stated_gbps:.4g} GB/s is {ratio:.3g} times what clock and bus width give "
+        f"({derived_gbps:.4g} GB/s)"
+    )
 
 
 def catalogue_memory_peak_gbps(accelerator: Accelerator) -> float | None:

@@ -15,7 +15,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from roofprobe.kernels.work import Target
-from roofprobe.probes.timers import EventTimer, GraphTimer, Timer, WallTimer
+from roofprobe.probes.driver_properties import memory_properties
+from roofprobe.probes.timers import BatchWallTimer, EventTimer, GraphTimer, Timer, WallTimer
 from roofprobe.records.schema import Device, Limits
 
 if TYPE_CHECKING:
@@ -154,6 +155,8 @@ class CudaBackend:
         pci = [getattr(properties, f"pci_{part}_id", None) for part in ("domain", "bus", "device")]
         known = [part for part in pci if part is not None]
         bus_id = "{:08x}:{:02x}:{:02x}.0".format(*known) if len(known) == 3 else None
+        # AMD's runtime tells the memory controller's clock, from which no bandwidth follows.
+        memory = memory_properties(properties, index) if self.kind == "cuda" else None
         return Device(
             device_id=uuid_text or bus_id or f"{self.kind}:{index}",
             torch_device=f"cuda:{index}",
@@ -168,6 +171,9 @@ class CudaBackend:
             memory_bytes=int(total),
             memory_free_bytes=int(free),
             last_level_cache_bytes=getattr(properties, "L2_cache_size", None) or None,
+            driver_mem_clock_mhz=memory.clock_mhz if memory else None,
+            driver_memory_bus_bits=memory.bus_bits if memory else None,
+            missing={"driver_memory": memory.missing} if memory and memory.missing else {},
             runtime=torch.version.hip or torch.version.cuda,
         )
 
@@ -298,7 +304,7 @@ class AcceleratorBackend:
             synchronize()
             probe.elapsed_time(probe2)
         except Exception:  # no timing events on this backend
-            return _SynchronisedWallTimer(synchronize)
+            return BatchWallTimer(synchronize)
         return EventTimer(lambda: event_type(enable_timing=True), synchronize)  # type: ignore[misc]
 
     def free_memory_bytes(self, index: int) -> int | None:
@@ -328,27 +334,6 @@ class AcceleratorBackend:
                     free, total = question(index)
                     return int(free), int(total)
         raise NotImplementedError(f"{self.kind} reports no memory information")
-
-
-class _SynchronisedWallTimer(WallTimer):
-    name = "wall clock around synchronised batches (launch cost included)"
-
-    def __init__(self, synchronize: Callable[[], None]) -> None:
-        self._synchronize = synchronize
-
-    def time_batch(self, launches: Any, count: int) -> float:
-        import time
-
-        sets = len(launches)
-        self._synchronize()
-        start = time.perf_counter_ns()
-        for index in range(count):
-            launches[index % sets]()
-        self._synchronize()
-        return (time.perf_counter_ns() - start) * 1e-9
-
-    def synchronize(self) -> None:
-        self._synchronize()
 
 
 def available_backends() -> tuple[Backend, ...]:

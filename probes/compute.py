@@ -105,7 +105,7 @@ _CPU_SETTLED = ("fp64", "fp32", "bf16", "int8")
 _POWERS = tuple(1 << power for power in range(15))
 _DEPTHS: dict[tuple[str, str], _Depth] = {
     ("gpu", "quick"): _Depth(1, False, _QUICK_SETTLED, (), 0, ()),
-    ("gpu", "standard"): _Depth(2, True, _EVERY, PATTERNS, 3, _POWERS),
+    ("gpu", "standard"): _Depth(2, True, _EVERY, PATTERNS, 2, _POWERS),
     ("gpu", "soak"): _Depth(2, True, _EVERY, PATTERNS, 99, _POWERS),
     ("cpu", "quick"): _Depth(1, False, ("fp32",), (), 0, ()),
     ("cpu", "standard"): _Depth(1, True, _CPU_SETTLED, PATTERNS, 0, (1, 4, 16, 64, 256, 1024)),

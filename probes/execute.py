@@ -17,16 +17,18 @@ from datetime import UTC, datetime
 
 from roofprobe.kernels import identity
 from roofprobe.kernels.work import Check, Unsupported, Work
-from roofprobe.probes import gemm, memory, shape_search
+from roofprobe.probes import gemm, latency, launch, links, memory, shape_search
 from roofprobe.probes.arenas import WORTH_RELEASING_BYTES
 from roofprobe.probes.figures import figures_of
 from roofprobe.probes.measure import Declined, Policy, WrongResult, sample, verify
 from roofprobe.probes.session import Session, is_lost
 from roofprobe.probes.stability import check_bits
+from roofprobe.probes.timers import Timer
 from roofprobe.records.schema import (
     Case,
     Correctness,
     Device,
+    Family,
     KernelIdentity,
     Measurement,
     Reason,
@@ -73,7 +75,7 @@ def measure_case(case: Case, policy: Policy, session: Session) -> Measurement:
         return _attempt(case, policy, session)
     finally:
         # A stream's arrays go back at once. Not before here: an error keeps hold of them.
-        if case.op in memory.OPERATIONS and memory.case_bytes(case) > WORTH_RELEASING_BYTES:
+        if case.family == "memory" and memory.case_bytes(case) > WORTH_RELEASING_BYTES:
             try:
                 session.backend.release()
             except Exception as error:  # must not stand in for the case's own end
@@ -97,7 +99,9 @@ def _attempt(case: Case, policy: Policy, session: Session) -> Measurement:
         )
 
     try:
-        return ended("ok", **_DOING.get(case.op, _product)(case, policy, session))
+        # what this version does not know is refused by the compute probe, with a sentence
+        doing = _DOING.get(case.family) or _COMPUTING.get(case.op, _product)
+        return ended("ok", **doing(case, policy, session))
     except Unsupported as reason:
         return ended("skipped", reason=_reason(reason.code, reason.sentence, reason.remedy))
     except WrongResult as wrong:
@@ -149,6 +153,25 @@ def _stream(case: Case, policy: Policy, session: Session) -> Fields:
     )
 
 
+def _chase(case: Case, policy: Policy, session: Session) -> Fields:
+    """Measure the latency of dependent loads."""
+    session.arenas.drop()
+    return _measured(case, policy, session, latency.prepare(case, session))
+
+
+def _launch(case: Case, policy: Policy, session: Session) -> Fields:
+    """Measure what a launch costs, by the timer that looks at the part in question."""
+    work, timer = launch.prepare(case, session)
+    return _measured(case, policy, session, work, timer)
+
+
+def _transfer(case: Case, policy: Policy, session: Session) -> Fields:
+    """Measure a transfer between host and device."""
+    session.arenas.drop()
+    work, timer = links.prepare(case, session)
+    return _measured(case, policy, session, work, timer)
+
+
 def _search(case: Case, policy: Policy, session: Session) -> Fields:
     """Search for the best shape, then check and sample it, briefly: its route follows anyway."""
     search, route = shape_search.search(case, session, policy, policy.search_method)
@@ -177,21 +200,30 @@ def _stable(case: Case, policy: Policy, session: Session) -> Fields:
     }
 
 
-_DOING: dict[str, Callable[[Case, Policy, Session], Fields]] = {
+_Doing = Callable[[Case, Policy, Session], Fields]
+_COMPUTING: dict[str, _Doing] = {
     "gemm": _product,
     "pipe": _product,
     "search": _search,
     "stability": _stable,
-    **dict.fromkeys(memory.OPERATIONS, _stream),
+}
+_DOING: dict[Family, _Doing] = {
+    "memory": _stream,
+    "latency": _chase,
+    "launch": _launch,
+    "interconnect": _transfer,
 }
 
 
-def _measured(case: Case, policy: Policy, session: Session, work: Work) -> Fields:
+def _measured(
+    case: Case, policy: Policy, session: Session, work: Work, timer: Timer | None = None
+) -> Fields:
     """Verify, sample under telemetry, and name the kernel that ran."""
+    timer = timer or session.timer
     with work.settings():
         check = verify(work)
         with session.telemeter.watch():
-            sampled = sample(work, session.timer, policy, clock=session.clock)
+            sampled = sample(work, timer, policy, clock=session.clock)
         named = _identity(case, session, work)
     session.timer.synchronize()
     telemetry = session.telemeter.summary()
@@ -199,7 +231,7 @@ def _measured(case: Case, policy: Policy, session: Session, work: Work) -> Field
         "correctness": _correctness(check),
         "telemetry": telemetry,
         "identity": named,
-        **figures_of(case, session.device, work, sampled, session.timer, telemetry),
+        **figures_of(case, session.device, work, sampled, timer, telemetry),
     }
 
 

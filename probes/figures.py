@@ -32,15 +32,11 @@ def figures_of(
 ) -> dict[str, object]:
     """Return the fields of a ``Measurement`` that follow from samples and accounting."""
     moved = work.bytes_read + work.bytes_written
-    if case.family == "compute":
-        unit = "TOPS" if case.precision.startswith("int") else "TFLOPS"
-        rate = statistics.rates(sampled.samples_us, work.flops, unit)
-    else:
-        rate = statistics.rates(sampled.samples_us, moved, "GB/s")
     latency = statistics.summarise(sampled.samples_us, "us", lower_is_better=True)
     return {
         "latency": latency,
-        "rate": rate,
+        "rate": _rate(case, work, sampled),
+        "access_ns": _access_ns(work, sampled),
         "flops": work.flops,
         "bytes_read": work.bytes_read,
         "bytes_written": work.bytes_written,
@@ -65,6 +61,25 @@ def figures_of(
             elapsed_s=sampled.elapsed_s,
         ),
     }
+
+
+def _rate(case: Case, work: Work, sampled: Sampled) -> Distribution | None:
+    """Return operations or bytes over time; None for work that is neither, but a latency."""
+    if case.family == "compute":
+        unit = "TOPS" if case.precision.startswith("int") else "TFLOPS"
+        return statistics.rates(sampled.samples_us, work.flops, unit)
+    moved = work.bytes_read + work.bytes_written
+    if work.accesses or not moved:
+        return None
+    return statistics.rates(sampled.samples_us, moved, "GB/s")
+
+
+def _access_ns(work: Work, sampled: Sampled) -> Distribution | None:
+    """Return the nanoseconds per dependent load; None for work that has none."""
+    if not work.accesses:
+        return None
+    per_load_ns = [us * 1e3 / work.accesses for us in sampled.samples_us]
+    return statistics.summarise(per_load_ns, "ns", lower_is_better=True)
 
 
 def energy_j_per_tflop(work: Work, sampled: Sampled, telemetry: Telemetry | None) -> float | None:

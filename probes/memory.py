@@ -1,10 +1,11 @@
 """The memory probe: what device memory delivers to kernels that stream through it.
 
-Read, write, copy, scale, add, triad and dot go once over arrays of at least four times the
-last-level cache (1 GiB on a GPU where it fits), so that caches can hold only a small part. The rate
-is bytes read plus bytes written over the median time. What limits it: pins × clock, the bus turning
-between reads and writes, refresh, and too few bytes in flight. It is **not** a latency, not the
-rate of the host link, and a copy's figure is twice what tools that count one direction print.
+Read, write, copy, scale, add, triad, dot and nstream go once over arrays of at least four times the
+last-level cache (1 GiB on a GPU where it fits), so that caches can hold only a small part. Smaller
+arrays, pages through an index and sectors with a stride follow. The rate is bytes read plus bytes
+written over the median time. What limits it: pins × clock, the bus turning between reads and
+writes, refresh, and too few bytes in flight. It is **not** a latency, not the rate of the host
+link, and a copy's figure is twice what tools that count one direction print.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from collections.abc import Iterator
 from roofprobe.kernels import stream
 from roofprobe.kernels.work import Unsupported, Work
 from roofprobe.probes.backends import target_of
-from roofprobe.records.schema import Case, Device, Options
+from roofprobe.records.schema import Case, Device, Options, Role
 
 FAMILY = "memory"
-OPERATIONS = tuple(kernel.name for kernel in stream.KERNELS)
 MIB = 1 << 20
+_LEAST_CURVE_BYTES = 256 << 10
+_LEAST_CPU_CURVE_BYTES = 16 << 10  # both cores' shares lie within their first caches
+_CPU_CURVE_BYTES = 64 * MIB  # what a launch of a curve moves at least
 _GPU_ARRAY_BYTES = 1024 * MIB
 _CPU_ARRAY_BYTES = 256 * MIB
 _CACHE_MULTIPLE = 4
@@ -26,25 +29,93 @@ _SHARE_OF_FREE = 0.6
 
 
 def cases(device: Device, options: Options) -> Iterator[Case]:
-    """Yield each kernel by each route, in a 4-byte type, and beyond tier quick in a second type."""
-    second = "fp64" if device.backend == "cpu" else "bf16"
+    """Yield the streams at full size, then (beyond tier quick) what else memory is asked for.
+
+    Streams in a 4-byte type and beyond tier quick in a second one; other configurations of our
+    Triton kernels; pages through an index and sectors with a stride; sizes through the caches.
+    """
+    on_cpu = device.backend == "cpu"
+    second = "fp64" if on_cpu else "bf16"
     types = ("fp32",) if options.tier == "quick" else ("fp32", second)
     for precision in types:
-        elements = array_bytes(device) // stream.ITEM_BYTES[precision]
-        for kernel in stream.KERNELS:
+        for kernel in _of_group("stream"):
+            # Between 4 and 8 bytes nothing changes on a processor but the label: two rows show it.
+            brief = on_cpu and precision != "fp32" and options.tier != "soak"
+            if brief and kernel.name not in ("copy", "triad"):
+                continue
             for route in stream.ROUTES:
                 if route == "copy-engine" and (kernel.name != "copy" or precision != "fp32"):
                     continue
-                yield Case(
-                    case_id=f"stream/{kernel.name}/{precision}/{route}/{elements}",
-                    family="memory",
-                    op=kernel.name,
-                    precision=precision,
-                    route=route,
-                    shape={"elements": elements},
-                    engine="copy-engine" if route == "copy-engine" else "units",
-                    convention="read+write",
-                )
+                yield _case(device, kernel.name, route, precision, "anchor", array_bytes(device))
+    if options.tier == "quick":
+        return
+    yield from _tuned(device)
+    strides = _of_group("strided")[:: 3 if on_cpu else 1]  # a CPU's torch loop is the limit there
+    for kernel in (*_of_group("gather"), *strides):
+        precision = "bf16" if device.backend != "cpu" and kernel.group == "gather" else "fp32"
+        for route in ("torch", "triton"):
+            yield _case(device, kernel.name, route, precision, "anchor", array_bytes(device))
+    yield from _curve(device)
+
+
+def _of_group(group: str) -> tuple[stream.StreamKernel, ...]:
+    return tuple(kernel for kernel in stream.KERNELS if kernel.group == group)
+
+
+def _tuned(device: Device) -> Iterator[Case]:
+    """Yield the other configurations of our Triton streams, each once, in the 4-byte type."""
+    target = target_of(device)
+    if not target.is_gpu or device.architecture is None:
+        return
+    for kernel in _of_group("stream"):
+        names = stream.candidates(kernel.name, "triton", "fp32", target)
+        for name in names[1:]:
+            yield _case(device, kernel.name, "triton", "fp32", "tune", array_bytes(device), name)
+
+
+def _curve(device: Device) -> Iterator[Case]:
+    """Yield streams from small arrays to the full size, always over the same ones.
+
+    Small arrays stay in a cache, and that is meant: the figure is then the cache's, and where it
+    falls is the cache's size. Such cases are held against no peak of the memory. On a processor
+    only reads show the caches, since our stores go past them, and a launch goes over a small array
+    many times, so that waking the threads does not count.
+    """
+    on_cpu = device.backend == "cpu"
+    route, kernels = ("machine-code", ("read", "dot")) if on_cpu else ("triton", ("read", "triad"))
+    for kernel in kernels:
+        size = _LEAST_CPU_CURVE_BYTES if on_cpu else _LEAST_CURVE_BYTES
+        while size < array_bytes(device):
+            yield _case(device, kernel, route, "fp32", "curve", size)
+            size *= 4 if on_cpu else 2
+
+
+def _case(
+    device: Device,
+    kernel: str,
+    route: str,
+    precision: str,
+    role: Role,
+    size_bytes: int,
+    config: str | None = None,
+) -> Case:
+    elements = size_bytes // stream.ITEM_BYTES[precision]
+    parts = ["stream" if role == "anchor" else role, kernel, precision, route, str(elements)]
+    cached = stream.BY_NAME[kernel].arrays * size_bytes
+    resident = cached < _CACHE_MULTIPLE * (device.last_level_cache_bytes or 0)
+    return Case(
+        case_id="/".join([*parts, config] if config else parts),
+        family="memory",
+        op=kernel,
+        precision=precision,
+        route=route,
+        shape={"elements": elements},
+        role=role,
+        config=config,
+        engine="copy-engine" if route == "copy-engine" else "units",
+        convention="read+write",
+        level="l2" if role == "curve" and resident else None,
+    )
 
 
 def array_bytes(device: Device) -> int:
@@ -83,5 +154,20 @@ def prepare(case: Case, device: Device, free_bytes: int | None, seed: int) -> Wo
             "free memory on the device",
         )
     return stream.prepare(
-        case.op, case.route, case.precision, target, elements=elements, buffer_sets=1, seed=seed
+        case.op,
+        case.route,
+        case.precision,
+        target,
+        elements=elements,
+        buffer_sets=1,
+        seed=seed,
+        config=case.config,
+        passes=_passes(case),
     )
+
+
+def _passes(case: Case) -> int:
+    """Return how often a launch goes over its arrays: once, but for a processor's small ones."""
+    if case.role != "curve" or case.route != "machine-code":
+        return 1
+    return max(1, _CPU_CURVE_BYTES // case_bytes(case))

@@ -40,6 +40,7 @@ CLOCK_SM, CLOCK_MEMORY = 1, 2
 TEMPERATURE_GPU, THRESHOLD_SLOWDOWN = 0, 1
 MEMORY_INFO_V2 = 0x02000028
 FIELD_MEMORY_TEMPERATURE = 82
+FIELD_C2C_LINK_COUNT = 170
 VALUE_MEMBERS: Final = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 COUNTER_TYPES: Final = frozenset({2, 3})  # unsigned long, unsigned long long
 NOT_AVAILABLE: Final = frozenset({0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF})
@@ -136,7 +137,10 @@ class DeviceLimits:
     """What bounds a device and in which modes it is; ``pending`` holds after the next reset.
 
     ``power_limit_w`` is the one enforced, whoever set it; ``requested_power_limit_w`` is what was
-    asked for. ``pcie_generation`` is of this moment and falls while the device idles.
+    asked for. ``pcie_generation`` is of this moment and falls while the device idles;
+    ``pcie_generation_max`` is what device and slot can do together, ``pcie_generation_gpu_max``
+    what the device could do in any slot. ``c2c_link_count`` counts the links to a processor in the
+    same module (Grace).
     """
 
     power_limit_w: float | None = None
@@ -161,6 +165,8 @@ class DeviceLimits:
     pcie_generation_max: int | None = None
     pcie_width: int | None = None
     pcie_width_max: int | None = None
+    pcie_generation_gpu_max: int | None = None
+    c2c_link_count: int | None = None
     virtualization: str | None = None
     slowdown_temperature_c: float | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -182,6 +188,8 @@ class Snapshot:
     power_w: float | None = None
     temperature_c: float | None = None
     memory_temperature_c: float | None = None
+    pcie_generation: int | None = None
+    pcie_width: int | None = None
     throttle_bits: int | None = None
     energy_mj: int | None = None
     throttle_ns: Mapping[str, int] = field(default_factory=dict)
@@ -371,6 +379,11 @@ class NvmlDevice:
             ecc_pending=ask.read("ecc_pending", ecc, lambda modes: _switch(modes[1])),
             mig_enabled=ask.read("mig_enabled", mig, lambda modes: _switch(modes[0])),
             mig_pending=ask.read("mig_pending", mig, lambda modes: _switch(modes[1])),
+            c2c_link_count=ask.read(
+                "c2c_link_count",
+                self._field(ask, FIELD_C2C_LINK_COUNT),
+                lambda reading: _count(_field_value(reading)),
+            ),
             missing=ask.missing,
         )
 
@@ -453,6 +466,18 @@ class NvmlDevice:
             ("nvmlDeviceGetMemoryInfo", self._handle, MEMORY_INFO_V2),
             ("nvmlDeviceGetMemoryInfo", self._handle),
         )
+
+    def _field(self, ask: _Interview, number: int) -> _Answer:
+        """Return one field value, with its own return code."""
+        name = "nvmlDeviceGetFieldValues"
+        answer = ask.call((name, self._chip, [number]))
+        if answer.reason is not None:
+            return answer
+        try:
+            (reading,) = answer.value
+            return _field_answer(reading, number)
+        except (AttributeError, TypeError, ValueError):
+            return _Answer(None, f"unreadable ({name})")
 
     def _fields(self, ask: _Interview) -> dict[int, _Answer]:
         """Return the field values, one answer each: every value carries its own return code."""
@@ -774,6 +799,7 @@ _LIMITS: Final[tuple[Question, ...]] = (
     ("pcie_generation_max", _positive, "nvmlDeviceGetMaxPcieLinkGeneration"),
     ("pcie_width", _positive, "nvmlDeviceGetCurrPcieLinkWidth"),
     ("pcie_width_max", _positive, "nvmlDeviceGetMaxPcieLinkWidth"),
+    ("pcie_generation_gpu_max", _positive, "nvmlDeviceGetGpuMaxPcieLinkGeneration"),
     ("virtualization", _one_of(_VIRTUALIZATION), "nvmlDeviceGetVirtualizationMode"),
     ("slowdown_temperature_c", _celsius, "nvmlDeviceGetTemperatureThreshold", THRESHOLD_SLOWDOWN),
 )
@@ -782,6 +808,8 @@ _NOW: Final[tuple[Question, ...]] = (
     ("mem_clock_mhz", _mhz, "nvmlDeviceGetClockInfo", CLOCK_MEMORY),
     ("power_w", _watts, "nvmlDeviceGetPowerUsage"),
     ("energy_mj", _count, "nvmlDeviceGetTotalEnergyConsumption"),
+    ("pcie_generation", _positive, "nvmlDeviceGetCurrPcieLinkGeneration"),
+    ("pcie_width", _positive, "nvmlDeviceGetCurrPcieLinkWidth"),
 )
 _HEALTH: Final = (
     "pcie_replay_count", "utilisation_percent", "memory_utilisation_percent", "memory_used_bytes",

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
-from roofprobe.probes import compute, memory
+from roofprobe.probes import compute, latency, launch, links, memory
 from roofprobe.probes.measure import Policy
 from roofprobe.records.schema import Case, Device, Measurement, Options
 
-PROBES = (compute, memory)
+PROBES = (compute, memory, latency, launch, links)
 
 # (device kind, tier) → how a burst case is sampled. On a GPU the device rests first, and pauses
 # between samples of a few milliseconds keep it cool; a processor's clock has no such memory.
@@ -43,20 +43,20 @@ _BRIEF = {
     "gpu": Policy(0.001, 0.01, 0.03, 0.1, min_samples=8, target_ci=0.01, timeout_s=60),
 }
 # Data patterns are compared with each other, so all of them (uniform data too) are taken the same
-# way: on a GPU hot, with a second of work before each, right after the settled case.
+# way: on a GPU hot, with 0.6 s of work before each, right after the settled case.
 _PATTERN = {
     "cpu": Policy(0.002, 0.05, 0.15, 0.4, target_ci=0.005, timeout_s=60),
-    "gpu": Policy(0.02, 1.0, 0.3, 0.5, target_ci=0.003, timeout_s=120),
+    "gpu": Policy(0.02, 0.6, 0.3, 0.5, target_ci=0.003, timeout_s=120),
 }
 _SEARCH_S = {
     ("cpu", "quick"): 1.0, ("cpu", "standard"): 2.5, ("cpu", "soak"): 20.0,
-    ("gpu", "quick"): 1.0, ("gpu", "standard"): 6.0, ("gpu", "soak"): 60.0,
+    ("gpu", "quick"): 1.0, ("gpu", "standard"): 5.0, ("gpu", "soak"): 60.0,
 }  # fmt: skip
 _EXHAUSTIVE_SHAPES, _EXHAUSTIVE_S = 64, 0.25
 _SETUP_S = {"cpu": 0.8, "gpu": 0.3}
 _REFUSAL_S = 0.01
-_BRIEFLY = ("surface", "layout", "alignment")
-_STAGES = {"anchor": 0, "pipe": 1, "stability": 1, "surface": 3}  # everything else: 2
+_BRIEFLY = ("surface", "layout", "alignment", "curve", "tune")
+_STAGES = {"anchor": 0, "pipe": 1, "stability": 1, "surface": 3, "curve": 3}  # everything else: 2
 
 
 def plan_cases(device: Device, options: Options) -> tuple[Case, ...]:
@@ -89,11 +89,21 @@ def policy_for(case: Case, device: Device, options: Options) -> Policy:
         return _PATTERN[kind]
     if case.regime == "settled":
         return _SETTLED[options.tier]
-    if case.role in _BRIEFLY:
+    if case.family == "latency":
+        return replace(_BRIEF[kind], warmup_s=latency.warmup_s(case), max_time_s=0.3, timeout_s=120)
+    if case.family == "launch":
+        return replace(_BRIEF[kind], min_time_s=0.1, target_ci=0.01)
+    if case.role in _BRIEFLY and (case.family, case.role) != ("compute", "tune"):
         return _BRIEF[kind]
     policy = _BURST[(kind, options.tier)]
     if kind == "cpu":
-        policy = replace(policy, min_samples=20) if case.family == "memory" else policy
+        if case.family == "memory":
+            policy = replace(
+                policy,
+                min_samples=20,
+                min_time_s=policy.min_time_s * 0.6,
+                max_time_s=policy.max_time_s * 0.5,
+            )
     elif case.family == "compute":
         policy = replace(
             policy, rest_s=_GPU_REST_S[options.tier], pause_s=_GPU_PAUSE_S, max_samples=200
@@ -119,7 +129,7 @@ def expected_s(case: Case, device: Device, options: Options) -> float:
         return _REFUSAL_S
     policy = policy_for(case, device, options)
     sampling = policy.rest_s + policy.warmup_s + (policy.min_time_s + policy.max_time_s) / 2
-    if case.role in (*_BRIEFLY, "pattern"):
+    if case.role in (*_BRIEFLY, "pattern") or case.family in ("latency", "launch"):
         return 0.05 + sampling
     if case.role == "search":
         shapes = _EXHAUSTIVE_SHAPES if options.search == "exhaustive" else 1
@@ -132,7 +142,10 @@ def _may_run(case: Case, device: Device) -> bool:
     """Return whether the device alone does not rule the case out; asks neither torch nor Triton."""
     if case.family == compute.FAMILY:
         return compute.may_run(case, device)
-    return device.backend != "cpu" or case.route != "triton"
+    on_cpu = device.backend == "cpu"
+    if case.family == links.FAMILY:
+        return on_cpu == (case.op == "host-copy")
+    return case.route not in (("triton", "copy-engine") if on_cpu else ("machine-code",))
 
 
 def _in_rounds(cases: Sequence[Case]) -> tuple[Case, ...]:

@@ -24,7 +24,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from roofprobe.probes import together
 from roofprobe.probes.measure import Policy
+from roofprobe.probes.together import Group
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.journal import JournalWriter
 from roofprobe.records.schema import Case, Device, Event, Measurement, Reason
@@ -257,6 +259,17 @@ class Runner:
                 self.outcome.finished = False
                 raise self._failure
         return self.outcome
+
+    def together(self, group: Group, cases: Sequence[Case]) -> None:
+        """Measure what a group of devices does together; the time budget counts here too."""
+        first = group.devices[0]
+        reason = self._over_budget(group.expected_s)
+        if reason is not None:
+            for case in cases:
+                self._keep(_unmeasured(case, first, "skipped", reason))
+            return
+        with open(self._folder / "collectives.log", "ab") as log:
+            together.measure(group, cases, self._keep, log)
 
     def stop(self) -> None:
         """Stop after what is already on disk: workers are ended at once."""

@@ -10,7 +10,9 @@ and the first reading, over the window from just before the case to just after i
 pauses included), not over the timed launches alone. ``throttle_ns`` counts time, not lost work.
 
 ``power_w`` is the driver's figure, on most boards a mean over about a second: in a shorter window
-it lags, and ``energy_j`` over the window is the better figure. A host's processor clock is the mean
+it lags, and ``energy_j`` over the window is the better figure. ``pcie_generation`` and
+``pcie_width`` are of the link at that moment: it falls back to generation 1 while nothing crosses
+it, so only readings under load say what a copy ran at. A host's processor clock is the mean
 over its CPUs as the system reports it; in a virtual machine it is often a constant.
 
 ``trace`` keeps single readings with their times, thinned to at most 64, so that a clock that falls
@@ -50,9 +52,13 @@ _TRACE_POINTS = 64
 _LEAST_SHARE_S = 0.1  # the system counts processor time in steps of 10 ms
 _SPANS = (
     "sm_clock_mhz", "mem_clock_mhz", "power_w", "temperature_c", "memory_temperature_c",
+    "pcie_generation", "pcie_width",
 )  # fmt: skip
 _REASONS_AND_COUNTERS = ("throttle_bits", "throttle_ns", "energy_mj")
-_NO_CPU_HAS = ("mem_clock_mhz", "memory_temperature_c", "power_w", *_REASONS_AND_COUNTERS)
+_NO_CPU_HAS = (
+    "mem_clock_mhz", "memory_temperature_c", "power_w", "pcie_generation", "pcie_width",
+    *_REASONS_AND_COUNTERS,
+)  # fmt: skip
 
 
 class Source(Protocol):
@@ -99,6 +105,8 @@ class TelemetrySummary:
     power_w: Span | None = None
     temperature_c: Span | None = None
     memory_temperature_c: Span | None = None
+    pcie_generation: Span | None = None
+    pcie_width: Span | None = None
     throttle_reasons: tuple[str, ...] = ()
     throttle_ns: Mapping[str, int] = field(default_factory=dict)
     energy_j: float | None = None

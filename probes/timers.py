@@ -12,6 +12,19 @@ On an idle stream the first event would fire at once, and the time that the host
 would count as the device's. So both first occupy the stream with a kernel that waits until the host
 is far enough ahead, and no longer: while it waits, the device cools.
 
+And where the launch itself is what is measured, the host's clock is right, and what matters is when
+it stops:
+
+- ``SynchronisedTimer`` waits for the device after each launch: what a host pays that needs every
+  result before it goes on (launch, work, and the way back).
+- ``BatchWallTimer`` waits once, after the batch: what a stream of launches costs, whichever of
+  host and device is the slower.
+- ``EnqueueTimer`` stops before it waits: the host's part alone, the time that a call takes to
+  return. The batch must fit the stream's queue (about a thousand launches), or a full queue makes
+  it wait for the device after all.
+
+`launch_timer` picks by what is to be timed.
+
 A timer returns seconds for the whole batch; ``launches`` go round the sets of buffers.
 """
 
@@ -28,6 +41,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
+
+    from roofprobe.kernels.launches import Timed
 
 Launches = Sequence[Callable[[], object]]
 
@@ -54,6 +69,34 @@ def for_searching(timer: Timer) -> Timer:
 def is_damaged(timer: Timer) -> bool:
     """Return whether the timer harmed its process: what it times stays right, but renew it soon."""
     return isinstance(timer, GraphTimer) and timer.damaged
+
+
+def launch_timer(timed: Timed, timer: Timer) -> Timer | None:
+    """Return what times this aspect of a launch, given the device's own ``timer``.
+
+    ``host``: each launch waited for; ``batch``: waited for once; ``enqueue``: the calls alone;
+    ``device``: back to back in the stream, by events; ``graph``: per node of a graph. None where
+    the device has no such thing: only a graph timer captures graphs, and a wall clock is no
+    device event.
+    """
+    if timed == "graph":
+        return timer if isinstance(timer, GraphTimer) else None
+    if timed == "device":
+        events = for_searching(timer)
+        return None if isinstance(events, WallTimer) else events
+    kinds = {"host": SynchronisedTimer, "batch": BatchWallTimer, "enqueue": EnqueueTimer}
+    return kinds[timed](timer.synchronize)
+
+
+def for_copies(timer: Timer, *, blocking: bool) -> Timer:
+    """Return what times a transfer, given the device's own ``timer``.
+
+    Events bound an asynchronous copy in its stream; a graph would only add that it was recorded.
+    A ``blocking`` copy (pageable memory goes through the driver's own buffer) is done when the
+    call returns, host work included, so the host's clock is the honest one.
+    """
+    events = for_searching(timer)
+    return BatchWallTimer(timer.synchronize) if blocking else events
 
 
 class WallTimer:
@@ -120,6 +163,63 @@ class _Last:
         return False
 
 
+class SynchronisedTimer(WallTimer):
+    """The host's clock around launches, each of which is waited for: a host that needs results."""
+
+    name = "wall clock, device synchronised after each launch"
+
+    def __init__(self, synchronize: Callable[[], None]) -> None:
+        """Keep the call that waits for the device."""
+        self._synchronize = synchronize
+
+    def time_batch(self, launches: Launches, count: int) -> float:
+        """Return the seconds of ``count`` launches, with ``count`` waits for the device."""
+        sets = len(launches)
+        self._synchronize()
+        start = time.perf_counter_ns()
+        for index in range(count):
+            launches[index % sets]()
+            self._synchronize()
+        return (time.perf_counter_ns() - start) * 1e-9
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        self._synchronize()
+
+
+class BatchWallTimer(SynchronisedTimer):
+    """The host's clock around a batch that is waited for once, launch cost included."""
+
+    name = "wall clock around synchronised batches (launch cost included)"
+
+    def time_batch(self, launches: Launches, count: int) -> float:
+        """Return the seconds from the first launch until the device is idle again."""
+        sets = len(launches)
+        self._synchronize()
+        start = time.perf_counter_ns()
+        for index in range(count):
+            launches[index % sets]()
+        self._synchronize()
+        return (time.perf_counter_ns() - start) * 1e-9
+
+
+class EnqueueTimer(SynchronisedTimer):
+    """The host's clock around the calls alone; the device is waited for outside of it."""
+
+    name = "wall clock of the calls alone (device not waited for)"
+
+    def time_batch(self, launches: Launches, count: int) -> float:
+        """Return the seconds until the last of ``count`` calls has returned."""
+        sets = len(launches)
+        self._synchronize()
+        start = time.perf_counter_ns()
+        for index in range(count):
+            launches[index % sets]()
+        elapsed_ns = time.perf_counter_ns() - start
+        self._synchronize()
+        return elapsed_ns * 1e-9
+
+
 class EventTimer:
     """Device events around a batch, behind a kernel that holds the stream where there is one.
 
@@ -147,6 +247,7 @@ class EventTimer:
             if hold is not None
             else "device events (launch cost not hidden)"
         )
+        self.outran = False
 
     def time_batch(self, launches: Launches, count: int) -> float:
         """Return device seconds between the events around ``count`` launches."""
@@ -161,15 +262,21 @@ class EventTimer:
         return self.time_enqueued(enqueue, count, self._pace)
 
     def time_enqueued(self, enqueue: Callable[[], object], count: int, pace: _Pace) -> float:
-        """Return device seconds of the ``count`` launches of ``enqueue``, held for by ``pace``."""
+        """Return device seconds of the ``count`` launches of ``enqueue``, held for by ``pace``.
+
+        ``outran`` then tells whether the host took longer to queue the batch than the stream was
+        held for: the time of kernels shorter than a launch is then the host's, not the device's.
+        """
         start, stop = self._new_event(), self._new_event()
+        held_us = pace.hold_us(count) if self._hold is not None else 0.0
         if self._hold is not None:
-            self._hold(pace.hold_us(count))
+            self._hold(held_us)
         begun_s = self._now()
         start.record()
         enqueue()
         stop.record()
         launched_s = self._now() - begun_s
+        self.outran = launched_s * 1e6 > held_us
         self._synchronize()
         seconds = float(start.elapsed_time(stop)) * 1e-3
         pace.saw(launched_s * 1e6 / count, seconds * 1e6 / count)
@@ -219,6 +326,11 @@ class GraphTimer:
         if self._graph is None:
             return self.fallback.time_batch(launches, count)
         return self.fallback.time_enqueued(self._graph.replay, 1, self._pace)
+
+    @property
+    def captured(self) -> bool:
+        """Whether the last batch was a graph's; else its time is not one of graph nodes."""
+        return self._graph is not None
 
     def synchronize(self) -> None:
         """Wait for the device."""

@@ -34,7 +34,7 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> int:
     """Answer requests until standard input ends."""
-    _die_with_parent()
+    die_with_parent()
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not look like replies
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides what an interrupt means
@@ -110,7 +110,7 @@ def opened(device: Device, seed: int) -> Session:
     return Session.on(device, backend, telemeter, clocks.clock_of(device), seed=seed)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask Linux to kill this process when its parent dies, however it dies."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -9,6 +9,18 @@ its neighbour's peak says nothing: a vector pipe does a thirtieth of a tensor co
 2:4-sparse product counts twice the operations that are done. The ``pipe`` of a ceiling is
 ``tensor`` or ``vector``, and absent where the peak is what a matrix product is held against
 whatever unit it runs on (FP32 on a GPU without a matrix rate for it; every precision of a CPU).
+
+Memory bandwidth is told in up to three ways, each a ceiling of its own: the datasheet's; NVML's
+greatest memory clock x bus width x 2; and the same from the CUDA driver's properties. They differ:
+H200 has 4800 on paper and 4917 by its clock; older drivers give B200 a bus of 8192 bits, newer ones
+7680. None is clamped to another, and the first derived one is what shares are made of. Under MIG
+only CUDA tells the slice's part of the bus, so it alone counts there. The clock of the moment is
+never used.
+
+A link's ceiling (PCIe one way and both ways at once, NVLink of the catalogue) is a bound only where
+it surely is the link that the data take: not beside a processor in the same module (Grace), which
+has links of its own, and not where the slot is said to be slower than the device, because virtual
+machines invent their slots.
 """
 
 from __future__ import annotations
@@ -16,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Literal
 
-from roofprobe.peaks import derive
+from roofprobe.peaks import derive, links
 from roofprobe.peaks.accelerator import Accelerator
 from roofprobe.peaks.catalogue import load
 from roofprobe.peaks.cpu import cpu_peaks
@@ -29,6 +41,18 @@ from roofprobe.records.schema import Case, Ceiling, Device, Measurement
 _SPARSE_GAIN = 2.0
 _SPARSE_ROUNDING = 0.02
 
+_MEMORY_KEY = "mem_bw_gbps"
+# Which link bounds a transfer; what is not here (latencies, copies within the host) has no link.
+LINK_OF: Mapping[str, str] = {
+    "h2d": links.PCIE,
+    "d2h": links.PCIE,
+    "both": links.PCIE_BOTH,
+    "p2p": links.NVLINK,
+    "p2p-both": links.NVLINK_BOTH,
+}
+_DIFFERENT = 0.005  # two ways of telling the memory's bandwidth that differ by more say so
+_FIRST_WITH_C2C = 90  # Hopper is the first architecture that is sold in a module with a processor
+
 
 def ceilings_of(device: Device) -> tuple[Ceiling, ...]:
     """Return what is known of ``device``'s ceilings; nothing is invented for what is not."""
@@ -40,6 +64,8 @@ def ceilings_of(device: Device) -> tuple[Ceiling, ...]:
             *_datasheet(device, accelerator),
             *_derived_compute(device, accelerator),
             *_derived_memory(device, accelerator),
+            *_pcie(device),
+            *_nvlink(device, accelerator),
         )
     )
 
@@ -55,19 +81,24 @@ def accelerator_of(device: Device) -> Accelerator | None:
 def ceiling_for(
     measurement: Measurement, kind: Literal["datasheet", "derived"], ceilings: Iterable[Ceiling]
 ) -> Ceiling | None:
-    """Return the ceiling of ``kind`` that a measurement is held to, or None when unknown.
+    """Return the first ceiling of ``kind`` that a measurement is held to, or None when unknown."""
+    return next(ceilings_for(measurement, kind, ceilings), None)
+
+
+def ceilings_for(
+    measurement: Measurement, kind: Literal["datasheet", "derived"], ceilings: Iterable[Ceiling]
+) -> Iterator[Ceiling]:
+    """Yield all ceilings of ``kind`` that a measurement is held to, in their order.
 
     A sparse product is held against a sparse peak only, work of the vector pipe against the vector
-    peak only, and neither of them is ever a dense matrix product's ceiling.
+    peak only, and neither of them is ever a dense matrix product's ceiling. What stays in a cache
+    is held against no memory peak, a transfer against its own link only.
     """
     case = measurement.case
     for ceiling in ceilings:
         same_device = ceiling.device_id == measurement.device_id
-        if not same_device or ceiling.kind != kind or ceiling.family != case.family:
-            continue
-        if case.family == "memory" or _bounds(ceiling, case):
-            return ceiling
-    return None
+        if same_device and ceiling.kind == kind and _applies(ceiling, case):
+            yield ceiling
 
 
 def clock_mhz_of(measurement: Measurement) -> tuple[float | None, bool]:
@@ -98,6 +129,30 @@ def clock_normalised_peak(measurement: Measurement, derived: Ceiling | None) -> 
     return derived.value * clock / derived.clock_mhz
 
 
+def pcie_peak_under_load(measurement: Measurement) -> float | None:
+    """Return what the PCIe link carries one way, GB/s, as it was while a case ran; None if untold.
+
+    The median state counts, of generation and width each: a link that trains up within the case
+    was slower only for its first moments.
+    """
+    telemetry = measurement.telemetry
+    if telemetry is None or telemetry.pcie_generation is None or telemetry.pcie_width is None:
+        return None
+    return links.pcie_peak_gbps(
+        int(telemetry.pcie_generation.median), int(telemetry.pcie_width.median)
+    )
+
+
+def _applies(ceiling: Ceiling, case: Case) -> bool:
+    if ceiling.family != case.family:
+        return False
+    if case.family == "memory":
+        return case.level is None
+    if case.family == "interconnect":
+        return ceiling.peak_key == LINK_OF.get(case.op)
+    return _bounds(ceiling, case)
+
+
 def _bounds(ceiling: Ceiling, case: Case) -> bool:
     if (ceiling.precision, ceiling.sparsity) != (case.precision, case.sparsity):
         return False
@@ -118,12 +173,12 @@ def _datasheet(device: Device, accelerator: Accelerator | None) -> Iterator[Ceil
         key = _sparse_key(accelerator, name)
         if key is not None:
             yield _printed(device, accelerator, name, key, pipe="tensor", sparsity="2:4")
-    if accelerator.mem_bw_gbps is not None:
+    if accelerator.mem_bw_gbps is not None and not device.limits.mig_enabled:
         yield Ceiling(
             device_id=device.device_id,
             kind="datasheet",
             family="memory",
-            peak_key="mem_bw_gbps",
+            peak_key=_MEMORY_KEY,
             value=accelerator.mem_bw_gbps,
             unit="GB/s",
             basis=accelerator.name,
@@ -220,37 +275,128 @@ def _sparse_ceiling(device: Device, precision: str, key: str, dense: DerivedPeak
 
 
 def _derived_memory(device: Device, accelerator: Accelerator | None) -> Iterator[Ceiling]:
-    clock, bits = device.limits.max_mem_clock_mhz, device.limits.memory_bus_bits
-    if device.backend == "cuda" and clock and bits:
-        yield _memory_ceiling(
-            device,
-            derive.nvml_memory_peak_gbps(clock, bits),
-            f"2 x {clock:.0f} MHz x {bits} bits, as the driver reports them",
-            physical_bound=True,
+    told = list(_told_memory(device))
+    for method, value, basis in told:
+        others = [gbps for _, gbps, _ in told if abs(gbps / value - 1) > _DIFFERENT]
+        if others:
+            basis += f"; its other interface gives {others[0]:.0f} GB/s"
+        if device.limits.ecc_enabled and derive.has_inline_ecc(
+            accelerator.mem_type if accelerator else None
+        ):
+            payload = derive.inline_ecc_payload_gbps(value)
+            basis += f"; inline ECC is on and leaves about 8/9 of it for data ({payload:.0f} GB/s)"
+        yield _memory_ceiling(device, value, basis, method=method, physical_bound=True)
+    if told or accelerator is None or device.limits.mig_enabled:
+        return
+    peak = derive.catalogue_memory_peak_gbps(accelerator)
+    if peak is not None:
+        basis = (
+            f"{accelerator.mem_clock_mhz} MHz x {accelerator.mem_clock_multiplier} x "
+            f"{accelerator.mem_bus_bits} bits, from the catalogue"
         )
-    elif accelerator is not None:
-        value = derive.catalogue_memory_peak_gbps(accelerator)
-        if value is not None:
-            yield _memory_ceiling(
-                device,
-                value,
-                f"{accelerator.mem_clock_mhz} MHz x {accelerator.mem_clock_multiplier} x "
-                f"{accelerator.mem_bus_bits} bits, from the catalogue",
-                physical_bound=False,
-            )
+        yield _memory_ceiling(device, peak, basis, method="catalogue", physical_bound=False)
 
 
-def _memory_ceiling(device: Device, value: float, basis: str, *, physical_bound: bool) -> Ceiling:
+def _told_memory(device: Device) -> Iterator[tuple[Literal["nvml", "driver"], float, str]]:
+    """Yield (method, GB/s, basis) for each way in which the driver tells the memory's peak."""
+    if device.backend != "cuda":
+        return
+    clock, bits = device.limits.max_mem_clock_mhz, device.limits.memory_bus_bits
+    # In MIG mode every CUDA device is a slice, while NVML may speak of the whole chip.
+    if clock and bits and not device.limits.mig_enabled:
+        value = derive.nvml_memory_peak_gbps(clock, bits)
+        yield "nvml", value, f"2 x {clock:.0f} MHz x {bits} bits, as the driver reports them"
+    clock, bits = device.driver_mem_clock_mhz, device.driver_memory_bus_bits
+    if clock and bits:
+        value = derive.nvml_memory_peak_gbps(clock, bits)
+        words = ", the slice's share of the bus" if device.limits.mig_enabled else ""
+        yield (
+            "driver",
+            value,
+            f"2 x {clock:.0f} MHz x {bits} bits, properties of the CUDA driver{words}",
+        )
+
+
+def _memory_ceiling(
+    device: Device,
+    value: float,
+    basis: str,
+    *,
+    method: Literal["nvml", "driver", "catalogue"],
+    physical_bound: bool,
+) -> Ceiling:
     return Ceiling(
         device_id=device.device_id,
         kind="derived",
         family="memory",
-        peak_key="mem_bw_gbps",
+        peak_key=_MEMORY_KEY,
         value=value,
         unit="GB/s",
+        method=method,
         physical_bound=physical_bound,
         basis=basis,
     )
+
+
+def _pcie(device: Device) -> Iterator[Ceiling]:
+    """Yield the PCIe link's ceilings, one way and both ways at once, as device and slot allow."""
+    limits = device.limits
+    generation, lanes = limits.pcie_generation_max, limits.pcie_width_max
+    if not generation or not lanes or limits.c2c_link_count:
+        return
+    one_way = links.pcie_peak_gbps(generation, lanes)
+    if one_way is None:
+        return
+    slot_is_no_limit = (
+        generation == limits.pcie_generation_gpu_max and lanes >= links.PCIE_FULL_WIDTH
+    )
+    for key, directions, words in (
+        (links.PCIE, 1, "one way"),
+        (links.PCIE_BOTH, 2, "both ways at once"),
+    ):
+        yield Ceiling(
+            device_id=device.device_id,
+            kind="derived",
+            family="interconnect",
+            peak_key=key,
+            value=directions * one_way,
+            unit="GB/s",
+            method="nvml",
+            physical_bound=slot_is_no_limit and not _may_have_c2c(device),
+            basis=f"PCIe Gen{generation} x{lanes} ({links.pcie_encoding(generation)}), {words}; "
+            "packet headers leave pinned copies 76 to 87% of it",
+        )
+
+
+def _may_have_c2c(device: Device) -> bool:
+    """Whether data for the host may take another way than PCIe; a driver that lacks it says so."""
+    if device.limits.c2c_link_count is not None:
+        return device.limits.c2c_link_count > 0
+    if device.missing.get("c2c_link_count", "").startswith("not-supported"):
+        return False
+    number = (device.architecture or "").removeprefix("sm_")
+    return not number.isdigit() or int(number) >= _FIRST_WITH_C2C
+
+
+def _nvlink(device: Device, accelerator: Accelerator | None) -> Iterator[Ceiling]:
+    """Yield what the catalogue prints for NVLink; whether two devices are joined it cannot know."""
+    if accelerator is None or accelerator.nvlink_gbps is None:
+        return
+    both = accelerator.nvlink_gbps
+    for key, value, words in (
+        (links.NVLINK, links.nvlink_one_way_gbps(both), "NVLink, one way: half of both ways"),
+        (links.NVLINK_BOTH, both, "NVLink, both ways at once"),
+    ):
+        yield Ceiling(
+            device_id=device.device_id,
+            kind="datasheet",
+            family="interconnect",
+            peak_key=key,
+            value=value,
+            unit="GB/s",
+            basis=f"{accelerator.name}, {words}",
+            sources=tuple(accelerator.sources.get("nvlink_gbps", ())),
+        )
 
 
 def _cpu_ceilings(device: Device) -> Iterator[Ceiling]:

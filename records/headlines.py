@@ -112,7 +112,9 @@ def _competes(measurement: Measurement) -> bool:
     case = measurement.case
     if not _rated(measurement):
         return False
-    if case.family != "compute" or case.row is None:
+    if case.family != "compute":
+        return case.role != "curve"
+    if case.row is None:
         return True
     if case.pattern != _UNIFORM:
         return False

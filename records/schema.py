@@ -19,15 +19,16 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA_VERSION: Literal[1] = 1
 METHOD_VERSION = 1
 
-Family = Literal["compute", "memory"]
+Family = Literal["compute", "memory", "latency", "launch", "interconnect"]
 Status = Literal["ok", "skipped", "failed", "invalid"]
 Regime = Literal["burst", "settled"]
 # Why a case is in the plan: a fixed shape that every run has; a search; what follows a search at
 # the shape it found (each route, each configuration of our kernel, the settled regime, each data
-# pattern); a sweep over shapes, layouts or alignments; the pipe's own rate; the health check.
+# pattern); a sweep over shapes, layouts or alignments; the pipe's own rate; the health check; a
+# sweep over the sizes of arrays, through the caches.
 Role = Literal[
     "anchor", "search", "route", "tune", "settled", "pattern", "surface", "layout", "alignment",
-    "pipe", "stability",
+    "pipe", "stability", "curve",
 ]  # fmt: skip
 RunStatus = Literal["running", "complete", "incomplete"]
 Judgement = Literal["pass", "warn", "fail", "unknown"]
@@ -68,7 +69,9 @@ class Case(Record):
     the case is there. ``layout`` names how A and B are stored (``TN``: both contiguous along k).
     ``pipe`` is the unit that should do the work. ``scaling`` says how operands get their scales.
     ``config`` names a configuration of our own kernel, where it is not the best known one.
-    ``convention`` of a stream says which bytes count.
+    ``convention`` says which bytes count: a stream's reads and writes, or of a transfer each byte
+    once per direction. ``level`` is the level of memory in which the arrays lie, where that is not
+    device memory; such a case is not held against the pins.
     """
 
     case_id: str
@@ -89,7 +92,8 @@ class Case(Record):
     engine: Literal["units", "copy-engine"] = "units"
     pattern: str = "uniform"
     regime: Regime = "burst"
-    convention: Literal["read+write"] | None = None
+    convention: Literal["read+write", "one-way"] | None = None
+    level: Literal["l1", "l2"] | None = None
 
 
 class Distribution(Record):
@@ -141,6 +145,7 @@ class Telemetry(Record):
     """What the device said about itself while a case ran; absent fields were not available.
 
     ``others_cores`` is how many of the host's cores other processes, or a hypervisor, kept busy.
+    ``pcie_generation`` and ``pcie_width`` are of the link under load; idle links fall back.
     """
 
     n_samples: int = 0
@@ -150,6 +155,8 @@ class Telemetry(Record):
     power_w: Span | None = None
     temperature_c: Span | None = None
     memory_temperature_c: Span | None = None
+    pcie_generation: Span | None = None
+    pcie_width: Span | None = None
     throttle_reasons: tuple[str, ...] = ()
     throttle_ns: dict[str, int] = {}
     energy_j: float | None = None
@@ -230,6 +237,7 @@ class Measurement(Record):
     memory interface once. ``rate`` is TFLOPS, TOPS or GB/s. ``clock_mhz`` is the clock counted by
     the device's own cycle counter around the samples, ``sample_clocks_mhz`` one value per sample.
     ``energy_j_per_tflop`` is the energy counter's difference over all work of its window.
+    ``access_ns`` is the time per dependent load of a pointer chase, which has no rate.
     """
 
     case: Case
@@ -239,6 +247,7 @@ class Measurement(Record):
     notes: tuple[Note, ...] = ()
     latency: Distribution | None = None
     rate: Distribution | None = None
+    access_ns: Distribution | None = None
     flops: int | None = None
     bytes_read: int | None = None
     bytes_written: int | None = None
@@ -259,7 +268,12 @@ class Measurement(Record):
 
 
 class Limits(Record):
-    """What bounds a device: power and clock limits, bus width, modes. Absent means not told."""
+    """What bounds a device: power and clock limits, bus width, modes. Absent means not told.
+
+    ``pcie_generation_max`` is what device and slot can do together, ``pcie_generation_gpu_max`` the
+    device alone. ``c2c_link_count`` counts links to a processor in the same module (Grace), which
+    carry what goes to the host in the place of PCIe.
+    """
 
     power_limit_w: float | None = None
     default_power_limit_w: float | None = None
@@ -271,6 +285,8 @@ class Limits(Record):
     persistence_mode: bool | None = None
     pcie_generation_max: int | None = None
     pcie_width_max: int | None = None
+    pcie_generation_gpu_max: int | None = None
+    c2c_link_count: int | None = None
 
 
 class Device(Record):
@@ -278,7 +294,9 @@ class Device(Record):
 
     ``device_id`` is stable over runs (a GPU's UUID; ``cpu`` for the host's processor) and names
     the device in every measurement. ``unit_count`` counts ``unit`` (SM, CU, core). ``family`` and
-    ``model`` are a processor's own numbers (CPUID).
+    ``model`` are a processor's own numbers (CPUID). ``driver_mem_clock_mhz`` and
+    ``driver_memory_bus_bits`` are the CUDA driver's own properties of the memory that this device
+    sees (of a MIG slice: its share of the bus), beside NVML's of the whole card in ``limits``.
     """
 
     device_id: str
@@ -299,6 +317,8 @@ class Device(Record):
     memory_bytes: int | None = None
     memory_free_bytes: int | None = None
     last_level_cache_bytes: int | None = None
+    driver_mem_clock_mhz: float | None = None
+    driver_memory_bus_bits: int | None = None
     driver: str | None = None
     runtime: str | None = None
     limits: Limits = Limits()
@@ -316,7 +336,9 @@ class Ceiling(Record):
 
     ``kind``: ``datasheet`` (sourced) or ``derived`` (units × rate × clock). ``peak_key`` is the
     catalogue's name of the quantity. Only where ``physical_bound`` is true does a figure above
-    it prove itself wrong; a datasheet never is one.
+    it prove itself wrong; a datasheet never is one. ``method`` tells derived ceilings of one
+    quantity apart: ``nvml`` (the driver's management library), ``driver`` (its compute interface)
+    or ``catalogue``.
     """
 
     device_id: str
@@ -329,6 +351,7 @@ class Ceiling(Record):
     value: Positive
     unit: str
     clock_mhz: float | None = None
+    method: Literal["nvml", "driver", "catalogue"] | None = None
     physical_bound: bool = False
     assumed: bool = False
     basis: str

@@ -21,6 +21,10 @@ def label_of(case: Case) -> str:
         if case.row is not None:
             return case.row
         return case.precision + (f" {case.sparsity} sparse" if case.sparsity else "")
+    if case.family == "interconnect":
+        far = " far" if case.config == "far" else ""
+        ranks = f" x{case.shape['ranks']}" if "ranks" in case.shape else ""
+        return f"{case.op if ranks else case.route}{ranks}{far}"
     engine = " (copy engine)" if case.engine == "copy-engine" else ""
     return f"{case.op} {case.precision}{engine}"
 

@@ -61,6 +61,7 @@ from roofprobe.reporting.time_figures import (
     trace_figure,
     trace_rows,
 )
+from roofprobe.reporting.wire_tables import SmallTable, wire_tables
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -119,6 +120,8 @@ class _Section:
     counts: str
     compute: _Results
     memory: _Results
+    links: _Results
+    wires: tuple[SmallTable, ...]
     figures: tuple[_Figure, ...]
     tall: bool
     roofline: bool
@@ -208,6 +211,8 @@ def _section(run: Run, device_id: str, sheet: StyleSheet) -> _Section:
         counts=tables.counts_text(run, device_id),
         compute=_results(compute),
         memory=_results(tables.headline_rows(run, device_id, "memory")),
+        links=_results(tables.headline_rows(run, device_id, "interconnect")),
+        wires=wire_tables(run, device_id),
         figures=tuple(
             _figure(drawing, f"{key}-{name}", sheet)
             for name, drawing in overview.items()

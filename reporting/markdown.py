@@ -25,9 +25,14 @@ from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.plain_text import clean, listed, plural, with_remedy
 from roofprobe.reporting.tables import AbsentGroup, Column, FindingRow, HeadlineRow
+from roofprobe.reporting.wire_tables import wire_tables
 
-_FIRST_COLUMN: dict[Family, str] = {"compute": "row", "memory": "kernel"}
-_TITLES: dict[Family, str] = {"compute": "Compute", "memory": "Memory"}
+_FIRST_COLUMN: dict[Family, str] = {
+    "compute": "row", "memory": "kernel", "interconnect": "link",
+}  # fmt: skip
+_TITLES: dict[Family, str] = {
+    "compute": "Compute", "memory": "Memory", "interconnect": "Links",
+}  # fmt: skip
 _RESULT_COLUMNS: tuple[Column, ...] = (
     Column("±", "spread"),
     Column("p10–p90", "range"),
@@ -107,6 +112,11 @@ def _device(run: Run, device_id: str) -> str:
     for family, rows in results:
         if rows:
             parts += [f"### {_TITLES[family]}", _result_table(_FIRST_COLUMN[family], rows)]
+    for small in wire_tables(run, device_id):
+        cells = [[escape(cell) for cell in row] for row in small.rows]
+        right = range(1, len(small.heads))
+        heads = [escape(head) for head in small.heads]
+        parts += [f"### {small.title}", escape(small.sentence), table(heads, cells, right)]
     parts += compute_parts(run, device_id)
     absent = tables.absent_groups(run, device_id)
     if absent:

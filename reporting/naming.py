@@ -14,6 +14,9 @@ def shape_text(case: Case, array_bytes: int | None = None) -> str:
         return f"{shape['m']}x{shape['n']}x{shape['k']}"
     if array_bytes is not None and case.family == "memory":
         return f"{capacity(array_bytes)} arrays"
+    sizes = [size for name, size in shape.items() if name in ("bytes", "footprint_bytes")]
+    if sizes:
+        return capacity(sizes[0])
     if shape.keys() == {"elements"}:
         return f"{compact(shape['elements'])} elements"
     return clean(" ".join(f"{name}={size}" for name, size in shape.items()))
@@ -26,7 +29,8 @@ def triple_text(shape: tuple[int, int, int] | None) -> str:
 
 def case_kind(case: Case) -> str:
     """Name what is measured and how, without the shape: ``gemm fp32 torch.mm``."""
-    return clean(f"{case.op} {case.row or case.precision} {case.route}")
+    words = (case.op, case.row or case.precision, case.route)
+    return clean(" ".join(dict.fromkeys(word for word in words if word != "none")))
 
 
 def case_name(case: Case) -> str:

@@ -21,6 +21,7 @@ from roofprobe.reporting.naming import device_ids, device_title
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.plain_text import clean, in_encoding, listed, plural, shorten, with_remedy
 from roofprobe.reporting.tables import AbsentGroup, Column, HeadlineRow
+from roofprobe.reporting.wire_tables import SmallTable, wire_tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,10 +44,20 @@ _COLUMNS: dict[Family, tuple[Column, ...]] = {
         Column("derived", "derived"),
         Column("%", "share_derived"),
     ),
+    "interconnect": (
+        Column("±", "spread"),
+        Column("settled", "settled"),
+        Column("datasheet", "datasheet"),
+        Column("%", "share_datasheet"),
+        Column("derived", "derived"),
+        Column("%", "share_derived"),
+    ),
 }
 # A processor has no datasheet peak; what is derived then stands in its place.
 _DERIVED = Column("derived", "share_derived")
-_TITLES: dict[Family, str] = {"compute": "Compute", "memory": "Memory"}
+_TITLES: dict[Family, str] = {
+    "compute": "Compute", "memory": "Memory", "interconnect": "Links",
+}  # fmt: skip
 _JUDGEMENT_STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "unknown": "magenta"}
 _STATUS_STYLES = {"failed": "red", "invalid": "magenta", "skipped": "dim"}
 _LABEL_WIDTH = 20
@@ -108,6 +119,9 @@ def _device(page: _Page, run: Run, device_id: str, full: bool) -> None:
         if rows:
             page.gap()
             _result_table(page, family, rows)
+    for small in wire_tables(run, device_id):
+        page.gap()
+        _small_table(page, small)
     for section in compute_sections(run, device_id):
         if not (section.brief or full):
             continue
@@ -160,6 +174,17 @@ def _result_table(page: _Page, family: Family, rows: Sequence[HeadlineRow]) -> N
     for row, line in zip(rows, cells[1:], strict=True):
         page.styled(Text(_aligned(line, widths)))
         page.packed(_made(row), indent=2, style="dim")
+
+
+def _small_table(page: _Page, small: SmallTable) -> None:
+    from rich.text import Text
+
+    page.line(small.title, style="bold")
+    cells = [[page.text(cell) for cell in line] for line in (small.heads, *small.rows)]
+    widths = [max(_cell_width(line[i]) for line in cells) for i in range(len(small.heads))]
+    for number, line in enumerate(cells):
+        text = "  " + _aligned(line, widths)
+        page.styled(Text(text, style="" if number else "dim"))
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -150,7 +150,7 @@ def test_every_memory_kernel_is_measured_and_the_copy_engine_skipped(
     _, document, _ = quick_run
     rows = [m for m in document["measurements"] if m["case"]["family"] == "memory"]
     ok = {m["case"]["op"] for m in rows if m["status"] == "ok"}
-    assert ok == {"read", "write", "copy", "scale", "add", "triad", "dot"}
+    assert ok == {"read", "write", "copy", "scale", "add", "triad", "dot", "nstream"}
     assert {m["reason"]["code"] for m in rows if m["case"]["engine"] == "copy-engine"} == {
         "no-copy-engine"
     }
@@ -174,7 +174,9 @@ def test_a_measurement_carries_its_conditions(
         assert len(m["samples_us"]) == m["latency"]["n"] >= 3
         assert m["correctness"]["error"] <= m["correctness"]["tolerance"]
         assert m["latency"]["ci_low"] <= m["latency"]["median"] <= m["latency"]["ci_high"]
-        assert m["timing"]["timer"] == "wall clock"
+        if "ranks" in m["case"]["shape"]:
+            continue  # several processes, with clocks of their own
+        assert m["timing"]["timer"].startswith("wall clock")
         assert m["telemetry"]["n_samples"] >= 2
 
 

@@ -104,7 +104,7 @@ def all_(
     compile_: Compile = False,
 ) -> None:
     """Measure everything that fits this host, and write a report."""
-    families = ("compute", "memory")
+    families = ("compute", "memory", "latency", "launch", "interconnect")
     wanted = partial(_options, families, device, tier, precision, time_budget, seed, search=search,
                      sweep=sweep, compile_routes=compile_)  # fmt: skip
     _measure(wanted, out, resume, json_, quiet)
@@ -143,8 +143,25 @@ def memory(
     quiet: Quiet = False,
     seed: Seed = 0,
 ) -> None:
-    """Measure device memory only: read, write, copy, scale, add, triad, dot."""
-    wanted = partial(_options, ("memory",), device, tier, None, time_budget, seed)
+    """Measure memory only: streams, sizes through the caches, latency, and what a launch costs."""
+    families = ("memory", "latency", "launch")
+    wanted = partial(_options, families, device, tier, None, time_budget, seed)
+    _measure(wanted, out, resume, json_, quiet)
+
+
+@app.command()
+def interconnect(
+    out: Out = _DEFAULT_OUT,
+    device: DeviceName = "auto",
+    tier: Tier = "standard",
+    time_budget: Budget = None,
+    resume: Resume = False,
+    json_: AsJson = False,
+    quiet: Quiet = False,
+    seed: Seed = 0,
+) -> None:
+    """Measure what moves between host and devices, and between devices."""
+    wanted = partial(_options, ("interconnect",), device, tier, None, time_budget, seed)
     _measure(wanted, out, resume, json_, quiet)
 
 

@@ -29,6 +29,7 @@ from roofprobe.probes.runner import (
     Runner,
     discover_devices,
 )
+from roofprobe.probes.together import Group, groups
 from roofprobe.records import journal, runfolder
 from roofprobe.records.ceilings import ceilings_of
 from roofprobe.records.errors import RoofprobeError
@@ -91,8 +92,14 @@ def probe_all(
                 if ignored:
                     progress.message(ignored)
             cases = [case for job in jobs for case in job.cases]
-            progress.begin(header.devices, len(cases), sum(expected for *_, expected in cases))
+            exchanges = _exchanges(header.devices, header.options, past.measurements)
+            count = len(cases) + sum(len(wanted) for _, wanted in exchanges)
+            seconds = sum(expected for *_, expected in cases)
+            seconds += sum(group.expected_s for group, _ in exchanges)
+            progress.begin(header.devices, count, seconds)
             outcome = runner.run(jobs)
+            for group, wanted in exchanges:
+                runner.together(group, wanted)
         except KeyboardInterrupt:
             interrupted = True
             outcome = runner.outcome
@@ -233,6 +240,17 @@ def _expanded(case: Case, followed: Mapping[str, Sequence[Case]]) -> Iterator[Ca
     yield case
     for more in followed.get(case.case_id, ()):
         yield from _expanded(more, followed)
+
+
+def _exchanges(
+    devices: Sequence[Device], options: Options, past: Sequence[Measurement]
+) -> tuple[tuple[Group, tuple[Case, ...]], ...]:
+    """Return who exchanges data with whom, and which of their cases are still to be measured."""
+    done = {case_id for _, case_id in journal.done_keys(journal.settled(past))}
+    found = groups(devices, options)
+    return tuple(
+        (group, tuple(case for case in group.cases if case.case_id not in done)) for group in found
+    )
 
 
 class _Following:

@@ -14,17 +14,17 @@ os.environ["TRITON_INTERPRET"] = "1"
 import torch
 
 from roofprobe.kernels import (
+    chase,
     triton_matmul,
     triton_pipe,
     triton_pipe_rows,
     triton_scaled,
-    triton_stream,
 )
+from roofprobe.kernels.triton_chase import Cache, GpuWalk
 from roofprobe.kernels.triton_configs import config_named
 from roofprobe.kernels.triton_pipe_rows import PipeConfig
-from roofprobe.kernels.triton_stream import StreamConfig
+from roofprobe.kernels.work import Target
 
-Q = 0.4
 # Whole tiles, ragged edges in every direction, a k that does not fill a step, a tiny matrix.
 SHAPES = ((64, 64, 64), (70, 50, 40), (33, 129, 96), (17, 5, 8))
 # The same for descriptors, whose rows are multiples of 16 bytes whatever the type.
@@ -179,41 +179,34 @@ def pipe_results() -> dict[str, bool]:
     return right
 
 
-def stream_errors() -> dict[str, float]:
-    """Return the greatest error of each kernel, type and length, outputs poisoned first."""
-    generator = torch.Generator().manual_seed(12)
-    config = StreamConfig(256, 4)
-    errors = {}
-    for dtype in (torch.float64, torch.float32, torch.bfloat16):
-        for n in (1024, 1000, 3):
-            a, b = (
-                torch.empty(n, dtype=torch.float32).uniform_(-1, 1, generator=generator).to(dtype)
-                for _ in range(2)
+CACHES: tuple[Cache, ...] = ("l1", "l2")
+
+
+def chase_lines() -> dict[str, dict[str, list[float]]]:
+    """Return where launches and timed accesses of the chase stand, in lines from the first one.
+
+    An architecture of neither maker again: plain loads, and a counter that rises by one per load.
+    """
+    target = Target("cuda", "cpu", "interpreter")
+    found = {}
+    for cache in CACHES:
+        for lines in (2, 37, 64, 1000):
+            work = chase.prepare(
+                target, footprint_bytes=128 * lines, seed=lines, accesses=96, cache=cache
             )
-            sums = torch.float64 if dtype == torch.float64 else torch.float32
-            references = {
-                "copy": a.double(),
-                "scale": Q * a.double(),
-                "add": a.double() + b.double(),
-                "triad": a.double() + Q * b.double(),
-            }
-            name = f"{str(dtype).removeprefix('torch.')} {n}"
-            for op, reference in references.items():
-                out = poisoned((n,), dtype)
-                triton_stream.launch_map(op, a, b, out, Q, config)
-                errors[f"{op} {name}"] = float((out.double() - reference).abs().max())
-            out = poisoned((n,), dtype)
-            triton_stream.launch_write(out, Q, config)
-            errors[f"write {name}"] = float((out.double() - Q).abs().max())
-            size = triton_stream.partials_size(n, config)
-            partials = poisoned((size,), sums)
-            triton_stream.launch_read(a, partials, config)
-            errors[f"read {name}"] = abs(float(partials.double().sum() - a.double().sum()))
-            partials = poisoned((size,), sums)
-            triton_stream.launch_dot(a, b, partials, config)
-            truth = (a.double() * b.double()).sum()
-            errors[f"dot {name}"] = abs(float(partials.double().sum() - truth))
-    return errors
+            walk = work.launches[0]
+            assert isinstance(walk, GpuWalk)
+            stops = [(walk.position - walk.base) / 128]
+            walk()
+            stops.append((walk.position - walk.base) / 128)
+            cycles = chase.access_cycles(work, 5)
+            stops.append((walk.position - walk.base) / 128)
+            right = work.check().error
+            walk._buffer[0, 0] += 128  # line 0 now leads elsewhere
+            found[f"{cache} {lines}"] = {
+                "stops": stops, "cycles": cycles.tolist(), "errors": [right, work.check().error],
+            }  # fmt: skip
+    return found
 
 
 if __name__ == "__main__":
@@ -222,6 +215,6 @@ if __name__ == "__main__":
         "blockwise": blockwise_errors,
         "microscaled": microscaled_errors,
         "pipe": pipe_results,
-        "stream": stream_errors,
+        "chase": chase_lines,
     }
     print(json.dumps({name: parts[name]() for name in sys.argv[1:] or parts}))

@@ -436,11 +436,23 @@ def test_the_clock_chain_adds_registers_and_each_addition_needs_the_last(tmp_pat
     assert not [line for line in lines if re.match(r"(add|inc|lea) rax,?0x", line)]
 
 
+def test_the_chase_loads_from_where_each_load_points_and_keeps_the_last_address(
+    tmp_path: Path,
+) -> None:
+    lines = [line for line in disassemble(x86_code.chase_loop(), tmp_path, *X86) if line != "nop"]
+    follow = ["mov rax,QWORD PTR [rax]"] * x86_code.LOADS_PER_ITERATION
+    assert lines[:-4] == ["mov rax,QWORD PTR [rdi]", *follow]
+    assert lines[-4] == "dec rsi"
+    assert lines[-3].startswith("jne 0x40")
+    assert lines[-2:] == ["mov QWORD PTR [rdi],rax", "ret"]
+
+
 AARCH64_LOOP = (
     arm_code.vector_loop("fmla.4s", 20),
     arm_code.vector_loop("fmla.2d", 20),
     arm_code.clock_loop(),
     arm_code.member_loop(),
+    arm_code.chase_loop(),
 )
 
 
@@ -467,3 +479,7 @@ def test_an_arm_disassembler_reads_the_neon_loops_as_they_were_meant() -> None:
     assert texts[2].count("add x9, x9, x10") == arm_code.ADDS_PER_ITERATION
     assert "cbnz x8, #64" in texts[3]
     assert "b.ne #-76" in texts[3]
+    follow = "ldr x9, [x9]\n" * arm_code.LOADS_PER_ITERATION
+    chase = re.sub(r"(?m)^\s+", "", texts[4])
+    jump = f"subs x1, x1, #1\nb.ne #-{4 * (arm_code.LOADS_PER_ITERATION + 1)}\n"
+    assert f"ldr x9, [x0]\n{follow}{jump}str x9, [x0]\nret\n" in chase

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from roofprobe.kernels import stream as stream_module
 from roofprobe.kernels import x86_stream
 from roofprobe.kernels.cpu_stream import CpuStream, register_bytes, unavailable
 from roofprobe.kernels.cpu_team import machine
-from roofprobe.kernels.work import Unsupported
+from roofprobe.kernels.work import Target, Unsupported
 from roofprobe.probes import host
 
 FEATURES = host.cpu_facts().simd_features
@@ -82,6 +83,41 @@ def test_sums_take_every_element_once_in_every_launch(
     for _ in range(3):
         launch()
         assert total() == expected
+
+
+@runnable
+@pytest.mark.parametrize("passes", [1, 2, 37])
+def test_a_launch_of_several_passes_adds_up_every_one_of_them(passes: int) -> None:
+    elements = 1 << 14
+    stream = CpuStream(
+        "dot", "fp64", FEATURES, elements=elements, threads=2, scalar=Q, passes=passes
+    )
+    reads = [array(elements, torch.float64, seed).mul_(4).round_() for seed in range(2)]
+    launch, total = stream.launcher(*reads)
+    for _ in range(2):
+        launch()
+        assert total() == float(torch.dot(*reads))
+    # The sums in memory are of all passes: one that was left out would show in the quotient.
+    reads[0][0] += 1
+    launch()
+    assert total() == float(torch.dot(*reads))
+
+
+@runnable
+def test_the_bytes_of_several_passes_count() -> None:
+    target = Target("cpu", "cpu", machine(), 2, FEATURES)
+    once, often = (
+        stream_module.prepare("read", "machine-code", "fp32", target, elements=1 << 14,
+                              buffer_sets=1, seed=0, passes=passes)
+        for passes in (1, 5)
+    )  # fmt: skip
+    assert often.bytes_read == 5 * once.bytes_read == 5 * 4 << 14
+    assert often.flops == 5 * once.flops
+    assert often.array_bytes == once.array_bytes
+    assert often.check().problem is None
+    with pytest.raises(ValueError, match="torch goes over its arrays once in a launch, not 5"):
+        stream_module.prepare("read", "torch", "fp32", target, elements=1 << 14, buffer_sets=1,
+                              seed=0, passes=5)  # fmt: skip
 
 
 @runnable

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from roofprobe.kernels import aot, lowering, triton_matmul, triton_scaled, triton_stream
-from roofprobe.kernels.aot import SHARED_LIMIT_BYTES, Emitted, compile_for
+from roofprobe.kernels import aot, lowering, triton_matmul, triton_scaled
+from roofprobe.kernels.aot import SHARED_LIMIT_BYTES, Emitted
 from roofprobe.kernels.routes import ROUTES
 from roofprobe.kernels.rows import BY_NAME
 from roofprobe.kernels.triton_configs import Config, config_named
@@ -228,66 +228,6 @@ def test_the_document_shows_the_tables() -> None:
     document = (Path(__file__).parents[2] / "docs" / "lowering.md").read_text()
     assert lowering.markdown_table((*lowering.PRODUCTS, *lowering.SCALED_PRODUCTS)) in document
     assert lowering.markdown_table(lowering.PIPES) in document
-
-
-STREAM_ARCHITECTURES = ("sm_80", "sm_89", "sm_90", "sm_100", "sm_120", "gfx942", "gfx950")
-STREAM_KERNELS = ("read", "write", "copy", "scale", "add", "triad", "dot")
-STREAM_CASES = [
-    (kernel, dtype, arch)
-    for kernel in STREAM_KERNELS
-    for dtype in ("fp32", "bf16")
-    for arch in STREAM_ARCHITECTURES
-]
-STREAM_FIRST = [
-    (kernel, dtype, arch)
-    for kernel, dtype, arch in STREAM_CASES
-    if (arch == "sm_90" and dtype == "fp32") or (arch == "gfx942" and kernel == "triad")
-]
-
-
-@pytest.mark.parametrize(("kernel", "dtype", "arch"), STREAM_FIRST)
-def test_a_stream_kernel_moves_16_bytes_at_a_time(kernel: str, dtype: str, arch: str) -> None:
-    assert_wide(kernel, dtype, arch)
-
-
-@pytest.mark.aot_all
-@pytest.mark.parametrize(("kernel", "dtype", "arch"), STREAM_CASES)
-def test_every_stream_kernel_moves_16_bytes_at_a_time(kernel: str, dtype: str, arch: str) -> None:
-    assert_wide(kernel, dtype, arch)
-
-
-def assert_wide(kernel: str, dtype: str, arch: str) -> None:
-    torch_name = {"fp32": "float32", "bf16": "bfloat16"}[dtype]
-    config = triton_stream.config_for(kernel, torch_name, arch)
-    pointers = {"a_ptr": f"*{dtype}"}
-    constexprs: dict[str, object] = {"BLOCK": config.block, "EVEN": True}
-    if kernel in ("read", "dot"):
-        function = getattr(triton_stream, f"{kernel}_kernel")
-        if kernel == "dot":
-            pointers["b_ptr"] = f"*{dtype}"
-        signature = {**pointers, "partials_ptr": "*fp32", "n": "i32"}
-    elif kernel == "write":
-        function = triton_stream.write_kernel
-        signature = {**pointers, "n": "i32"}
-        constexprs["VALUE"] = 0.4
-    else:
-        function = triton_stream.map_kernel
-        pointers |= {"b_ptr": f"*{dtype}", "c_ptr": f"*{dtype}"}
-        signature = {**pointers, "n": "i32"}
-        constexprs |= {"OP": kernel, "Q": 0.4}
-    emitted = compile_for(
-        function, arch, signature=signature, constexprs=constexprs, num_warps=config.num_warps
-    )
-    assert emitted.spills == 0
-    wide_load, wide_store = (
-        (r"ld\.global\S*\.v4\.b32|ld\.global\S*\.v2\.b64", r"st\.global\S*\.v4\.b32")
-        if arch.startswith("sm_")
-        else (r"global_load_dwordx4|buffer_load_dwordx4", r"(global|buffer)_store_dwordx4")
-    )
-    if kernel != "write":
-        assert re.search(wide_load, emitted.assembly)
-    if kernel not in ("read", "dot"):
-        assert re.search(wide_store, emitted.assembly)
 
 
 def test_a_missing_tool_is_absent_not_zero(monkeypatch: pytest.MonkeyPatch) -> None:

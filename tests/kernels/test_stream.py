@@ -18,12 +18,23 @@ GPU = Target("cuda", "cuda:0", "sm_90", 132)
 NPU = Target("npu", "cpu")
 ELEMENTS = 1003
 KERNELS = [kernel.name for kernel in stream.KERNELS]
+STREAMS = [kernel.name for kernel in stream.KERNELS if kernel.group == "stream"]
+RUNS = [kernel.name for kernel in stream.KERNELS if kernel.group != "stream"]
 PRECISIONS = list(stream.DTYPES)
 
 
+def elements_of(kernel: str, precision: str = "fp32") -> int:
+    """Return a ragged number of elements: of a gather or stride 70 granules and a rest."""
+    row = stream.BY_NAME[kernel]
+    if row.group == "stream":
+        return ELEMENTS
+    return 70 * row.granule_bytes // stream.ITEM_BYTES[precision] + 3
+
+
 def prepare(kernel: str, precision: str = "fp32", target: Target = CPU) -> Work:
+    elements = elements_of(kernel, precision)
     return stream.prepare(
-        kernel, "torch", precision, target, elements=ELEMENTS, buffer_sets=1, seed=5
+        kernel, "torch", precision, target, elements=elements, buffer_sets=1, seed=5
     )
 
 
@@ -49,7 +60,8 @@ def test_every_kernel_is_right_in_every_type(kernel: str, precision: str) -> Non
     work = prepare(kernel, precision)
     check = work.check()
     assert check.problem is None
-    assert check.checked_elements == ELEMENTS
+    row = stream.BY_NAME[kernel]
+    assert check.checked_elements == row.read_elements(precision, elements_of(kernel, precision))
     assert check.error <= check.tolerance
 
 
@@ -79,7 +91,14 @@ def one_element_infinite(out: torch.Tensor) -> None:
 @pytest.mark.parametrize("spoil", [one_element_wrong, tail_unwritten, one_element_infinite])
 @pytest.mark.parametrize(
     ("kernel", "operation"),
-    [("write", "fill_"), ("copy", "copy_"), ("scale", "mul"), ("add", "add"), ("triad", "add")],
+    [
+        ("write", "fill_"),
+        ("copy", "copy_"),
+        ("scale", "mul"),
+        ("add", "add"),
+        ("triad", "add"),
+        ("nstream", "addcmul_"),
+    ],
 )
 def test_a_planted_error_is_found(
     kernel: str, operation: str, spoil: Callable[[torch.Tensor], None]
@@ -134,6 +153,7 @@ def test_a_sum_that_is_never_written_is_found(kernel: str) -> None:
         ("add", 2, 1, 1),
         ("triad", 2, 1, 2),
         ("dot", 2, 0, 2),
+        ("nstream", 3, 1, 3),
     ],
 )
 @pytest.mark.parametrize(("precision", "item"), [("fp64", 8), ("fp32", 4), ("bf16", 2)])
@@ -196,3 +216,96 @@ def test_a_route_that_a_device_lacks_has_a_reason(
 )
 def test_a_route_that_a_device_has_has_no_reason(kernel: str, route: str, target: Target) -> None:
     assert stream.unavailable(kernel, route, "fp32", target) is None
+
+
+@pytest.mark.parametrize(("kernel", "operation"), [("gather-16", "embedding_bag"),
+                                                   ("strided-4", "sum")])  # fmt: skip
+@pytest.mark.parametrize("spoil", ["one", "nan"])
+def test_a_wrong_column_is_found(kernel: str, operation: str, spoil: str) -> None:
+    work = prepare(kernel)
+
+    def wrong(sums: torch.Tensor) -> None:
+        sums.view(-1)[7] += math.nan if spoil == "nan" else 0.5
+
+    with Faulty(wrong, {operation}):
+        check = work.check()
+    assert check.problem is not None
+    assert check.error > check.tolerance
+
+
+@pytest.mark.parametrize(
+    ("kernel", "granule_bytes", "one_of"),
+    [
+        ("gather-16", 4096, 1),
+        ("gather-64", 16384, 1),
+        ("gather-128", 32768, 1),
+        ("strided-2", 128, 2),
+        ("strided-4", 256, 4),
+        ("strided-8", 512, 8),
+        ("strided-16", 1024, 16),
+    ],
+)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_only_data_that_was_asked_for_counts(
+    kernel: str, granule_bytes: int, one_of: int, precision: str
+) -> None:
+    work = prepare(kernel, precision)
+    item = stream.ITEM_BYTES[precision]
+    assert (work.bytes_read, work.bytes_written) == (70 * granule_bytes // one_of, 0)
+    assert work.flops == 70 * granule_bytes // one_of // item
+    assert work.array_bytes == 70 * granule_bytes + 3 * item
+
+
+def test_what_the_bytes_of_a_gather_leave_out_is_told() -> None:
+    config = prepare("gather-16").config
+    assert config == {
+        "page_bytes": 4096,
+        "pages": 70,
+        "index_bytes": 280,
+        "bags": 64,
+        "result_bytes": 64 * 4096,
+    }
+    assert prepare("strided-8").config == {"sector_bytes": 64, "one_of": 8}
+
+
+def test_a_gather_reads_every_page_once_in_an_order_that_the_seed_gives() -> None:
+    def order(seed: int) -> list[int]:
+        return list(map(int, stream.page_order(64, torch.Generator().manual_seed(seed))))
+
+    assert order(1) == order(1) != order(2)
+    assert order(1) != list(range(64))
+    assert sorted(order(1)) == list(range(64))
+
+
+def test_in_place_work_stays_finite_however_often_it_runs() -> None:
+    work = prepare("nstream", "fp16")
+    for _ in range(20_000):
+        work.launches[0]()
+    assert bool(torch.isfinite(work.launches[0].args[-1]).all())  # type: ignore[attr-defined]
+    assert work.check().problem is None
+
+
+@pytest.mark.parametrize("kernel", RUNS)
+def test_arrays_that_hold_no_granule_are_refused(kernel: str) -> None:
+    with pytest.raises(Unsupported) as refused:
+        stream.prepare(kernel, "torch", "fp32", CPU, elements=10, buffer_sets=1, seed=0)
+    assert refused.value.code == "too-small"
+
+
+def test_the_old_rows_come_first_and_every_row_has_its_group() -> None:
+    assert KERNELS[:7] == ["read", "write", "copy", "scale", "add", "triad", "dot"]
+    assert [*STREAMS, *RUNS] == KERNELS
+    groups = {kernel.name.partition("-")[0]: kernel.group for kernel in stream.KERNELS}
+    assert {groups[name] for name in STREAMS} == {"stream"}
+    assert (groups["gather"], groups["strided"]) == ("gather", "strided")
+    assert stream.BY_NAME["nstream"].arrays == 3
+
+
+def test_only_triton_takes_a_configuration() -> None:
+    assert stream.candidates("read", "torch", "fp32", GPU) == ()
+    assert stream.candidates("read", "triton", "fp32", CPU)
+    assert stream.candidates("read", "triton", "fp32", GPU)[0] == "b32768-w8"
+    with pytest.raises(ValueError, match="only Triton"):
+        stream.prepare(
+            "read", "torch", "fp32", CPU, elements=8, buffer_sets=1, seed=0, config="b4096-w4"
+        )

@@ -6,7 +6,10 @@ from roofprobe.peaks.derive import (
     compute_peak_tflops,
     datasheet_derived_peaks,
     derived_peaks,
+    has_inline_ecc,
+    inline_ecc_payload_gbps,
     memory_peak_gbps,
+    memory_peak_problem,
     nvml_memory_peak_gbps,
 )
 
@@ -131,3 +134,42 @@ def test_h20_has_no_derived_fp64_and_a_quarter_of_the_tensor_peak() -> None:
 
 def test_integer_peaks_are_in_tops() -> None:
     assert datasheet_derived_peaks(load()["nvidia_t4"])["int8"].unit == "TOPS"
+
+
+# Memory bandwidths that stood in somebody's table, beside what the pins of that card carry.
+@pytest.mark.parametrize(
+    ("stated", "pins"),
+    [
+        pytest.param(1.792e15 / 1e9, 1792.1, id="RTX 5090, TB/s taken for GB/s"),
+        pytest.param(3350.0, 300.0, id="L4, an H100's figure"),
+        pytest.param(4893.7, 2446.8, id="H100 96 GB, doubled twice"),
+        pytest.param(2.333, 4917.0, id="H200, GB/s taken for MB/s"),
+    ],
+)
+def test_a_stated_bandwidth_that_is_not_the_pins_is_found(stated: float, pins: float) -> None:
+    problem = memory_peak_problem(stated, pins)
+    assert problem is not None
+    assert problem.endswith(f"({pins:.4g} GB/s)")
+
+
+@pytest.mark.parametrize(
+    ("stated", "pins"), [(4800, 4917), (2000, 2039), (300, 320.1), (8000, 8184), (7700, 7672)]
+)
+def test_a_vendor_s_rounding_is_none(stated: float, pins: float) -> None:
+    assert memory_peak_problem(stated, pins) is None
+
+
+def test_no_row_of_the_catalogue_states_a_bandwidth_that_is_not_its_pins() -> None:
+    problems = {
+        row.key: memory_peak_problem(row.mem_bw_gbps, pins)
+        for row in load()
+        if row.mem_bw_gbps and (pins := catalogue_memory_peak_gbps(row))
+    }
+    assert len(problems) > 30
+    assert {key: problem for key, problem in problems.items() if problem} == {}
+
+
+def test_inline_ecc_leaves_eight_ninths_where_it_shares_the_pins() -> None:
+    assert inline_ecc_payload_gbps(864.0) == 768.0
+    shared = {kind: has_inline_ecc(kind) for kind in ("GDDR6", "GDDR6X", "GDDR7", "HBM3e", None)}
+    assert [kind for kind, inline in shared.items() if inline] == ["GDDR6", "GDDR6X"]

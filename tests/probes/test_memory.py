@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from roofprobe.kernels import stream
 from roofprobe.kernels.work import Unsupported
 from roofprobe.probes import memory
+from roofprobe.probes.backends import CpuBackend, target_of
 from roofprobe.records.schema import Case, Device, Options
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -73,7 +75,60 @@ def test_arrays_of_every_type_have_the_same_bytes() -> None:
     assert {
         case.shape["elements"] * {"fp32": 4, "bf16": 2}[case.precision]
         for case in memory.cases(device, options)
+        if case.role != "curve"
     } == {GIB}
+
+
+def test_the_curve_goes_from_256_kib_to_below_the_full_size_and_says_what_stays_in_a_cache() -> (
+    None
+):
+    device = device_of("cuda", cache=50 * MIB)
+    curve = [
+        case for case in memory.cases(device, Options(families=("memory",)))
+        if case.role == "curve" and case.op == "triad"
+    ]  # fmt: skip
+    sizes = [case.shape["elements"] * 4 for case in curve]
+    assert sizes == [256 * 1024 << power for power in range(12)]
+    # Three arrays of 64 MiB are still less than four caches of 50 MiB.
+    assert [case.level for case in curve] == ["l2"] * 9 + [None] * 3
+    cpu = [c for c in memory.cases(device_of("cpu"), Options(families=("memory",)))
+           if c.role == "curve"]  # fmt: skip
+    assert {(case.op, case.route) for case in cpu} == {
+        ("read", "machine-code"), ("dot", "machine-code"),
+    }  # fmt: skip
+    assert [c.shape["elements"] * 4 for c in cpu if c.op == "read"][:3] == [
+        16 << 10, 64 << 10, 256 << 10,
+    ]  # fmt: skip
+
+
+def test_a_launch_over_a_small_array_of_a_processor_is_many_passes() -> None:
+    device = CpuBackend().describe()
+    curve = [c for c in memory.cases(device, Options(families=("memory",))) if c.role == "curve"]
+    try:
+        work = memory.prepare(curve[0], device, None, seed=0)
+    except Unsupported as reason:
+        pytest.skip(reason.sentence)
+    assert work.bytes_read == 64 * MIB
+    assert work.array_bytes == 16 << 10
+
+
+def test_other_configurations_of_a_triton_stream_are_tried_and_not_the_first_again() -> None:
+    device = device_of("cuda").model_copy(update={"architecture": "sm_90"})
+    tuned = [c for c in memory.cases(device, Options(families=("memory",))) if c.role == "tune"]
+    target = target_of(device)
+    for kernel in ("read", "copy", "nstream"):
+        names = stream.candidates(kernel, "triton", "fp32", target)
+        assert len(names) > 1
+        assert [case.config for case in tuned if case.op == kernel] == list(names[1:])
+    assert not [c for c in memory.cases(device_of("cpu"), Options(families=("memory",)))
+                if c.role == "tune"]  # fmt: skip
+
+
+def test_a_configuration_reaches_the_kernel() -> None:
+    case = Case(case_id="tune/read", family="memory", op="read", precision="fp32", route="torch",
+                shape={"elements": 1000}, config="b8192-w8")  # fmt: skip
+    with pytest.raises(ValueError, match="only Triton kernels have configurations"):
+        memory.prepare(case, device_of("cpu"), None, seed=0)
 
 
 def test_the_copy_engine_is_one_case_of_its_own() -> None:

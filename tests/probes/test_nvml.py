@@ -81,6 +81,7 @@ FIELDS_OF = {
     "nvmlDeviceGetMaxPcieLinkGeneration": {"pcie_generation_max"},
     "nvmlDeviceGetCurrPcieLinkWidth": {"pcie_width"},
     "nvmlDeviceGetMaxPcieLinkWidth": {"pcie_width_max"},
+    "nvmlDeviceGetGpuMaxPcieLinkGeneration": {"pcie_generation_gpu_max"},
     "nvmlDeviceGetVirtualizationMode": {"virtualization"},
     "nvmlDeviceGetTemperatureThreshold": {"slowdown_temperature_c"},
     "nvmlDeviceGetClockInfo": {"sm_clock_mhz", "mem_clock_mhz"},
@@ -88,7 +89,7 @@ FIELDS_OF = {
     "nvmlDeviceGetTemperatureV": {"temperature_c"},
     "nvmlDeviceGetFieldValues": {
         "memory_temperature_c", "throttle_ns.power", "throttle_ns.sync", "throttle_ns.sw_thermal",
-        "throttle_ns.hw_thermal", "throttle_ns.brake",
+        "throttle_ns.hw_thermal", "throttle_ns.brake", "c2c_link_count",
     },
     "nvmlDeviceGetCurrentClocksEventReasons": {"throttle_bits"},
     "nvmlDeviceGetTotalEnergyConsumption": {"energy_mj"},
@@ -281,6 +282,8 @@ def test_limits_of_an_h200(fake_nvml: ModuleType) -> None:
         pcie_generation_max=5,
         pcie_width=16,
         pcie_width_max=16,
+        pcie_generation_gpu_max=5,
+        c2c_link_count=0,
         virtualization="pass-through",
         slowdown_temperature_c=87.0,
     )
@@ -294,6 +297,8 @@ def test_snapshot_of_an_h200(fake_nvml: ModuleType) -> None:
         power_w=76.5,
         temperature_c=31.0,
         memory_temperature_c=38.0,
+        pcie_generation=5,
+        pcie_width=16,
         throttle_bits=1,
         energy_mj=9_000_000,
         throttle_ns={
@@ -335,6 +340,7 @@ def test_a_board_that_lacks_features_says_so_and_keeps_the_rest(fake_nvml: Modul
         "ecc_pending": "not-supported (nvmlDeviceGetEccMode)",
         "mig_enabled": "not-supported (nvmlDeviceGetMigMode)",
         "mig_pending": "not-supported (nvmlDeviceGetMigMode)",
+        "c2c_link_count": "not-supported (nvmlDeviceGetFieldValues[170])",
     }
     assert snapshot.memory_temperature_c is None
     assert snapshot.throttle_ns == {"power": 1, "sync": 3, "thermal": 2}

@@ -8,7 +8,7 @@ import pickle
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -58,6 +58,8 @@ def reading(clock: float, energy_mj: int = 0, bits: int = 0, **throttle_ns: int)
         power_w=clock / 10,
         temperature_c=40.0,
         memory_temperature_c=50.0,
+        pcie_generation=5,
+        pcie_width=16,
         throttle_bits=bits,
         energy_mj=energy_mj,
         throttle_ns=counters,
@@ -93,6 +95,8 @@ def test_a_summary_of_told_readings() -> None:
         power_w=Span(170.0, 180.0, 198.0),
         temperature_c=Span(40.0, 40.0, 40.0),
         memory_temperature_c=Span(50.0, 50.0, 50.0),
+        pcie_generation=Span(5.0, 5.0, 5.0),
+        pcie_width=Span(16.0, 16.0, 16.0),
         throttle_reasons=("sw_power_cap", "sw_thermal"),
         throttle_ns={"power": 890, "sw_thermal": 7, "hw_thermal": 0, "brake": 0, "sync": 0},
         energy_j=649.5,
@@ -102,6 +106,14 @@ def test_a_summary_of_told_readings() -> None:
 def test_the_idle_clock_from_before_the_work_enters_only_alone() -> None:
     assert summarise([reading(345), reading(1980)], 1.0).sm_clock_mhz == Span(1980, 1980, 1980)
     assert summarise([reading(345)], 1.0).sm_clock_mhz == Span(345, 345, 345)
+
+
+def test_the_link_that_a_copy_ran_at_is_not_the_one_from_before_it() -> None:
+    idle = replace(reading(345), pcie_generation=1)
+    training = replace(reading(1980), pcie_generation=3, pcie_width=8)
+    summary = summarise([idle, training, reading(1980), reading(1980)], 0.05)
+    assert summary.pcie_generation == Span(3.0, 5.0, 5.0)
+    assert summary.pcie_width == Span(8.0, 16.0, 16.0)
 
 
 def test_a_summary_is_plain_data_and_the_records_take_it() -> None:
@@ -139,6 +151,8 @@ def test_what_was_never_told_is_absent_with_its_reason() -> None:
             "mem_clock_mhz": "not-told",
             "power_w": "not-told",
             "temperature_c": "not-told",
+            "pcie_generation": "not-told",
+            "pcie_width": "not-told",
         },
     )
 
@@ -261,6 +275,8 @@ def test_a_device_lost_from_the_start_is_asked_once() -> None:
             "power_w": "not-told",
             "temperature_c": "not-told",
             "memory_temperature_c": "not-told",
+            "pcie_generation": "not-told",
+            "pcie_width": "not-told",
             "throttle_reasons": "not-told",
         },
     )

@@ -11,13 +11,20 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from roofprobe.kernels.launches import Timed
 from roofprobe.probes.timers import (
+    BatchWallTimer,
+    EnqueueTimer,
     EventTimer,
     GraphTimer,
     Launches,
+    SynchronisedTimer,
+    Timer,
     WallTimer,
+    for_copies,
     for_searching,
     is_damaged,
+    launch_timer,
 )
 
 
@@ -395,3 +402,102 @@ def test_a_search_times_by_events_where_graphs_would_be_captured_for_one_replay(
     assert for_searching(events) is events
     wall = WallTimer()
     assert for_searching(wall) is wall
+
+
+def clock_into(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the clock write down when it is read; it goes 2 s a reading."""
+    readings = iter(range(1_000_000_000, 99_000_000_000, 2_000_000_000))
+
+    def read() -> int:
+        trace.append("clock")
+        return next(readings)
+
+    monkeypatch.setattr(time, "perf_counter_ns", read)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (SynchronisedTimer, "wait clock a wait b wait a wait clock"),
+        (BatchWallTimer, "wait clock a b a wait clock"),
+        (EnqueueTimer, "wait clock a b a clock wait"),
+    ],
+)
+def test_wall_timers_differ_in_when_they_wait(
+    kind: type[SynchronisedTimer], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = Trace()
+    clock_into(trace, monkeypatch)
+    timer = kind(trace.says("wait"))
+    assert timer.time_batch([trace.says("a"), trace.says("b")], 3) == 2.0
+    assert " ".join(trace) == expected
+
+
+@pytest.mark.parametrize("kind", [SynchronisedTimer, BatchWallTimer, EnqueueTimer])
+def test_wall_timers_of_a_device_can_wait_for_it(kind: type[SynchronisedTimer]) -> None:
+    trace = Trace()
+    kind(trace.says("wait")).synchronize()
+    assert trace == ["wait"]
+
+
+def test_every_timer_has_a_name_of_its_own() -> None:
+    kinds = (WallTimer, SynchronisedTimer, BatchWallTimer, EnqueueTimer, GraphTimer)
+    assert len({kind.name for kind in kinds}) == len(kinds)
+
+
+def test_each_aspect_of_a_launch_has_its_timer() -> None:
+    events = event_timer(Trace())
+    graph = GraphTimer(torch.device("cpu"), events)
+    aspects: list[Timed] = ["host", "batch", "enqueue", "device", "graph"]
+    wall = WallTimer()
+
+    def kinds(timer: Timer) -> list[type | None]:
+        found = [launch_timer(aspect, timer) for aspect in aspects]
+        return [None if each is None else type(each) for each in found]
+
+    walls: list[type | None] = [SynchronisedTimer, BatchWallTimer, EnqueueTimer]
+    assert kinds(graph) == [*walls, EventTimer, GraphTimer]
+    assert kinds(events) == [*walls, EventTimer, None]
+    assert kinds(wall) == [*walls, None, None]
+    assert launch_timer("device", graph) is events
+    assert launch_timer("graph", graph) is graph
+
+
+def test_the_wall_timers_of_launches_wait_as_the_device_s_own_timer_does() -> None:
+    trace = Trace()
+    timer = launch_timer("host", event_timer(trace))
+    assert timer is not None
+    timer.synchronize()
+    assert trace == ["synchronise"]
+
+
+def test_copies_are_timed_by_events_and_blocking_ones_by_the_host_s_clock() -> None:
+    events = event_timer(Trace())
+    graph = GraphTimer(torch.device("cpu"), events)
+    wall = WallTimer()
+    assert for_copies(graph, blocking=False) is events
+    assert for_copies(wall, blocking=False) is wall
+    assert type(for_copies(graph, blocking=True)) is BatchWallTimer
+
+
+def test_a_graph_timer_tells_whether_it_captured(cuda: FakeCuda) -> None:
+    timer = cuda.timer()
+    assert not timer.captured
+    timer.time_batch((lambda: None,), 1)
+    assert timer.captured
+    cuda.end_fails = True
+    timer.time_batch((lambda: None,), 1)
+    assert not timer.captured
+
+
+@pytest.mark.parametrize(("launch_us", "outran"), [(169.0, False), (171.0, True)])
+def test_a_host_slower_than_the_blocking_kernel_is_seen(launch_us: float, outran: bool) -> None:
+    host = Host()
+    assert host.held([host.launch_taking(launch_us)], 1) == [170.0]
+    assert host.timer.outran is outran
+
+
+def test_without_a_blocking_kernel_the_host_always_outran() -> None:
+    timer = event_timer(Trace())
+    timer.time_batch([lambda: None], 1)
+    assert timer.outran

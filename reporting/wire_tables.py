@@ -1,0 +1,115 @@
+"""What moves bytes besides the streams: latency by footprint, sizes through the caches, launches.
+
+Each is a small table of one device, ready for every renderer: a title, a sentence that says what to
+see, heads and cells of text. A table that has nothing to show is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from roofprobe.records.ceilings import clock_mhz_of
+from roofprobe.records.schema import Family, Measurement, Run
+from roofprobe.reporting import numbers
+from roofprobe.reporting.numbers import capacity
+from roofprobe.reporting.plain_text import clean
+from roofprobe.reporting.tables import measurements_of
+
+_USUAL = ("l1", "default pages")  # every cache may be used, pages as the system gives them
+_HOW = {"l2": "first cache skipped"}
+
+
+@dataclass(frozen=True, slots=True)
+class SmallTable:
+    """A table with its title and what to see in it; the first column is words, the rest figures."""
+
+    title: str
+    sentence: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def wire_tables(run: Run, device_id: str) -> tuple[SmallTable, ...]:
+    """Return the tables of a device that have rows, in the order in which bytes travel."""
+    made = (
+        _latency(_done(run, device_id, "latency")),
+        _curve(_done(run, device_id, "memory")),
+        _launches(_done(run, device_id, "launch")),
+    )
+    return tuple(table for table in made if table.rows)
+
+
+def _done(run: Run, device_id: str, family: Family) -> list[Measurement]:
+    return [
+        m for m in measurements_of(run, device_id) if m.status == "ok" and m.case.family == family
+    ]
+
+
+def _latency(measured: Sequence[Measurement]) -> SmallTable:
+    rows = []
+    for m in measured:
+        access = m.access_ns
+        if access is None:
+            continue
+        clock, _ = clock_mhz_of(m)
+        cycles = f"{access.median * clock / 1000:.0f}" if clock else numbers.UNKNOWN
+        size = capacity(m.case.shape.get("footprint_bytes", 0))
+        where = ", ".join(
+            _HOW.get(word, clean(word)) for word in (m.case.config or "").split(", ") if word
+            if word not in _USUAL
+        )  # fmt: skip
+        rows.append(
+            (
+                f"{size}, {where}" if where else size,
+                f"{access.median:.3g} ns",
+                f"{access.p10:.3g}–{access.p90:.3g}",
+                cycles,
+            )
+        )
+    return SmallTable(
+        "Latency, one load after another",
+        "One random cycle through a footprint: each step up is the next level of the hierarchy.",
+        ("footprint", "per load", "p10–p90", "cycles"),
+        tuple(rows),
+    )
+
+
+def _curve(measured: Sequence[Measurement]) -> SmallTable:
+    curve = [m for m in measured if m.case.role == "curve" and m.rate is not None]
+    kernels = tuple(dict.fromkeys(m.case.op for m in curve))
+    sizes = sorted({m.array_bytes for m in curve if m.array_bytes})
+    rates = {
+        (m.array_bytes, m.case.op): numbers.rate(m.rate.median, m.rate.unit)
+        for m in curve
+        if m.rate is not None
+    }
+    return SmallTable(
+        "Sizes through the caches",
+        "The same arrays again and again: small ones stay in a cache, and where the rate falls is "
+        "its size. The smallest are limited by the launch.",
+        ("each array", *(clean(kernel) for kernel in kernels)),
+        tuple(
+            (capacity(size), *(rates.get((size, kernel), numbers.UNKNOWN) for kernel in kernels))
+            for size in sizes
+        ),
+    )
+
+
+def _launches(measured: Sequence[Measurement]) -> SmallTable:
+    rows = [
+        (
+            clean(m.case.route),
+            f"{m.latency.median:.3g} us",
+            f"{m.latency.p10:.3g}–{m.latency.p90:.3g}",
+        )
+        for m in measured
+        if m.latency is not None
+    ]
+    return SmallTable(
+        "What a launch costs",
+        "Before anything is computed: waited for each time, the call alone, back to back in a "
+        "stream, or per node of a graph.",
+        ("launch", "each", "p10–p90"),
+        tuple(rows),
+    )
