@@ -57,7 +57,7 @@ def _invalid(measurement: Measurement, reason: Reason) -> Measurement:
 def _above(measurement: Measurement, median: float, bound: Ceiling) -> Reason:
     assert measurement.rate is not None
     return Reason(
-        code="above-peak",
+        code="cache-resident" if measurement.case.family == "memory" else "above-peak",
         sentence=f"{median:.4g} {measurement.rate.unit} is above the physical bound of "
         f"{bound.value:.4g} {bound.unit} ({bound.basis}): {_cause(measurement)}, or the clock was "
         "misread",

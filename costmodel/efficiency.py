@@ -42,11 +42,46 @@ def efficiency_factors(run: Run) -> bytes:
                     for headline in run.headlines
                     if headline.device_id == device.device_id and headline.family == "memory"
                 },
+                "stream_curve": _curve(run, device.device_id),
+                "launch_us": _launches(run, device.device_id),
             }
             for device in run.devices
         ],
     }
     return json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+def _curve(run: Run, device_id: str) -> dict[str, list[dict[str, float]]]:
+    """Return bytes that one pass moves → GB/s, per kernel, over arrays that stay where they are.
+
+    Small ones stay in a cache; whoever reads the curve can see where memory begins.
+    """
+    curve: dict[str, list[dict[str, float]]] = {}
+    for m in run.measurements:
+        swept = m.device_id == device_id and m.status == "ok" and m.case.role == "curve"
+        if swept and m.rate is not None and m.latency is not None:
+            passes = int((m.kernel_config or {}).get("passes") or 1)
+            moved = ((m.bytes_read or 0) + (m.bytes_written or 0)) / passes
+            curve.setdefault(m.case.op, []).append(
+                {
+                    "bytes": moved,
+                    "array_bytes": float(m.array_bytes or 0),
+                    "gbps": m.rate.median,
+                    "latency_us": m.latency.median / passes,
+                }
+            )
+    for points in curve.values():
+        points.sort(key=lambda point: point["bytes"])
+    return curve
+
+
+def _launches(run: Run, device_id: str) -> dict[str, float]:
+    """Return the median microseconds of each kind of launch that was measured."""
+    return {
+        m.case.route: m.latency.median
+        for m in run.measurements
+        if m.device_id == device_id and m.status == "ok" and m.case.family == "launch" and m.latency
+    }
 
 
 def _factor(run: Run, headline: Headline) -> dict[str, Any]:

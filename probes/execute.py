@@ -100,7 +100,7 @@ def _attempt(case: Case, policy: Policy, session: Session) -> Measurement:
 
     try:
         # what this version does not know is refused by the compute probe, with a sentence
-        doing = _DOING.get(case.family) or _COMPUTING.get(case.op, _product)
+        doing = _BY_OP.get(case.op) or _BY_FAMILY.get(case.family, _product)
         return ended("ok", **doing(case, policy, session))
     except Unsupported as reason:
         return ended("skipped", reason=_reason(reason.code, reason.sentence, reason.remedy))
@@ -200,14 +200,41 @@ def _stable(case: Case, policy: Policy, session: Session) -> Fields:
     }
 
 
+def _memory_check(case: Case, policy: Policy, session: Session) -> Fields:
+    """Write bit patterns over the free memory and read them back."""
+    from roofprobe.kernels.memory_check import PATTERNS, WORD_BYTES, check_memory
+
+    session.arenas.drop()
+    session.backend.release()
+    free = session.backend.free_memory_bytes(session.device.index)
+    with session.telemeter.watch():
+        found = check_memory(memory.free_chunks(session.device, free), seed=session.seed)
+    check = Check(
+        error=float(found.wrong_words),
+        tolerance=0.0,
+        measure=f"words of {WORD_BYTES} bytes that came back changed, {len(PATTERNS)} patterns",
+        checked_elements=found.checked_bytes // WORD_BYTES,
+        problem=found.problem,
+    )
+    if check.problem is not None:
+        raise _Unstable(check)
+    return {
+        "correctness": _correctness(check),
+        "telemetry": session.telemeter.summary(),
+        "kernel": "bit patterns",
+        "array_bytes": found.checked_bytes,
+    }
+
+
 _Doing = Callable[[Case, Policy, Session], Fields]
-_COMPUTING: dict[str, _Doing] = {
+_BY_OP: dict[str, _Doing] = {
+    memory.CHECK: _memory_check,
     "gemm": _product,
     "pipe": _product,
     "search": _search,
     "stability": _stable,
 }
-_DOING: dict[Family, _Doing] = {
+_BY_FAMILY: dict[Family, _Doing] = {
     "memory": _stream,
     "latency": _chase,
     "launch": _launch,

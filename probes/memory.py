@@ -11,11 +11,15 @@ link, and a copy's figure is twice what tools that count one direction print.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from roofprobe.kernels import stream
 from roofprobe.kernels.work import Unsupported, Work
 from roofprobe.probes.backends import target_of
 from roofprobe.records.schema import Case, Device, Options, Role
+
+if TYPE_CHECKING:
+    import torch
 
 FAMILY = "memory"
 MIB = 1 << 20
@@ -25,6 +29,9 @@ _CPU_CURVE_BYTES = 64 * MIB  # what a launch of a curve moves at least
 _GPU_ARRAY_BYTES = 1024 * MIB
 _CPU_ARRAY_BYTES = 256 * MIB
 _CACHE_MULTIPLE = 4
+CHECK = "memory-check"
+_CHUNK_BYTES = 1 << 30
+_CHECKED_SHARE, _CHECKED_SHARE_CPU = 0.9, 0.5  # a host's memory is not all ours
 _SHARE_OF_FREE = 0.6
 
 
@@ -56,6 +63,35 @@ def cases(device: Device, options: Options) -> Iterator[Case]:
         for route in ("torch", "triton"):
             yield _case(device, kernel.name, route, precision, "anchor", array_bytes(device))
     yield from _curve(device)
+    if options.tier == "soak":
+        yield Case(
+            case_id="memory-check",
+            family="memory",
+            op=CHECK,
+            precision="none",
+            route="torch",
+            shape={},
+            role="stability",
+        )
+
+
+def free_chunks(device: Device, free_bytes: int | None) -> list[torch.Tensor]:
+    """Return tensors of bytes over most of the free memory of an accelerator, half of a host's.
+
+    Raises ``Unsupported`` where the free memory is not told.
+    """
+    import torch
+
+    if free_bytes is None:
+        raise Unsupported("memory", "how much memory is free is not told on this device")
+    share = _CHECKED_SHARE_CPU if device.backend == "cpu" else _CHECKED_SHARE
+    left = int(free_bytes * share) // MIB * MIB
+    chunks = []
+    while left > 0:
+        size = min(left, _CHUNK_BYTES)
+        chunks.append(torch.empty(size, dtype=torch.uint8, device=device.torch_device))
+        left -= size
+    return chunks
 
 
 def _of_group(group: str) -> tuple[stream.StreamKernel, ...]:
@@ -135,6 +171,8 @@ def array_bytes(device: Device) -> int:
 
 def case_bytes(case: Case) -> int:
     """Return the bytes of all arrays of ``case``."""
+    if case.op == CHECK:
+        return 1 << 40  # whatever is free: give it back at once
     arrays = stream.BY_NAME[case.op].arrays
     return arrays * case.shape["elements"] * stream.ITEM_BYTES[case.precision]
 

@@ -91,6 +91,8 @@ def policy_for(case: Case, device: Device, options: Options) -> Policy:
         return _SETTLED[options.tier]
     if case.family == "latency":
         return replace(_BRIEF[kind], warmup_s=latency.warmup_s(case), max_time_s=0.3, timeout_s=120)
+    if case.op == memory.CHECK:
+        return replace(_BURST[(kind, options.tier)], timeout_s=1800.0)
     if case.family == "launch":
         return replace(_BRIEF[kind], min_time_s=0.1, target_ci=0.01)
     if case.role in _BRIEFLY and (case.family, case.role) != ("compute", "tune"):

@@ -131,7 +131,7 @@ def test_what_memory_pins_cannot_do_is_invalid(gbps: float, bound_gbps: float, s
     assert judged.rate == copy(gbps).rate
     if status == "invalid":
         assert judged.reason is not None
-        assert judged.reason.code == ("above-peak" if gbps > bound_gbps else "unit-or-state")
+        assert judged.reason.code == ("cache-resident" if gbps > bound_gbps else "unit-or-state")
 
 
 @pytest.mark.parametrize("gbps", [1.0, 5000.0])

@@ -74,3 +74,33 @@ def test_without_a_peak_there_is_no_factor() -> None:
     factor = json.loads(efficiency_factors(run_with()))["devices"][0]["gemm"]["bf16"]
     assert factor["achieved"] == 50
     assert "efficiency" not in factor
+
+
+def test_the_curve_is_bytes_of_one_pass_to_rate_and_launches_are_told() -> None:
+    def swept(size: int, gbps: float, passes: int | None) -> Measurement:
+        return Measurement(
+            case=Case(case_id=f"curve/{size}", family="memory", op="read", precision="fp32",
+                      route="r", shape={"elements": size // 4}, role="curve"),
+            device_id="d", status="ok", array_bytes=size,
+            rate=RATE.model_copy(update={"unit": "GB/s", "median": gbps}),
+            latency=RATE.model_copy(update={"unit": "us", "median": 80.0}),
+            bytes_read=size * (passes or 1), bytes_written=0,
+            kernel_config=None if passes is None else {"passes": passes},
+        )  # fmt: skip
+
+    launch = Measurement(
+        case=Case(case_id="launch/op", family="launch", op="launch", precision="none",
+                  route="op-enqueue", shape={}),
+        device_id="d", status="ok", latency=RATE.model_copy(update={"unit": "us", "median": 1.5}),
+    )  # fmt: skip
+    run = run_with().model_copy(
+        update={"measurements": (swept(1 << 20, 60.0, None), swept(1 << 14, 600.0, 8), launch)}
+    )
+    (device,) = json.loads(efficiency_factors(run))["devices"]
+    assert device["stream_curve"] == {
+        "read": [
+            {"bytes": 1 << 14, "array_bytes": 1 << 14, "gbps": 600.0, "latency_us": 10.0},
+            {"bytes": 1 << 20, "array_bytes": 1 << 20, "gbps": 60.0, "latency_us": 80.0},
+        ]
+    }
+    assert device["launch_us"] == {"op-enqueue": 1.5}

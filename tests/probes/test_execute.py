@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from roofprobe.kernels import identity, matmul, routes
+from roofprobe.kernels import identity, matmul, memory_check, routes
 from roofprobe.kernels.identity import Identity
+from roofprobe.kernels.memory_check import MemoryCheck
 from roofprobe.kernels.work import Work
 from roofprobe.probes import execute
 from roofprobe.probes.backends import CpuBackend
@@ -768,3 +769,36 @@ def test_layout_and_pattern_of_the_case_are_those_of_the_operands(layout: str) -
     assert arena.pattern == "zeros"
     operands = arena.sets((32, 48, 64), layout)[0]
     assert float(operands.out.abs().max()) == 0.0
+
+
+# Bit patterns over the free memory
+
+
+MEMORY_CHECK = Case(
+    case_id="memory-check", family="memory", op="memory-check", precision="none", route="torch",
+    shape={}, role="stability",
+)  # fmt: skip
+
+
+def test_the_free_memory_is_checked_with_bit_patterns() -> None:
+    found = measured(MEMORY_CHECK, backend=OtherBackend(free_bytes=8 << 20))
+    assert found.status == "ok", found.reason
+    assert found.array_bytes == 4 << 20
+    assert found.correctness is not None
+    assert found.correctness.error == 0
+    assert found.correctness.checked_elements == (4 << 20) // 8
+    assert found.rate is None
+
+
+def test_memory_that_gives_back_something_else_fails_and_says_where(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bad = memory_check.PatternResult("address", 3, 64, expected=0b1000, found=0b1010)
+    monkeypatch.setattr(
+        memory_check, "check_memory", lambda chunks, seed: MemoryCheck(4 << 20, (bad,))
+    )
+    found = measured(MEMORY_CHECK, backend=OtherBackend(free_bytes=8 << 20))
+    assert found.status == "failed"
+    assert found.reason is not None
+    assert found.reason.code == "unstable-bits"
+    assert "at byte 64, bits 0x2" in found.reason.sentence

@@ -164,3 +164,18 @@ def test_a_route_that_is_lacking_is_refused_before_memory_is() -> None:
     with pytest.raises(Unsupported) as refused:
         memory.prepare(case, device_of("cpu"), 1, seed=0)
     assert refused.value.code == "no-triton-target"
+
+
+def test_the_free_memory_is_checked_at_tier_soak_only() -> None:
+    def planned(tier: str) -> int:
+        options = Options.model_validate({"families": ("memory",), "tier": tier})
+        return sum(case.op == memory.CHECK for case in memory.cases(device_of("cpu"), options))
+
+    assert [planned(tier) for tier in ("quick", "standard", "soak")] == [0, 0, 1]
+
+
+def test_chunks_cover_half_of_a_host_s_free_memory() -> None:
+    chunks = memory.free_chunks(device_of("cpu"), 64 * MIB)
+    assert sum(chunk.nbytes for chunk in chunks) == 32 * MIB
+    with pytest.raises(Unsupported, match="is not told"):
+        memory.free_chunks(device_of("cpu"), None)
