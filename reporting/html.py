@@ -67,18 +67,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 
-_COLUMNS = (
-    Column("±", "spread"),
-    Column("settled", "settled"),
-    Column("datasheet", "datasheet"),
-    Column("% of it", "share_datasheet"),
-    Column("derived", "derived"),
-    Column("% of it", "share_derived"),
-    Column("% at clock", "share_clock_normalised"),
-    Column("pipe alone", "pipe"),
-    Column("% of pipe", "share_pipe"),
-    Column("J per T", "energy"),
-)
+_COLUMNS = (Column("±", "spread"), *tables.SETTLED_AND_SHARES)
 _TALL = 7  # rows from which on the bars are taller than the two figures beside them
 
 

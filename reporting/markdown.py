@@ -36,15 +36,7 @@ _TITLES: dict[Family, str] = {
 _RESULT_COLUMNS: tuple[Column, ...] = (
     Column("±", "spread"),
     Column("p10–p90", "range"),
-    Column("settled", "settled"),
-    Column("datasheet", "datasheet"),
-    Column("% of it", "share_datasheet"),
-    Column("derived", "derived"),
-    Column("% of it", "share_derived"),
-    Column("% at clock", "share_clock_normalised"),
-    Column("pipe alone", "pipe"),
-    Column("% of pipe", "share_pipe"),
-    Column("J per T", "energy"),
+    *tables.SETTLED_AND_SHARES,
 )
 _MOST_LABELS = 12
 

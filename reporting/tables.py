@@ -82,6 +82,20 @@ class Column:
     field: str
 
 
+# What every wide table of headlines shows after the figure and its spread.
+SETTLED_AND_SHARES: tuple[Column, ...] = (
+    Column("settled", "settled"),
+    Column("datasheet", "datasheet"),
+    Column("% of it", "share_datasheet"),
+    Column("derived", "derived"),
+    Column("% of it", "share_derived"),
+    Column("% at clock", "share_clock_normalised"),
+    Column("pipe alone", "pipe"),
+    Column("% of pipe", "share_pipe"),
+    Column("J per T", "energy"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class AbsentGroup:
     """Cases without a valid number that share their reason: told once, with the labels."""
