@@ -107,7 +107,7 @@ def prepare_prefill(
     require(heads)
     tensors = _Tensors(heads, precision, target, seed)
     cold = heads.kv_len > heads.query_len
-    sets = sets_within(tensors.cache_bytes, cache_bytes if cold else 0, limit_bytes)
+    sets = tensors.sets(cache_bytes if cold else 0, limit_bytes)
     q = tensors.queries()
     caches = [tensors.cache() for _ in range(sets)]
     mask, causal = _mask(heads, q, target)
@@ -130,7 +130,7 @@ def prepare_decode(
     """
     require(heads)
     tensors = _Tensors(heads, precision, target, seed)
-    sets = sets_within(tensors.cache_bytes, cache_bytes, limit_bytes)
+    sets = tensors.sets(cache_bytes, limit_bytes)
     q = tensors.queries()
     caches = [tensors.cache() for _ in range(sets)]
     launches = tuple(_launch(heads, q, k, v, None, False) for k, v in caches)
@@ -150,8 +150,16 @@ class _Tensors:
         self._dtype: torch.dtype = getattr(torch, name)
         self._device = torch.device(target.torch_device)
         self._generator = torch.Generator(device=self._device).manual_seed(seed)
-        size = heads.batch * heads.kv_len * heads.kv_heads * heads.head_dim
-        self.cache_bytes = 2 * size * self._dtype.itemsize
+        each, item = heads.batch * heads.head_dim, self._dtype.itemsize
+        self.cache_bytes = 2 * each * heads.kv_len * heads.kv_heads * item
+        masked = heads.query_len * heads.kv_len * (heads.kv_len > heads.query_len > 1)
+        self.beside_bytes = (2 * each * heads.query_len * heads.heads + 3 * masked) * item
+
+    def sets(self, cache_bytes: int | None, limit_bytes: int | None) -> int:
+        """Return how many caches go round; raises ``Unsupported`` where none has room."""
+        return sets_within(
+            self.cache_bytes, cache_bytes, limit_bytes, beside_bytes=self.beside_bytes
+        )
 
     def queries(self) -> torch.Tensor:
         """Return (batch, heads, query_len, head_dim), laid out as a projection leaves it."""
@@ -273,17 +281,19 @@ def reference(
     if each > _CHUNK_ELEMENTS:
         for sequence in range(heads.batch):
             for head in range(heads.heads):
-                keys, values = (_wide(t[sequence, head // group]) for t in (k, v))
+                keys, values = (llm_check.wide(t[sequence, head // group]) for t in (k, v))
                 asked = q[sequence, head]
                 for first in range(0, length, step := max(1, _CHUNK_ELEMENTS // heads.kv_len)):
-                    part = _wide(asked[first : first + step])
+                    part = llm_check.wide(asked[first : first + step])
                     yield _attended(heads, part, keys, values, scale, first)
         return
     together = max(1, _CHUNK_ELEMENTS // each)
     for start in range(0, heads.batch, together):
-        keys, values = (_wide(t[start : start + together]) for t in (k, v))
+        keys, values = (llm_check.wide(t[start : start + together]) for t in (k, v))
         keys, values = (t.repeat_interleave(group, dim=1) for t in (keys, values))
-        found = _attended(heads, _wide(q[start : start + together]), keys, values, scale, 0)
+        found = _attended(
+            heads, llm_check.wide(q[start : start + together]), keys, values, scale, 0
+        )
         yield found.reshape(-1, found.shape[-1])
 
 
@@ -299,8 +309,3 @@ def _attended(
     seen += heads.kv_len - heads.query_len
     scores.masked_fill_(places[None, :] > seen[:, None], -math.inf)
     return torch.softmax(scores, dim=-1) @ v
-
-
-def _wide(tensor: torch.Tensor) -> torch.Tensor:
-    narrow = tensor.element_size() == 1
-    return (tensor.float() if narrow else tensor).double()

@@ -94,16 +94,15 @@ def prepare(
     set_bytes = 2 * math.prod(shape) * KV_BYTES[kv_precision]
     dtype = getattr(torch, DTYPES[precision])
     stored = _fp8_type(target) if kv_precision == "fp8" else dtype
+    beside = 2 * heads.batch * heads.heads * heads.head_dim * dtype.itemsize
+    sets = sets_within(set_bytes, cache_bytes, limit_bytes, beside_bytes=beside)
     q = torch.empty(heads.batch, heads.heads, heads.head_dim, dtype=dtype, device=device)
     q.normal_(generator=generator)
     out = torch.empty_like(q)
     config = triton_decode.config_for(target.architecture, narrow=kv_precision == "fp8")
     table = _table(heads.batch, pages, device, seed) if paged else None
     scales = {"k_scale": K_SCALE, "v_scale": V_SCALE} if kv_precision == "fp8" else {}
-    caches = [
-        tuple(_normal(shape, stored, generator) for _ in "kv")
-        for _ in range(sets_within(set_bytes, cache_bytes, limit_bytes))
-    ]
+    caches = [tuple(_normal(shape, stored, generator) for _ in "kv") for _ in range(sets)]
     try:
         launches = tuple(
             triton_decode.launcher(

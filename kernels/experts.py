@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from roofprobe.kernels import llm_check
 from roofprobe.kernels.accuracy import poison
 from roofprobe.kernels.attention import DTYPES
-from roofprobe.kernels.rotation import sets_within
+from roofprobe.kernels.rotation import require_room, sets_within
 from roofprobe.kernels.routes import compute_capability
 from roofprobe.kernels.work import Check, Target, Unsupported, Work
 
@@ -154,8 +154,12 @@ def prepare(
     if route == "grouped_mm" and (sizes.hidden % 8 or sizes.inter % 8):
         raise Unsupported("shape", "torch's grouped product needs sizes divisible by 8")
     device, dtype = torch.device(target.torch_device), getattr(torch, DTYPES[precision])
-    routed = route_tokens(sizes, routing, seed)
+    rows_bytes = sizes.tokens * (
+        (3 + 4 * sizes.topk) * max(sizes.hidden, sizes.inter) * dtype.itemsize + 32 * sizes.experts
+    )
     each = 3 * sizes.hidden * sizes.inter * dtype.itemsize
+    require_room(rows_bytes + each * sizes.local_experts + 64 * sizes.experts, limit_bytes)
+    routed = route_tokens(sizes, routing, seed)
     generator = torch.Generator(device=device).manual_seed(seed)
     weights = [
         _weights(sizes, dtype, generator)
@@ -179,9 +183,9 @@ def prepare(
     def check() -> Check:
         poison(out)
         launches[0]()
-        reference = torch.zeros(x.shape, dtype=torch.float64, device=device)
-        wide = _loop(routed.counts, x[rows].double(), *weights[0])
-        reference.index_add_(0, rows, wide * shares.double())
+        wide = _loop(routed.counts, llm_check.wide(x[rows]), *weights[0])
+        reference = wide.new_zeros(x.shape)
+        reference.index_add_(0, rows.to(wide.device), wide * llm_check.wide(shares))
         return llm_check.check_rows(out, [reference], 2 * llm_check.TOLERANCES[precision])
 
     return Work(
@@ -246,8 +250,8 @@ def _loop(
     for expert, count in enumerate(counts):
         if count:
             rows = x[start : start + count]
-            hidden = _gated(linear(rows, gate_up[expert].to(x.dtype)))
-            parts.append(linear(hidden, down[expert].to(x.dtype)))
+            hidden = _gated(linear(rows, gate_up[expert].to(x.device, x.dtype)))
+            parts.append(linear(hidden, down[expert].to(x.device, x.dtype)))
             start += count
     return torch.cat(parts) if parts else x
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from roofprobe.kernels import llm_check
 from roofprobe.kernels.attention import DTYPES, Heads, reference, require
-from roofprobe.kernels.rotation import sets_within
+from roofprobe.kernels.rotation import require_room, sets_within
 from roofprobe.kernels.work import Check, Target, Unsupported, Work
 
 if TYPE_CHECKING:
@@ -59,11 +59,13 @@ def prepare_decode(
     generator = torch.Generator(device=device).manual_seed(seed)
     wide = kv_rank + rope_dim
     size = batch * kv_len * wide * dtype.itemsize
+    beside = batch * heads * (2 * wide + 6 * kv_len) * dtype.itemsize  # with scores and weights
+    sets = sets_within(size, cache_bytes, limit_bytes, beside_bytes=beside)
     q = torch.empty(batch, heads, wide, dtype=dtype, device=device).normal_(generator=generator)
     q.mul_(1 / math.sqrt(wide))  # the factor of the scores, which a projection can bring along
     caches = [
         torch.empty(batch, kv_len, wide, dtype=dtype, device=device).normal_(generator=generator)
-        for _ in range(sets_within(size, cache_bytes, limit_bytes))
+        for _ in range(sets)
     ]
     launches = tuple(partial(_absorbed, q, cache, kv_rank) for cache in caches)
     shape = Heads(batch, 1, kv_len, heads, 1, wide)
@@ -105,6 +107,7 @@ def prepare_prefill(
     nope_dim: int,
     rope_dim: int,
     v_dim: int,
+    limit_bytes: int | None,
     seed: int,
 ) -> Work:
     """Return causal attention with keys wider than values through SDPA; raises ``Unsupported``."""
@@ -117,6 +120,7 @@ def prepare_prefill(
     require(shape)
     if query_len != kv_len:
         raise Unsupported("shape", "latent prefill is measured without a prefix")
+    require_room(2 * batch * kv_len * heads * (wide + v_dim) * dtype.itemsize, limit_bytes)
     device = torch.device(target.torch_device)
     generator = torch.Generator(device=device).manual_seed(seed)
     q, k, v = (

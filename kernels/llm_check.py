@@ -61,6 +61,16 @@ def check_rows(out: torch.Tensor, references: Iterable[torch.Tensor], tolerance:
     return Check(error, tolerance, MEASURE, total, problem)
 
 
+def wide(tensor: torch.Tensor) -> torch.Tensor:
+    """Return ``tensor`` in float64, on the host where its device has none."""
+    import torch
+
+    narrow = tensor.element_size() == 1 and tensor.dtype.is_floating_point
+    near = tensor.device.type in ("cpu", "cuda")
+    tensor = tensor if near else tensor.to(torch.device("cpu"))
+    return (tensor.float() if narrow else tensor).double()
+
+
 def fresh(launch: Callable[[], torch.Tensor]) -> torch.Tensor:
     """Launch into memory that holds poison where the call allocates its own result.
 

@@ -20,16 +20,26 @@ def sets_for(set_bytes: int, cache_bytes: int | None) -> int:
     return max(1, min(MOST_SETS, -(-wanted // max(1, set_bytes))))
 
 
-def sets_within(set_bytes: int, cache_bytes: int | None, limit_bytes: int | None) -> int:
-    """Return :func:`sets_for`, or as many as fit into ``limit_bytes``; ``Unsupported`` for none."""
+def require_room(needed_bytes: int, limit_bytes: int | None) -> None:
+    """Raise ``Unsupported`` (``memory``) where operands of so many bytes may not be taken."""
+    if limit_bytes is not None and needed_bytes > limit_bytes:
+        raise Unsupported(
+            "memory",
+            f"the operands need {needed_bytes / 2**30:.1f} GiB and {limit_bytes / 2**30:.1f} GiB "
+            "may be used",
+            "free memory on the device, or choose a smaller tier",
+        )
+
+
+def sets_within(
+    set_bytes: int, cache_bytes: int | None, limit_bytes: int | None, *, beside_bytes: int = 0
+) -> int:
+    """Return :func:`sets_for`, or as many as fit into ``limit_bytes`` with what lies beside them.
+
+    Raises ``Unsupported`` (``memory``) where not even one fits.
+    """
+    require_room(set_bytes + beside_bytes, limit_bytes)
     wanted = sets_for(set_bytes, cache_bytes)
     if limit_bytes is None:
         return wanted
-    if set_bytes > limit_bytes:
-        raise Unsupported(
-            "memory",
-            f"one set needs {set_bytes / 2**30:.1f} GiB and {limit_bytes / 2**30:.1f} GiB may be "
-            "used",
-            "free memory on the device, or choose a smaller tier",
-        )
-    return max(1, min(wanted, limit_bytes // max(1, set_bytes)))
+    return min(wanted, max(1, (limit_bytes - beside_bytes) // max(1, set_bytes)))

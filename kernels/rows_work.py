@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from roofprobe.kernels import llm_check
 from roofprobe.kernels.accuracy import poison
+from roofprobe.kernels.rotation import require_room
 from roofprobe.kernels.work import Check, Target, Unsupported, Work
 
 if TYPE_CHECKING:
@@ -68,7 +69,15 @@ class _Made:
 
 
 def prepare(
-    op: str, route: str, precision: str, target: Target, *, rows: int, width: int, seed: int
+    op: str,
+    route: str,
+    precision: str,
+    target: Target,
+    *,
+    rows: int,
+    width: int,
+    limit_bytes: int | None,
+    seed: int,
 ) -> Work:
     """Return one operation over ``rows`` rows of ``width``; raises ``Unsupported``."""
     import torch
@@ -82,6 +91,7 @@ def prepare(
     reason = _no_triton(target) if route == "triton" else None
     if reason is not None:
         raise reason
+    require_room(16 * rows * width, limit_bytes)
     device = torch.device(target.torch_device)
     generator = torch.Generator(device=device).manual_seed(seed)
     x = torch.empty(
@@ -201,7 +211,7 @@ def _norm(
     def check() -> Check:
         kept, steps = residual.clone(), x.clone()
         x.copy_(kept.flip(-1))  # as large as the residual, for adding it must show
-        wide = (kept.double() + x.double()).to(x.dtype).double()
+        wide = (llm_check.wide(kept) + llm_check.wide(x)).to(x.dtype).double()
         norm = wide * (wide.square().mean(dim=-1, keepdim=True) + EPSILON).rsqrt()
         if route == "triton":
             poison(out)
@@ -211,7 +221,7 @@ def _norm(
         found = torch.cat((launch(), residual))
         residual.copy_(kept)
         x.copy_(steps)
-        references = [norm * weight.double(), wide]
+        references = [norm * llm_check.wide(weight), wide]
         return llm_check.check_rows(found, references, llm_check.TOLERANCES[precision])
 
     return _Made(
@@ -238,7 +248,7 @@ def _rope(
 
     def check() -> Check:
         found = _result(launch, out if route == "triton" else None)
-        reference = rotate(heads.double(), cos.double(), sin.double())
+        reference = rotate(*(llm_check.wide(each) for each in (heads, cos, sin)))
         return llm_check.check_rows(
             found.reshape(x.shape), [reference.reshape(x.shape)], llm_check.TOLERANCES[precision]
         )
@@ -264,7 +274,9 @@ def _silu_mul(
 
     def check() -> Check:
         found = _result(launch, out if route == "triton" else None)
-        return llm_check.check_rows(found, [silu_mul(x.double())], llm_check.TOLERANCES[precision])
+        return llm_check.check_rows(
+            found, [silu_mul(llm_check.wide(x))], llm_check.TOLERANCES[precision]
+        )
 
     kernel = "silu_mul (triton)" if route == "triton" else "F.silu, mul"
     return _Made(launch, x.nbytes, out.nbytes, check, kernel, {})
@@ -300,9 +312,11 @@ def check_quantised(x: torch.Tensor, found: torch.Tensor, scales: torch.Tensor) 
     import torch
 
     narrow = torch.finfo(found.dtype)
-    expected = x.double().abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / narrow.max
-    told = llm_check.check_rows((found.float() * scales).double(), [x.double()], 2.0**-4 / 3**0.5)
-    off = float(((scales.double() - expected) / expected).abs().max())
+    expected = llm_check.wide(x).abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / narrow.max
+    told = llm_check.check_rows(
+        llm_check.wide(found.float() * scales), [llm_check.wide(x)], 2.0**-4 / 3**0.5
+    )
+    off = float(((llm_check.wide(scales) - expected) / expected).abs().max())
     if told.problem is None and not off <= 1e-2:
         problem = f"a scale is off by {off:.2g} of itself"
         return Check(told.error, told.tolerance, told.measure, told.checked_elements, problem)
@@ -337,8 +351,8 @@ def check_tokens(logits: torch.Tensor, tokens: torch.Tensor, *, top_p: float | N
     measure = "the probability that tokens before it have, in float64"
     if int(((tokens < 0) | (tokens >= vocabulary)).sum()):
         return Check(1.0, 0.0, measure, tokens.numel(), "a token is not in the vocabulary")
-    shares = torch.softmax(logits.double(), dim=-1)
-    taken = shares.gather(-1, tokens)
+    shares = torch.softmax(llm_check.wide(logits), dim=-1)
+    taken = shares.gather(-1, tokens.to(shares.device))
     before = float(torch.where(shares > taken, shares, 0.0).sum(dim=-1).max())
     most = 0.0 if top_p is None else top_p + _PAST_NUCLEUS
     problem = None

@@ -297,12 +297,12 @@ def _latent_decode(case: Case, session: Session) -> Work:
 
 
 def _latent_prefill(case: Case, session: Session) -> Work:
-    size = case.shape
-    _memory(session)
+    size, room = case.shape, _memory(session)
     work = latent_attention.prepare_prefill(
         case.precision, session.target, batch=size["batch"], query_len=size["query_len"],
         kv_len=size["kv_len"], heads=size["heads"], nope_dim=size["nope_dim"],
-        rope_dim=size["rope_dim"], v_dim=size["v_dim"], seed=session.seed,
+        rope_dim=size["rope_dim"], v_dim=size["v_dim"], limit_bytes=room["limit_bytes"],
+        seed=session.seed,
     )  # fmt: skip
     return _fastest(work, latent_attention.prefill_backends(session.target), session)
 
@@ -322,7 +322,7 @@ def _mixture(case: Case, session: Session) -> Work:
 def _row_work(case: Case, session: Session) -> Work:
     return rows_work.prepare(
         case.op, case.route, case.precision, session.target, rows=case.shape["rows"],
-        width=case.shape["width"], seed=session.seed,
+        width=case.shape["width"], limit_bytes=session.arenas.share(), seed=session.seed,
     )  # fmt: skip
 
 

@@ -76,20 +76,19 @@ SMALL_HEADS = _sites("small", ("lm_head", 8192, 512), ("lm_head", 32000, 1024))
 
 _POWERS = tuple(1 << power for power in range(14))  # 1 … 8192
 _RAGGED = (17, 24, 33, 48, 65, 96, 129, 192, 257, 384, 513, 768, 1025, 1536)
-_SOME = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 8192)
-_FEW = (1, 16, 128, 1024, 4096)
+_SOME = (1, 4, 16, 32, 64, 128, 256, 512, 1024, 2048, 8192)
+_FEW = (1, 16, 128, 2048)
 _MOST_HEAD_ROWS = 256  # of a vocabulary's product: one row per sequence, never per prompt token
 
 # Precision → (sites, tokens) of products, by tier. On a GPU.
 Gemms = tuple[tuple[tuple[Site, ...], tuple[int, ...]], ...]
 GPU_GEMMS: dict[Tier, dict[str, Gemms]] = {
-    "quick": {"bf16": ((LLAMA_8B, (1, 32, 2048)),)},
+    "quick": {"bf16": ((LLAMA_8B[2:3], (1, 32, 2048)),)},
     "standard": {
-        "bf16": ((LLAMA_8B, (*_SOME, 48, 192, 768)),
-                 ((*LLAMA_70B, *LLAMA_70B_TP8, *QWEN_32B[2:]), _FEW)),
-        "fp8": ((LLAMA_8B[:4], (1, 16, 64, 128, 129, 512, 2048, 8192)),
-                ((*LLAMA_70B[2:], *LLAMA_70B_TP8[2:]), (1, 64, 1024))),
-        "fp8-block": ((DEEPSEEK_V3[4:8], (16, 128, 2048)),),
+        "bf16": ((LLAMA_8B, (*_SOME, 48, 192)), ((*LLAMA_70B, *LLAMA_70B_TP8), _FEW)),
+        "fp8": (((LLAMA_8B[0], *LLAMA_8B[2:4]), (1, 16, 64, 128, 129, 512, 2048)),
+                (LLAMA_70B[2:], (1, 64, 1024))),
+        "fp8-block": ((DEEPSEEK_V3[4:8], (16, 2048)),),
         "nvfp4": ((LLAMA_8B[2:4], (16, 128, 2048)),),
     },
     "soak": {
@@ -129,9 +128,9 @@ CPU_HEADS = ((8, 4, 64), (4, 2, 64), (16, 8, 64))
 # Per tier: (how many of the heads above, (batch, query_len, kv_len)).
 Prefills = tuple[tuple[int, tuple[tuple[int, int, int], ...]], ...]
 GPU_PREFILLS: dict[Tier, Prefills] = {
-    "quick": ((1, ((1, 512, 512), (1, 4096, 4096))),),
+    "quick": ((1, ((1, 2048, 2048),)),),
     "standard": (
-        (2, ((1, 128, 128), (1, 512, 512), (1, 2048, 2048), (1, 8192, 8192), (4, 1024, 1024),
+        (1, ((1, 128, 128), (1, 512, 512), (1, 2048, 2048), (1, 8192, 8192), (4, 1024, 1024),
              (1, 512, 4096), (1, 2048, 16384))),
         (7, ((1, 1024, 1024), (1, 4096, 4096))),
     ),
@@ -159,8 +158,8 @@ CPU_PREFILLS: dict[Tier, Prefills] = {
 # Per tier: (how many of the heads above, batches, lengths of the cache).
 Decodes = tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]
 GPU_DECODES: dict[Tier, Decodes] = {
-    "quick": ((1, (1, 32), (4096,)),),
-    "standard": ((2, (1, 16, 128), (512, 4096, 32768)), (7, (8, 64), (2048, 8192))),
+    "quick": ((1, (32,), (4096,)),),
+    "standard": ((1, (1, 16, 128), (512, 4096, 32768)), (7, (8, 64), (4096,))),
     "soak": (
         (7, (1, 2, 4, 8, 16, 32, 64, 128, 256),
          (1, 128, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)),
@@ -217,9 +216,9 @@ SMALL_EXPERTS = _experts(8, 2, 512, 704, 8)
 Moes = tuple[tuple[Shape, tuple[int, ...], tuple[str, ...]], ...]
 _BOTH = ("balanced", "power-law-1.2")
 GPU_EXPERTS: dict[Tier, Moes] = {
-    "quick": ((QWEN_30B, (1, 1024), _BOTH[:1]),),
+    "quick": (),
     "standard": (
-        (MIXTRAL, (1, 16, 128, 2048), _BOTH[:1]),
+        (MIXTRAL, (1, 16, 2048), _BOTH[:1]),
         (QWEN_30B, (1, 16, 128, 2048), _BOTH),
         (DEEPSEEK_EP8, (1, 64, 2048), _BOTH[:1]),
     ),
@@ -235,8 +234,8 @@ CPU_EXPERTS: dict[Tier, Moes] = {
 
 # Operation → widths; rows by tier. The width of silu_mul is that of its result.
 GPU_ROWS: dict[str, tuple[int, ...]] = {
-    "rmsnorm": (4096, 8192), "rope": (5120, 9216), "silu_mul": (14336, 28672),
-    "quantize": (4096, 14336), "sample": (128256,),
+    "rmsnorm": (4096,), "rope": (5120,), "silu_mul": (14336,), "quantize": (4096, 14336),
+    "sample": (128256,),
 }  # fmt: skip
 CPU_ROWS: dict[str, tuple[int, ...]] = {
     "rmsnorm": (512, 1024),
@@ -245,7 +244,7 @@ CPU_ROWS: dict[str, tuple[int, ...]] = {
     "sample": (8192, 32000),
 }
 ROW_COUNTS: dict[tuple[str, Tier], tuple[int, ...]] = {
-    ("gpu", "quick"): (1, 4096),
+    ("gpu", "quick"): (),
     ("gpu", "standard"): (1, 32, 512, 4096),
     ("gpu", "soak"): (*_POWERS, 16384),
     ("cpu", "quick"): (1, 128),

@@ -61,6 +61,7 @@ _SEARCH_S = {
 }  # fmt: skip
 _EXHAUSTIVE_SHAPES, _EXHAUSTIVE_S = 64, 0.25
 _SETUP_S = {"cpu": 0.8, "gpu": 0.3}
+_OPERATION_SETUP_S = {"cpu": 0.02, "gpu": 0.15}  # filled, checked, on a GPU named by the profiler
 _REFUSAL_S = 0.01
 _BRIEFLY = ("surface", "layout", "alignment", "curve", "tune")
 _STAGES = {"anchor": 0, "pipe": 1, "stability": 1, "surface": 4, "curve": 4}  # everything else: 2
@@ -145,7 +146,9 @@ def expected_s(case: Case, device: Device, options: Options) -> float:
         return _REFUSAL_S
     policy = policy_for(case, device, options)
     sampling = policy.rest_s + policy.warmup_s + (policy.min_time_s + policy.max_time_s) / 2
-    if case.role in (*_BRIEFLY, "pattern") or case.family in ("latency", "launch", llm.FAMILY):
+    if case.family == llm.FAMILY:
+        return _OPERATION_SETUP_S[kind] + sampling
+    if case.role in (*_BRIEFLY, "pattern") or case.family in ("latency", "launch"):
         return 0.05 + sampling
     if case.role == "search":
         shapes = _EXHAUSTIVE_SHAPES if options.search == "exhaustive" else 1

@@ -19,6 +19,7 @@ from roofprobe.reporting.facts import (
     observed_facts,
     run_facts,
 )
+from roofprobe.reporting.llm_tables import llm_tables
 from roofprobe.reporting.markdown_compute import compute_parts, support_matrix_table
 from roofprobe.reporting.markdown_text import code, escape, folded, named, opening, table
 from roofprobe.reporting.naming import device_ids, device_title, short_address
@@ -29,9 +30,11 @@ from roofprobe.reporting.wire_tables import wire_tables
 
 _FIRST_COLUMN: dict[Family, str] = {
     "compute": "row", "memory": "kernel", "interconnect": "link",
+    "llm": "operation",
 }  # fmt: skip
 _TITLES: dict[Family, str] = {
     "compute": "Compute", "memory": "Memory", "interconnect": "Links",
+    "llm": "Language models",
 }  # fmt: skip
 _RESULT_COLUMNS: tuple[Column, ...] = (
     Column("±", "spread"),
@@ -104,7 +107,7 @@ def _device(run: Run, device_id: str) -> str:
     for family, rows in results:
         if rows:
             parts += [f"### {_TITLES[family]}", _result_table(_FIRST_COLUMN[family], rows)]
-    for small in wire_tables(run, device_id):
+    for small in (*wire_tables(run, device_id), *llm_tables(run, device_id)):
         cells = [[escape(cell) for cell in row] for row in small.rows]
         right = range(1, len(small.heads))
         heads = [escape(head) for head in small.heads]

@@ -63,7 +63,14 @@ def row_operations() -> dict[str, dict[str, object]]:
         for precision in ("bf16", "fp32"):
             for rows, width in sizes:
                 work = rows_work.prepare(
-                    op, "triton", precision, TARGET, rows=rows, width=width, seed=5
+                    op,
+                    "triton",
+                    precision,
+                    TARGET,
+                    rows=rows,
+                    width=width,
+                    limit_bytes=None,
+                    seed=5,
                 )
                 found[f"{op} {precision} {rows}x{width}"] = told(work.check())
     return found

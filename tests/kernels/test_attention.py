@@ -174,7 +174,7 @@ def test_latent_attention_is_right_in_both_forms(precision: str) -> None:
         assert work.bytes_written == item * batch * 4 * 32
     whole = latent_attention.prepare_prefill(
         precision, CPU, batch=2, query_len=20, kv_len=20, heads=4, nope_dim=32, rope_dim=16,
-        v_dim=32, seed=1,
+        v_dim=32, limit_bytes=None, seed=1,
     )  # fmt: skip
     assert whole.check().problem is None
     assert whole.flops == 2 * 2 * 4 * (20 * 21 // 2) * (48 + 32)

@@ -80,7 +80,7 @@ def test_layers_go_round_by_what_is_read_of_them() -> None:
     read = 2 * 3 * 64 * 48 * 4
     assert len(work.launches) == -(-4 * (1 << 18) // read)
     few = prepared(
-        Experts(1, 8, 2, 64, 48, 8), cache_bytes=1 << 18, limit_bytes=8 * 3 * 64 * 48 * 4
+        Experts(1, 8, 2, 64, 48, 8), cache_bytes=1 << 18, limit_bytes=9 * 3 * 64 * 48 * 4
     )
     assert len(few.launches) == 1
 

@@ -19,7 +19,9 @@ CASES = [
 
 
 def prepared(op: str, route: str, precision: str, rows: int, width: int) -> Work:
-    return rows_work.prepare(op, route, precision, CPU, rows=rows, width=width, seed=2)
+    return rows_work.prepare(
+        op, route, precision, CPU, rows=rows, width=width, limit_bytes=None, seed=2
+    )
 
 
 @pytest.mark.parametrize(("op", "route", "rows", "width"), CASES)
