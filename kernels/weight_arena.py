@@ -7,12 +7,26 @@ many copies as exceed four times the last-level cache.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from roofprobe.kernels.operands import Arena, aligned, item_bytes
 from roofprobe.kernels.rotation import sets_for
+from roofprobe.kernels.rows import ComputeRow
 
 
 class WeightArena(Arena):
     """An arena whose sets share A and C and have a B each."""
+
+    @classmethod
+    def bytes_for(
+        cls, row: ComputeRow, shapes: Sequence[tuple[int, int, int]], cache_bytes: int | None
+    ) -> int:
+        """Return what an arena for all of ``shapes`` takes, scales not counted."""
+        item, result = item_bytes(row)
+        inputs = max(m * k for m, _, k in shapes)
+        results = max(m * n for m, n, _ in shapes)
+        weights = max(n * k * sets_for(int(n * k * item), cache_bytes) for _, n, k in shapes)
+        return int((inputs + weights) * item + results * result)
 
     def sets_wanted(self, shape: tuple[int, int, int]) -> int:
         """Return how many weights of a shape make four times the last-level cache."""

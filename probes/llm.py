@@ -249,11 +249,10 @@ def _together(
         for precision in (case.precision, "bf16")
         for site, m in shapes.gemm_shapes(kind, "standard", precision)
     ]
-    share, row = session.arenas.share(), layer_gemm.route_for(case.precision, session.target)
-    most = tuple(max((*sizes, own)) for own, *sizes in zip(shape, *planned, strict=True))
-    m, n, k = most
-    item = 4 if row.compute_row.operand == "float32" else 2
-    if share is not None and (m * k + n * k + m * n) * item > share:
+    share = session.arenas.share()
+    row = layer_gemm.route_for(case.precision, session.target).compute_row
+    cache = session.device.last_level_cache_bytes
+    if share is not None and WeightArena.bytes_for(row, (shape, *planned), cache) > share:
         return (shape,)
     return (shape, *planned)
 

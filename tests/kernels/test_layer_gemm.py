@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from roofprobe.kernels import layer_gemm, routes
 from roofprobe.kernels.weight_arena import WeightArena
@@ -62,6 +64,22 @@ def test_one_arena_serves_shapes_whose_parts_fit_and_no_others() -> None:
     assert arena.capacity((64, 128, 512)) >= arena.sets_wanted((64, 128, 512)) == 16
     assert arena.capacity((64, 1024, 128)) == 0, "its result is larger than any"
     assert arena.capacity((128, 64, 512)) == 0, "its input is"
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    st.lists(st.tuples(*(st.integers(1, 300),) * 3), min_size=1, max_size=6),
+    st.sampled_from(["fp32", "bf16", "fp8-rowwise"]),
+)
+def test_the_bytes_of_an_arena_are_known_before_it_is_made(
+    shapes: list[tuple[int, int, int]], row: str
+) -> None:
+    compute_row = routes.routes_for(row)[0].compute_row
+    told = WeightArena.bytes_for(compute_row, shapes, 1 << 14)
+    arena = arena_for(row, *shapes, cache_bytes=1 << 14)
+    assert told <= arena.nbytes, "views begin at multiples of 256 elements"
+    least = WeightArena.bytes_for(compute_row, [(256, 256, 256)], 0)
+    assert arena.nbytes < told + least * 512
 
 
 def test_an_input_is_quantised_at_each_launch_and_both_tensors_count() -> None:
