@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -41,7 +42,7 @@ def test_latency_rises_from_level_to_level_and_single_loads_are_timed(
     assert all(m.status == "ok" for m in found), [m.reason for m in found]
     loads_ns = [m.access_ns.median for m in found if m.access_ns]
     # Neighbouring footprints may lie in the same level; a tenth is what the chain scatters.
-    assert all(later > 0.9 * sooner for sooner, later in zip(loads_ns, loads_ns[1:], strict=False))
+    assert all(later > 0.9 * sooner for sooner, later in pairwise(loads_ns))
     assert loads_ns[-1] > 5 * loads_ns[0]
     for m in found:
         assert 1 <= len(m.access_populations) <= 2
