@@ -28,7 +28,8 @@ LAYER_TYPES: Final = {"full_attention": False, "sliding_attention": True}
 
 def layer_sequence(fields: Fields, row: Architecture, layers: int) -> tuple[Layer, ...]:
     """The layers in order; raises `RoofprobeError` where the config contradicts itself."""
-    window = fields.optional("sliding_window", most=LARGEST_CONTEXT)
+    # Some configs write 0 for none.
+    window = fields.optional("sliding_window", least=0, most=LARGEST_CONTEXT) or None
     windowed = _windowed(fields, row, layers)
     if window is None and any(windowed):
         # Without a size no layer has a window, unless the config names such layers itself.
