@@ -46,6 +46,7 @@ class Architecture:
     router_bias: bool = False
     correction_bias: bool = False
     shared_gate: bool = False
+    unmodelled: str | None = None
     text: str | None = None
     flat: bool = False
     names: Names = field(default_factory=dict)
@@ -68,12 +69,12 @@ class EncoderRow:
 
 @dataclass(frozen=True, slots=True)
 class ArchitectureTable:
-    """All rows, found by class, by model type, or by encoder type."""
+    """All rows, by class, model type or encoder type; and the one that stands in for others."""
 
     by_class: Mapping[str, Architecture]
     by_type: Mapping[str, Architecture]
     encoders: Mapping[str, EncoderRow]
-    common: Names
+    approximate: Architecture
 
 
 @functools.cache
@@ -92,7 +93,7 @@ def load_architectures() -> ArchitectureTable:
             for row in (_encoder(key, table) for key, table in encoder_rows.items())
             for name in row.model_types
         ),
-        common=common,
+        approximate=next(row for row in rows if row.key == "approximate"),
     )
 
 

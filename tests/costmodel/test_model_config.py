@@ -164,6 +164,7 @@ def test_windows_are_where_the_architecture_has_them(
         ("qwen3_moe", EXPERTS | {"mlp_only_layers": [0, 5]}, "dmmmmd"),
         ("deepseek_v2", LATENT, "dmmmmm"),
         ("deepseek_v2", LATENT | {"moe_layer_freq": 2, "first_k_dense_replace": 2}, "ddmdmd"),
+        ("deepseek_v2", LATENT | {"moe_layer_freq": [0, 0, 1, 1, 0, 1]}, "ddmmdm"),
     ],
 )
 def test_experts_are_where_the_architecture_has_them(
@@ -257,12 +258,13 @@ def test_every_rule_in_the_table_of_architectures_is_one_that_the_code_has() -> 
     table = load_architectures()
     rows = {row.key: row for row in (*table.by_class.values(), *table.by_type.values())}
     assert len(rows) >= 16
+    for row in (*rows.values(), table.approximate):
+        assert row.moe in EXPERT_LAYERS
     for row in rows.values():
         assert row.classes
         assert row.model_types
         assert row.source
         assert row.window in WINDOWS
-        assert row.moe in EXPERT_LAYERS
         assert row.shared in SHARED
         assert row.attention in ("gqa", "mla")
 
@@ -319,13 +321,39 @@ def test_an_unknown_architecture_is_refused_with_what_is_known() -> None:
     assert caught.value.code == "unsupported-architecture"
 
 
-def test_an_unknown_architecture_is_a_marked_dense_decoder_where_that_is_allowed() -> None:
+def test_an_unknown_architecture_is_a_marked_plain_decoder_where_that_is_allowed() -> None:
     shape = load_model(LLAMA | {"architectures": ["Mamba"]}, allow_approximate=True)
     assert shape.architecture == "approximate"
-    assert shape.approximate == (
-        "the architecture 'Mamba' is not known; it is treated as a dense decoder"
+    assert shape.approximate is not None
+    assert shape.approximate.startswith(
+        "the architecture 'Mamba' is not known; it is treated as a plain decoder: full attention"
     )
     assert parameters(shape) == parameters(load_model(LLAMA))
+
+
+def test_an_approximation_keeps_the_experts_that_a_config_counts() -> None:
+    config = LLAMA | EXPERTS | {"architectures": ["Unknown"], "model_type": "unknown"}
+    shape = load_model(config, allow_approximate=True)
+    assert kinds(shape) == "mmmmmm"
+    assert shape.layer_sequence[0].mlp == MoeMlp(experts=8, topk=2, inter=32)
+
+
+def test_an_approximation_looks_for_the_language_model_inside_an_unknown_multimodal_one() -> None:
+    config = {"architectures": ["Unknown"], "text_config": LLAMA}
+    assert parameters(load_model(config, allow_approximate=True)) == parameters(load_model(LLAMA))
+    with pytest.raises(RoofprobeError, match=r"'Unknown' is not known"):
+        load_model(config)
+
+
+def test_sparse_attention_is_latent_attention_without_its_indexer_where_that_is_allowed() -> None:
+    config = LLAMA | LATENT | {"architectures": ["GlmMoeDsaForCausalLM"]}
+    config |= {"model_type": "glm_moe_dsa", "layer_types": ["deepseek_sparse_attention"] * 6}
+    with pytest.raises(RoofprobeError, match=r"the indexer of its sparse attention is left out"):
+        load_model(config)
+    shape = load_model(config, allow_approximate=True)
+    assert shape.approximate is not None
+    whole = LLAMA | LATENT | {"architectures": ["DeepseekV3ForCausalLM"]}
+    assert shape.layer_sequence == load_model(whole | {"model_type": None}).layer_sequence
 
 
 def test_an_unknown_encoder_is_left_out_only_where_that_is_allowed() -> None:
@@ -381,6 +409,7 @@ def test_a_contradiction_is_one_sentence(more: dict[str, object], sentence: str)
         ("qwen3_moe", {}, r"'moe_intermediate_size' is missing"),
         ("deepseek_v2", LATENT | {"n_routed_experts": None}, r"'n_routed_experts' is missing"),
         ("qwen3_moe", EXPERTS | {"mlp_only_layers": ["a"]}, r"list of layer numbers"),
+        ("deepseek_v2", LATENT | {"moe_layer_freq": [1]}, r"must be a number, or 6 times 0 or 1"),
         ("deepseek_v2", LATENT | {"kv_lora_rank": None}, r"'kv_lora_rank' is missing"),
         (
             "deepseek_v2",

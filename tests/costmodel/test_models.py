@@ -95,6 +95,8 @@ def test_a_name_that_only_looks_like_a_preset_is_none(name: str) -> None:
 def test_an_unknown_name_is_answered_with_near_ones() -> None:
     with pytest.raises(RoofprobeError, match=r"did you mean qwen3-30b-a3b"):
         load_model("qwen3-30b-a3")
+    with pytest.raises(RoofprobeError, match=r"did you mean qwen3-30b-a3b or "):
+        load_model("Qwen3-30B")
     with pytest.raises(RoofprobeError, match=r"known: .*llama-3\.1-8b"):
         load_model("?")
 
