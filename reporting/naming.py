@@ -30,7 +30,8 @@ def triple_text(shape: tuple[int, int, int] | None) -> str:
 def case_kind(case: Case) -> str:
     """Name what is measured and how, without the shape: ``gemm fp32 torch.mm``."""
     words = (case.op, case.row or case.precision, case.route)
-    return clean(" ".join(dict.fromkeys(word for word in words if word != "none")))
+    peer = f" to {case.peer.torch_device}" if case.peer else ""
+    return clean(" ".join(dict.fromkeys(word for word in words if word != "none")) + peer)
 
 
 def case_name(case: Case) -> str:
