@@ -50,6 +50,7 @@ def variant_text(case: Case) -> str:
         f"{case.sparsity} sparse" if case.sparsity else None,
         f"configuration {case.config}" if case.config else None,
         "copy engine" if case.engine == "copy-engine" else None,
+        f"to {case.peer.torch_device}" if case.peer else None,
         f"{case.pattern} data",
     ]
     return clean(", ".join(part for part in parts if part))
