@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from roofprobe.probes import collective_rank
-from roofprobe.probes.collectives import JOB, RESULT, CollectiveCase, CollectiveResult
+from roofprobe.probes.collective_cases import JOB, RESULT, CollectiveCase, CollectiveResult
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "measuring-memory.md"
 LAUNCHER = (sys.executable, "-m", "torch.distributed.run")
