@@ -41,6 +41,8 @@ TEMPERATURE_GPU, THRESHOLD_SLOWDOWN = 0, 1
 MEMORY_INFO_V2 = 0x02000028
 FIELD_MEMORY_TEMPERATURE = 82
 FIELD_C2C_LINK_COUNT = 170
+FIELD_NVLINK_COUNT, FIELD_NVLINK_SPEED = 91, 164  # the second one per link, MB/s one way
+P2P_BY_NVLINK, P2P_OK, P2P_UNKNOWN = 2, 0, 6
 VALUE_MEMBERS: Final = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 COUNTER_TYPES: Final = frozenset({2, 3})  # unsigned long, unsigned long long
 NOT_AVAILABLE: Final = frozenset({0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF})
@@ -209,6 +211,24 @@ class Snapshot:
     def lost(self) -> str | None:
         """Return the reason if the device is gone, so that asking on makes no sense."""
         return next((why for why in self.missing.values() if reason_code(why) in LOST_CODES), None)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkToPeer:
+    """What joins two GPUs at this moment: ``nvlink``, or ``pcie`` where no NVLink does.
+
+    ``nvlink_count`` counts the active links whose other end is the peer; where none ends there, a
+    switch stands between (``switched``) and all ``nvlink_active`` links lead to it. Where one link
+    has no answer there is no count.
+    ``nvlink_gbps`` is the speed of those that lead to the peer, together and one way, GB/s.
+    """
+
+    kind: str | None = None
+    switched: bool | None = None
+    nvlink_count: int | None = None
+    nvlink_active: int | None = None
+    nvlink_gbps: float | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,6 +470,50 @@ class NvmlDevice:
             )
         return ProcessList(tuple(others.values()), note is None, note, ask.missing)
 
+    def link_to(self, peer: NvmlDevice) -> LinkToPeer:
+        """Return what joins this device and ``peer``; links between others are left out."""
+        ask = _Interview(self._module)
+        question = ("nvmlDeviceGetP2PStatus", self._chip, peer._chip, P2P_BY_NVLINK)
+        joined = ask.one("kind", _told_status, question)
+        if not joined:
+            return LinkToPeer(None if joined is None else "pcie", missing=ask.missing)
+        reading = self._field(ask, FIELD_NVLINK_COUNT)
+        count = ask.read("nvlink_count", reading, lambda found: _positive(_field_value(found)))
+        if count is None:
+            return LinkToPeer("nvlink", missing=ask.missing)
+        states = [
+            ask.one("nvlink_active", _switch, ("nvmlDeviceGetNvLinkState", self._chip, link))
+            for link in range(count)
+        ]
+        if None in states:
+            return LinkToPeer("nvlink", missing=ask.missing)
+        active = [link for link, state in enumerate(states) if state]
+        address = peer.identity().pci_bus_id
+        far_ends = {link: self._far_end(ask, link) for link in active}
+        if address is None or None in far_ends.values():
+            return LinkToPeer("nvlink", nvlink_active=len(active), missing=ask.missing)
+        direct = [link for link in active if far_ends[link] == address]
+        leading = direct or active
+        speeds = [self._link_gbps(ask, link) for link in leading]
+        told = [speed for speed in speeds if speed is not None]
+        return LinkToPeer(
+            kind="nvlink",
+            switched=not direct,
+            nvlink_count=len(leading),
+            nvlink_active=len(active),
+            nvlink_gbps=sum(told) if told and len(told) == len(leading) else None,
+            missing=ask.missing,
+        )
+
+    def _far_end(self, ask: _Interview, link: int) -> str | None:
+        """Return the PCI bus id of what is at the other end of a link."""
+        question = ("nvmlDeviceGetNvLinkRemotePciInfo", self._chip, link)
+        return ask.one("nvlink_count", lambda info: _text(info.busId), question)
+
+    def _link_gbps(self, ask: _Interview, link: int) -> float | None:
+        reading = self._field(ask, FIELD_NVLINK_SPEED, link)
+        return ask.read("nvlink_gbps", reading, lambda found: _positive(_field_value(found)) / 1000)
+
     def _health(self, ask: _Interview) -> dict[str, Any]:
         busy = ask.call(("nvmlDeviceGetUtilizationRates", self._chip))
         readers: dict[str, tuple[_Answer, Callable[[Any], Any]]] = {
@@ -467,10 +531,10 @@ class NvmlDevice:
             ("nvmlDeviceGetMemoryInfo", self._handle),
         )
 
-    def _field(self, ask: _Interview, number: int) -> _Answer:
-        """Return one field value, with its own return code."""
+    def _field(self, ask: _Interview, number: int, part: int | None = None) -> _Answer:
+        """Return one field's value (of one ``part`` of several), with its own return code."""
         name = "nvmlDeviceGetFieldValues"
-        answer = ask.call((name, self._chip, [number]))
+        answer = ask.call((name, self._chip, [number if part is None else (number, part)]))
         if answer.reason is not None:
             return answer
         try:
@@ -730,6 +794,13 @@ def _celsius(value: Any) -> float:
 
 def _bits(value: Any) -> int:
     return int(value)
+
+
+def _told_status(value: Any) -> bool:
+    status = _count(value)
+    if status >= P2P_UNKNOWN:
+        raise _NotTold
+    return status == P2P_OK
 
 
 def _switch(value: Any) -> bool:

@@ -99,6 +99,9 @@ FIELDS_OF = {
     "nvmlDeviceGetMPSComputeRunningProcesses_v3": {"mps"},
     "nvmlDeviceGetGraphicsRunningProcesses_v3": {"graphics"},
     "nvmlDeviceGetDeviceHandleFromMigDeviceHandle": set(),  # not a slice
+    "nvmlDeviceGetP2PStatus": set(),  # of a pair: test_peers.py
+    "nvmlDeviceGetNvLinkState": set(),
+    "nvmlDeviceGetNvLinkRemotePciInfo": set(),
     "nvmlDeviceGetPciInfo": set(),  # the older ways are not needed on this device
     "nvmlDeviceGetTemperature": set(),
     "nvmlDeviceGetCurrentClocksThrottleReasons": set(),
@@ -171,6 +174,13 @@ def test_numbers_of_the_interface_are_those_of_pynvml() -> None:
     assert subject.THRESHOLD_SLOWDOWN == pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
     assert pynvml.nvmlMemory_v2 == subject.MEMORY_INFO_V2
     assert subject.FIELD_MEMORY_TEMPERATURE == pynvml.NVML_FI_DEV_MEMORY_TEMP
+    assert subject.FIELD_NVLINK_COUNT == pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT
+    assert subject.FIELD_NVLINK_SPEED == pynvml.NVML_FI_DEV_NVLINK_GET_SPEED
+    assert subject.P2P_BY_NVLINK == pynvml.NVML_P2P_CAPS_INDEX_NVLINK
+    assert (subject.P2P_OK, subject.P2P_UNKNOWN) == (
+        pynvml.NVML_P2P_STATUS_OK,
+        pynvml.NVML_P2P_STATUS_UNKNOWN,
+    )
     assert {name: numbers[0] for name, numbers in subject.THROTTLE_FIELDS.items()} == {
         "power": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_POWER_CAP,
         "sync": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_SYNC_BOOST,
