@@ -16,6 +16,7 @@ torch in doubt) the worker ends, and another has to be started.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -107,6 +108,9 @@ def opened(device: Device, seed: int) -> Session:
     except Exception as error:  # a broken driver library must not cost the measurement
         print(f"no telemetry: {type(error).__name__}: {error}", file=sys.stderr)
         telemeter = SamplerTelemeter(None)
+    # What torch's modules are made of stays for good: a collection need not walk through it, be it
+    # one that makes room between two cases or one that falls into a measurement.
+    gc.freeze()
     return Session.on(device, backend, telemeter, clocks.clock_of(device), seed=seed)
 
 
