@@ -307,7 +307,9 @@ def _profiled(
             launch()
         finally:
             watcher.__exit__(None, None, None)
-        events = [(event.name, event.device_type.name == "CPU") for event in watcher.function_events or ()]
+        events = [
+            (event.name, event.device_type.name == "CPU") for event in watcher.function_events or ()
+        ]
     logged = [line for line in captured.errors.splitlines() if line and not _TRACE.match(line)]
     said = [str(warning.message) for warning in warned] + logged
     return tuple(events), said[0] if said else ""

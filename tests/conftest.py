@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib import util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+CORES = sorted(os.sched_getaffinity(0))
 
 
 def _load(name: str) -> ModuleType:
@@ -32,18 +36,32 @@ def pytest_configure(config: pytest.Config) -> None:
     A product waits for the slowest of its threads, so two processes that both use every core mostly
     wait for each other: small products were seen to take four times the processor time.
     """
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
-    if not worker or not hasattr(os, "sched_setaffinity"):
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    own = cores[int(worker) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]
-    if own:
-        os.sched_setaffinity(0, own)
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None:
+        workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        own = CORES[int(worker.removeprefix("gw")) :: workers]
+        os.sched_setaffinity(0, own or CORES)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests of whole runs, so that no long file is left for the end."""
     items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+
+
+@pytest.fixture(scope="session")
+def every_core() -> Callable[[], AbstractContextManager[None]]:
+    """Give ``with every_core(): ...``, in which a process is started as users start it."""
+
+    @contextmanager
+    def whole_host() -> Iterator[None]:
+        own = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, CORES)
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, own)
+
+    return whole_host
 
 
 @pytest.fixture
