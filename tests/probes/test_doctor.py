@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from roofprobe.probes.doctor import GIB, Finding, Host, examine, exit_code
+from roofprobe.probes.doctor import examine, exit_code
+from roofprobe.probes.doctor_scene import GIB, Finding, Host
 from roofprobe.probes.nvml import open_nvml
 
 DRIVER_FILE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.159.03  Tue Sep 2 2025"
