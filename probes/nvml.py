@@ -39,6 +39,7 @@ from roofprobe.probes.nvml_facts import (
     ProcessList,
     Snapshot,
     reason_code,
+    unavailable,
 )
 from roofprobe.probes.nvml_interview import (
     Answer,
@@ -88,7 +89,7 @@ def open_nvml(module: Any = None) -> Nvml | NvmlUnavailable:
                 "pip install nvidia-ml-py",
             )
     started = call(module, "nvmlInit")
-    return Nvml(module) if started.reason is None else _unavailable(started.reason)
+    return Nvml(module) if started.reason is None else unavailable(started.reason)
 
 
 class Nvml:
@@ -125,7 +126,7 @@ class Nvml:
             if answer.reason is None:
                 return self._device(answer.value)
         assert answer.reason is not None
-        return _unavailable(answer.reason)
+        return unavailable(answer.reason)
 
     def devices(self) -> tuple[NvmlDevice, ...]:
         """Return all devices that can be opened, in NVML's order; see `unreachable`."""
@@ -356,44 +357,6 @@ _PROCESS_CALLS: Final = {
         "nvmlDeviceGetGraphicsRunningProcesses",
     ),
 }
-
-
-_ADVICE: Final[dict[str, tuple[str, str | None]]] = {
-    "library-not-found": (
-        "The NVML library (libnvidia-ml.so.1) was not found, so clocks, power and limits stay "
-        "unknown.",
-        "Install the NVIDIA driver, or start the container with the driver in it: "
-        "docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility ...",
-    ),
-    "driver-not-loaded": (
-        "The NVIDIA kernel driver is not loaded.",
-        "sudo modprobe nvidia  # then look at: sudo dmesg | grep -i nvidia",
-    ),
-    "no-permission": (
-        "This user may not ask the NVIDIA driver.",
-        "ls -l /dev/nvidia*  # the user needs read and write permission on these",
-    ),
-    "version-mismatch": (
-        "The NVIDIA kernel driver and its libraries are of different versions, as after an "
-        "update without a restart.",
-        "sudo reboot",
-    ),
-    "binding-too-old": (
-        "The installed pynvml module is not the official binding, or too old.",
-        "pip uninstall -y pynvml && pip install --upgrade --force-reinstall nvidia-ml-py",
-    ),
-    "gpu-is-lost": (
-        "The GPU has fallen off the bus; the driver cannot reach it any more.",
-        "sudo dmesg | grep -i xid  # then restart the host, or hand the instance back",
-    ),
-    "not-found": ("NVML knows no such device.", "nvidia-smi -L  # lists the devices it knows"),
-}
-
-
-def _unavailable(reason: str) -> NvmlUnavailable:
-    code = reason_code(reason)
-    sentence, remedy = _ADVICE.get(code, (f"NVML does not answer: {reason}.", "nvidia-smi"))
-    return NvmlUnavailable(code, sentence, remedy)
 
 
 def _uuid_spellings(uuid: str | None) -> tuple[str, ...]:

@@ -162,3 +162,42 @@ class ProcessList:
 def reason_code(reason: str) -> str:
     """Return the code of a reason: ``not-supported`` of ``not-supported (nvml...)``."""
     return reason.partition(" ")[0]
+
+
+_ADVICE: Final[dict[str, tuple[str, str | None]]] = {
+    "library-not-found": (
+        "The NVML library (libnvidia-ml.so.1) was not found, so clocks, power and limits stay "
+        "unknown.",
+        "Install the NVIDIA driver, or start the container with the driver in it: "
+        "docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility ...",
+    ),
+    "driver-not-loaded": (
+        "The NVIDIA kernel driver is not loaded.",
+        "sudo modprobe nvidia  # then look at: sudo dmesg | grep -i nvidia",
+    ),
+    "no-permission": (
+        "This user may not ask the NVIDIA driver.",
+        "ls -l /dev/nvidia*  # the user needs read and write permission on these",
+    ),
+    "version-mismatch": (
+        "The NVIDIA kernel driver and its libraries are of different versions, as after an "
+        "update without a restart.",
+        "sudo reboot",
+    ),
+    "binding-too-old": (
+        "The installed pynvml module is not the official binding, or too old.",
+        "pip uninstall -y pynvml && pip install --upgrade --force-reinstall nvidia-ml-py",
+    ),
+    "gpu-is-lost": (
+        "The GPU has fallen off the bus; the driver cannot reach it any more.",
+        "sudo dmesg | grep -i xid  # then restart the host, or hand the instance back",
+    ),
+    "not-found": ("NVML knows no such device.", "nvidia-smi -L  # lists the devices it knows"),
+}
+
+
+def unavailable(reason: str) -> NvmlUnavailable:
+    """Say in a sentence what a reason means for NVML as a whole, or for one device in it."""
+    code = reason_code(reason)
+    sentence, remedy = _ADVICE.get(code, (f"NVML does not answer: {reason}.", "nvidia-smi"))
+    return NvmlUnavailable(code, sentence, remedy)
