@@ -12,8 +12,12 @@ from contextlib import AbstractContextManager, contextmanager
 from importlib import util
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.support.doctor_machine import Machine
 
 CORES = sorted(os.sched_getaffinity(0))
 
@@ -68,3 +72,10 @@ def every_core() -> Callable[[], AbstractContextManager[None]]:
 def fake_nvml() -> ModuleType:
     """Give the double of pynvml: ``fake_nvml.FakeNvml(fake_nvml.h200())`` is a host with one."""
     return _load("fake_nvml")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, fake_nvml: ModuleType) -> Machine:
+    """Give a host in a folder, healthy and without a GPU, for the doctor to examine."""
+    found: Machine = _load("doctor_machine").Machine(tmp_path, fake_nvml)
+    return found
