@@ -233,7 +233,7 @@ def test_resuming_a_complete_run_with_json_measures_nothing(
     quick_run: QuickRun,
 ) -> None:
     out, document, _ = quick_run
-    again = json.loads(probe("all", "--out", out, "--resume", "--json", "--quiet").stdout)
+    again = json.loads(brief("all", "--out", out, "--resume", "--json", "--quiet").stdout)
     assert again["measurements"] == document["measurements"]
 
 
