@@ -39,7 +39,10 @@ def main() -> int:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not look like replies
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides what an interrupt means
-    serve(sys.stdin, replies)
+    try:
+        serve(sys.stdin, replies)
+    finally:
+        gc.unfreeze()  # so that libraries can take down at the end what they hold
     return 0
 
 
@@ -52,6 +55,9 @@ def serve(requests: IO[str], replies: IO[str]) -> None:
         try:
             if request["op"] == "open":
                 session = opened(Device.model_validate(request["device"]), int(request["seed"]))
+                # What torch's modules are made of stays: no collection needs to walk through it,
+                # be it one that makes room between two cases or one that falls into a measurement.
+                gc.freeze()
                 reply, ends = {"opened": True}, False
             else:
                 reply, ends = _answer(session, request)
@@ -108,9 +114,6 @@ def opened(device: Device, seed: int) -> Session:
     except Exception as error:  # a broken driver library must not cost the measurement
         print(f"no telemetry: {type(error).__name__}: {error}", file=sys.stderr)
         telemeter = SamplerTelemeter(None)
-    # What torch's modules are made of stays for good: a collection need not walk through it, be it
-    # one that makes room between two cases or one that falls into a measurement.
-    gc.freeze()
     return Session.on(device, backend, telemeter, clocks.clock_of(device), seed=seed)
 
 
