@@ -22,7 +22,8 @@ from dataclasses import asdict
 from roofprobe.kernels import transfers
 from roofprobe.kernels.work import Unsupported, Work
 from roofprobe.probes.backends import target_of
-from roofprobe.probes.nvml import NvmlDevice, NvmlUnavailable, open_nvml
+from roofprobe.probes.nvml import NvmlDevice, open_nvml
+from roofprobe.probes.nvml_facts import NvmlUnavailable
 from roofprobe.probes.session import Session
 from roofprobe.probes.timers import Timer, for_copies
 from roofprobe.records.schema import Case, Device, Options, Peer, PeerLink

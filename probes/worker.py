@@ -16,6 +16,7 @@ torch in doubt) the worker ends, and another has to be started.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -38,7 +39,10 @@ def main() -> int:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not look like replies
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides what an interrupt means
-    serve(sys.stdin, replies)
+    try:
+        serve(sys.stdin, replies)
+    finally:
+        gc.unfreeze()  # so that libraries can take down at the end what they hold
     return 0
 
 
@@ -51,6 +55,9 @@ def serve(requests: IO[str], replies: IO[str]) -> None:
         try:
             if request["op"] == "open":
                 session = opened(Device.model_validate(request["device"]), int(request["seed"]))
+                # What torch's modules are made of stays: no collection needs to walk through it,
+                # be it one that makes room between two cases or one that falls into a measurement.
+                gc.freeze()
                 reply, ends = {"opened": True}, False
             else:
                 reply, ends = _answer(session, request)

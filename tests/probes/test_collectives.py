@@ -34,8 +34,6 @@ from roofprobe.probes.collective_cases import (
 from roofprobe.probes.collective_rank import aligning_timer, batch_of, figures, place_of
 from roofprobe.probes.collectives import run_collectives
 
-pytestmark = pytest.mark.xdist_group("collectives")  # they would slow each other down
-
 BRIEF = Effort(batch_s=0.0005, warmup_s=0.0, samples=5, max_time_s=0.3)
 SIZES_BYTES = (1 << 10, 1 << 18)
 

@@ -23,7 +23,8 @@ from roofprobe.probes.clocks import NoClock
 from roofprobe.probes.devices import SamplerTelemeter
 from roofprobe.probes.execute import measure_case
 from roofprobe.probes.measure import Policy
-from roofprobe.probes.nvml import Nvml, NvmlDevice, NvmlUnavailable
+from roofprobe.probes.nvml import Nvml, NvmlDevice
+from roofprobe.probes.nvml_facts import NvmlUnavailable
 from roofprobe.probes.session import Session
 from roofprobe.probes.timers import BatchWallTimer
 from roofprobe.records.schema import Case, Device, Measurement, Options
