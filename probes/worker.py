@@ -39,15 +39,19 @@ def main() -> int:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not look like replies
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides what an interrupt means
-    try:
-        serve(sys.stdin, replies)
-    finally:
-        gc.unfreeze()  # so that libraries can take down at the end what they hold
+    serve(sys.stdin, replies)
     return 0
 
 
 def serve(requests: IO[str], replies: IO[str]) -> None:
     """Answer each line of ``requests`` with one line on ``replies``."""
+    try:
+        _serve(requests, replies)
+    finally:
+        gc.unfreeze()  # so that libraries can take down at the end what they hold
+
+
+def _serve(requests: IO[str], replies: IO[str]) -> None:
     session: Session | None = None
     for line in requests:
         request = json.loads(line)
