@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from roofprobe.kernels import identity
 from roofprobe.kernels.work import Check, Unsupported, Work
-from roofprobe.probes import gemm, latency, launch, links, llm, memory, shape_search
+from roofprobe.probes import gemm, latency, launch, links, llm, memory, peers, shape_search
 from roofprobe.probes.arenas import WORTH_RELEASING_BYTES
 from roofprobe.probes.figures import figures_of
 from roofprobe.probes.measure import Declined, Policy, WrongResult, sample, verify
@@ -154,9 +154,11 @@ def _stream(case: Case, policy: Policy, session: Session) -> Fields:
 
 
 def _chase(case: Case, policy: Policy, session: Session) -> Fields:
-    """Measure the latency of dependent loads."""
+    """Measure the latency of dependent loads: of a chain of them, and on a GPU of single ones."""
     session.arenas.drop()
-    return _measured(case, policy, session, latency.prepare(case, session))
+    work = latency.prepare(case, session)
+    fields = _measured(case, policy, session, work)
+    return {**fields, "access_populations": latency.single_loads(work, session.target)}
 
 
 def _launch(case: Case, policy: Policy, session: Session) -> Fields:
@@ -170,6 +172,14 @@ def _transfer(case: Case, policy: Policy, session: Session) -> Fields:
     session.arenas.drop()
     work, timer = links.prepare(case, session)
     return _measured(case, policy, session, work, timer)
+
+
+def _to_peer(case: Case, policy: Policy, session: Session) -> Fields:
+    """Measure a transfer to another device, and ask right after it what joins the two."""
+    session.arenas.drop()
+    work, timer = peers.prepare(case, session)
+    fields = _measured(case, policy, session, work, timer)
+    return {**fields, "link": peers.link_of(case, session)}
 
 
 def _language(case: Case, policy: Policy, session: Session) -> Fields:
@@ -237,6 +247,7 @@ _BY_KIND: dict[tuple[Family, str], _Doing] = {
     ("memory", memory.CHECK): _memory_check,
     ("compute", "search"): _search,
     ("compute", "stability"): _stable,
+    **{("interconnect", op): _to_peer for op in peers.OPERATIONS},
 }
 _BY_FAMILY: dict[Family, _Doing] = {
     "compute": _product,

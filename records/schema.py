@@ -62,6 +62,13 @@ class Note(Record):
     figures: dict[str, float] = {}
 
 
+class Peer(Record):
+    """The device at the other end of a transfer: its stable id, and where torch found it."""
+
+    device_id: str
+    torch_device: str
+
+
 class Case(Record):
     """One thing to measure on one device, before anything is known about its result.
 
@@ -74,7 +81,8 @@ class Case(Record):
     ``config`` names a configuration of our own kernel, where it is not the best known one.
     ``convention`` says which bytes count: a stream's reads and writes, or of a transfer each byte
     once per direction. ``level`` is the level of memory in which the arrays lie, where that is not
-    device memory; such a case is not held against the pins.
+    device memory; such a case is not held against the pins. ``peer`` is the device that a transfer
+    goes to.
     """
 
     case_id: str
@@ -98,6 +106,7 @@ class Case(Record):
     regime: Regime = "burst"
     convention: Literal["read+write", "one-way"] | None = None
     level: Literal["l1", "l2"] | None = None
+    peer: Peer | None = None
 
 
 class Distribution(Record):
@@ -169,6 +178,23 @@ class Telemetry(Record):
     others_cores: float | None = None
 
 
+class PeerLink(Record):
+    """What joins two devices, as the driver told right after a transfer between them.
+
+    ``nvlink_count`` counts the active links that lead to the other device (where a switch stands
+    between, all of them), out of ``nvlink_active`` on the device itself; ``nvlink_gbps`` is what
+    the driver gives those that lead there, together and one way. ``missing`` says why a field is
+    absent.
+    """
+
+    kind: Literal["nvlink", "pcie"] | None = None
+    switched: bool | None = None
+    nvlink_count: int | None = None
+    nvlink_active: int | None = None
+    nvlink_gbps: float | None = None
+    missing: dict[str, str] = {}
+
+
 class Timing(Record):
     """How the samples were taken. Each sample is the mean of ``launches_per_sample`` launches."""
 
@@ -178,6 +204,18 @@ class Timing(Record):
     buffer_sets: int = Field(ge=1)
     stop_reason: str
     elapsed_s: NonNegative
+
+
+class Population(Record):
+    """Single loads of about the same latency: cycles of 10, 50 and 90 % of them, and their share.
+
+    Reading the cycle counter is in the figure: some tens of cycles, the same for every load.
+    """
+
+    share: NonNegative
+    cycles_p10: NonNegative
+    cycles_median: NonNegative
+    cycles_p90: NonNegative
 
 
 class KernelIdentity(Record):
@@ -241,7 +279,9 @@ class Measurement(Record):
     memory interface once. ``rate`` is TFLOPS, TOPS or GB/s. ``clock_mhz`` is the clock counted by
     the device's own cycle counter around the samples, ``sample_clocks_mhz`` one value per sample.
     ``energy_j_per_tflop`` is the energy counter's difference over all work of its window.
-    ``access_ns`` is the time per dependent load of a pointer chase, which has no rate.
+    ``access_ns`` is the time per dependent load of a pointer chase, which has no rate;
+    ``access_populations`` are the groups that single loads of it fall into, the fastest first.
+    ``link`` is what joins the two devices of a transfer between devices.
     """
 
     case: Case
@@ -252,6 +292,7 @@ class Measurement(Record):
     latency: Distribution | None = None
     rate: Distribution | None = None
     access_ns: Distribution | None = None
+    access_populations: tuple[Population, ...] = ()
     flops: int | None = None
     bytes_read: int | None = None
     bytes_written: int | None = None
@@ -261,6 +302,7 @@ class Measurement(Record):
     correctness: Correctness | None = None
     timing: Timing | None = None
     telemetry: Telemetry | None = None
+    link: PeerLink | None = None
     identity: KernelIdentity | None = None
     search: Search | None = None
     clock_mhz: Span | None = None
@@ -301,6 +343,8 @@ class Device(Record):
     ``model`` are a processor's own numbers (CPUID). ``driver_mem_clock_mhz`` and
     ``driver_memory_bus_bits`` are the CUDA driver's own properties of the memory that this device
     sees (of a MIG slice: its share of the bus), beside NVML's of the whole card in ``limits``.
+    ``tuned_streams`` names per memory kernel the configuration that an earlier run on such a
+    device, ``tuned_by``, found best.
     """
 
     device_id: str
@@ -332,6 +376,8 @@ class Device(Record):
     health_before: Telemetry | None = None
     health_after: Telemetry | None = None
     other_processes: tuple[str, ...] = ()
+    tuned_streams: dict[str, str] = {}
+    tuned_by: str | None = None
     missing: dict[str, str] = {}
 
 

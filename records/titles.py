@@ -53,7 +53,8 @@ def label_of(case: Case) -> str:
     if case.family == "interconnect":
         far = " far" if case.config == "far" else ""
         ranks = f" x{case.shape['ranks']}" if "ranks" in case.shape else ""
-        return f"{case.op if ranks else case.route}{ranks}{far}"
+        peer = f" to {case.peer.torch_device}" if case.peer else ""
+        return f"{case.op if ranks else case.route}{ranks}{far}{peer}"
     if case.family == "llm" and case.op in _MODEL_WORK:
         phase = "prefill" if is_arithmetic(case) else "decode"
         cache = (
@@ -66,6 +67,8 @@ def label_of(case: Case) -> str:
 
 def title_of(case: Case) -> str:
     """Return the words for the line of a case: ``FP8 row-wise, fast sums``."""
+    if case.op == "l2-read":
+        return f"L2 read {case.precision}"
     if case.family != "compute":
         return label_of(case)
     # a processor's ordinary products run on its vector pipe too, in rows of plain precisions

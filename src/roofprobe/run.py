@@ -18,7 +18,7 @@ from types import FrameType
 from roofprobe.acceptance.judge import judge
 from roofprobe.acceptance.validity import invalidate
 from roofprobe.costmodel.efficiency import efficiency_factors
-from roofprobe.probes import host
+from roofprobe.probes import host, peers
 from roofprobe.probes.devices import select
 from roofprobe.probes.plan import expected_s, follow_ups, plan_cases, policy_for
 from roofprobe.probes.runner import (
@@ -37,6 +37,7 @@ from roofprobe.records.headlines import headlines_of
 from roofprobe.records.schema import Case, Device, Measurement, Options, Run
 from roofprobe.records.support import support_of
 from roofprobe.records.tables import measurements_csv
+from roofprobe.records.tuned import with_tuned
 from roofprobe.reporting.files import render_files
 from roofprobe.reporting.progress import Progress
 
@@ -180,6 +181,7 @@ def _begin(
     devices = select(discover_devices(worker_command), options.devices)
     started_at = _now()
     environment = host.environment()
+    devices = with_tuned(devices, out, environment)
     folder = runfolder.new_run_folder(out, started_at, environment.host)
     header = journal.Header(
         run_id=folder.name,
@@ -207,10 +209,18 @@ def _plan(
     """Return each device's cases that are still to be measured, and what may follow from them.
 
     What followed from earlier measurements of a resumed run is planned as it was then. A case that
-    time ran out for gets another chance.
+    time ran out for gets another chance. Transfers between devices come last, each by itself.
     """
     past = journal.settled(past)
     done = journal.done_keys(past)
+
+    def left(device: Device, cases: Sequence[Case]) -> tuple[Planned, ...]:
+        return tuple(
+            _planned(case, device, options)
+            for case in cases
+            if (device.device_id, case.case_id) not in done
+        )
+
     jobs = []
     for device in devices:
         known = plan_cases(device, options)
@@ -221,18 +231,9 @@ def _plan(
                 followed[measurement.case.case_id] = following.cases(measurement)
 
         cases = [each for case in known for each in _expanded(case, followed)]
-        jobs.append(
-            Job(
-                device,
-                tuple(
-                    _planned(case, device, options)
-                    for case in cases
-                    if (device.device_id, case.case_id) not in done
-                ),
-                following,
-            )
-        )
-    return tuple(jobs)
+        jobs.append(Job(device, left(device, cases), following))
+    between = peers.by_source(devices, options)
+    return (*jobs, *(Job(device, left(device, cases), alone=True) for device, cases in between))
 
 
 def _expanded(case: Case, followed: Mapping[str, Sequence[Case]]) -> Iterator[Case]:
