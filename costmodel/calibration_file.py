@@ -1,0 +1,299 @@
+"""``calibration.json``: what a run, or op tables of others, say about the speed of operations.
+
+One file holds any number of devices. Per device: who it is, the ceilings that efficiencies are
+relative to, one `OpFit` per class of operation, precision and kernel, the stream curve, the launch
+costs, what was reached at best, and where every figure comes from. A run without measurements of
+operations leaves ``ops`` empty and still tells the rest. Times are microseconds, rates decimal,
+capacities bytes; the JSON Schema is part of ``probe schema``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import Field, ValidationError
+
+from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.schema import NonNegative, Positive, Record
+
+FORMAT: Final = "roofprobe-calibration"
+VERSION: Literal[1] = 1
+Origin = Literal["run", "op-table", "published-fit", "datasheet", "assumed"]
+
+
+class Provenance(Record):
+    """Where figures come from: a run (``run_id``), a table, or somebody's published fit."""
+
+    key: str
+    origin: Origin
+    title: str
+    locator: str | None = None
+    license: str | None = None
+    retrieved: str | None = None
+    method: str | None = None
+    rows: int | None = None
+
+
+class Peak(Record):
+    """A ceiling that efficiencies are relative to, and how it is known."""
+
+    value: Positive
+    unit: Literal["TFLOPS", "TOPS", "GB/s"]
+    kind: Literal["datasheet", "derived", "measured", "assumed"]
+    source: str
+
+
+class Ceilings(Record):
+    """Dense peaks by precision, memory bandwidth, and one link's bandwidth one way."""
+
+    compute: dict[str, Peak] = Field(default_factory=dict)
+    memory: Peak | None = None
+    link: Peak | None = None
+
+
+class Span(Record):
+    """The least and the greatest value of a shape keyword that was measured."""
+
+    low: float
+    high: float
+
+
+class Site(Record):
+    """One measured weight or head geometry, and ln(measured / closed form) along its sizes."""
+
+    key: dict[str, float]
+    sizes: dict[str, tuple[float, ...]]
+    residuals: tuple[float, ...]
+
+
+class Kriging(Record):
+    """How residuals of neighbouring points hang together: standard deviations of ln t and ranges.
+
+    ``common`` is what all sites share at one size, ``site`` what a site has at all sizes, ``local``
+    what fades along both, ``joint`` what the tiling decides, ``noise`` what hangs together with
+    nothing. Ranges are in octaves.
+    """
+
+    common_sd: NonNegative
+    common_range: Positive
+    site_sd: NonNegative
+    site_range: Positive
+    local_sd: NonNegative
+    local_size_range: Positive
+    local_site_range: Positive
+    joint_sd: NonNegative
+    joint_range: Positive
+    noise_sd: Positive
+
+
+class Surface(Record):
+    """What all sites' residuals have in common: ln t over a grid of log2 of the size axes.
+
+    ``values`` run along the last axis first; between the knots they are interpolated linearly,
+    outside the nearest edge counts.
+    """
+
+    knots: tuple[tuple[float, ...], ...]
+    values: tuple[float, ...]
+
+
+class HeldOut(Record):
+    """Errors at sites that the fit had not seen: shares of the measured time (0.05 is 5 %).
+
+    ``form`` are the errors of the closed form alone, without correction from measured neighbours;
+    ``coverage`` the share of held-out points that the 80 % interval holds when their own site is
+    left out of it. ``protocol`` says how sites were held out.
+    """
+
+    median: NonNegative
+    p90: NonNegative
+    bias: float
+    form_median: NonNegative
+    form_p90: NonNegative
+    coverage: float | None = None
+    points: int = Field(ge=1)
+    sites: int = Field(ge=1)
+    splits: int = Field(ge=1)
+    protocol: str
+
+
+class Band(Record):
+    """Half-width of ln(t) for 80 % of points at sizes from ``low`` up to ``high``."""
+
+    low: float
+    high: float | None = None
+    log_halfwidth: NonNegative
+    sites: int = Field(ge=0)
+    enough: bool
+
+
+class Intervals(Record):
+    """Conformal half-widths of ln(t) by ranges of a size, and how they widen.
+
+    ``axis`` names the product of shape keywords that the bands divide. ``per_octave`` is added per
+    factor of two that a size lies outside its measured range, ``per_distance`` per octave of
+    distance to the nearest measured site beyond what held-out sites had.
+    """
+
+    level: float
+    axis: tuple[str, ...]
+    bands: tuple[Band, ...]
+    per_octave: NonNegative
+    per_distance: NonNegative
+
+
+class OpFit(Record):
+    """How long one class of operation takes in one precision with one kernel.
+
+    The closed form is that of ``roofprobe.costmodel.forms``: ``exponent`` absent is a hard
+    maximum, ``terms`` are extra coefficients in the units of their names (``quantise_passes``:
+    passes over the activations at full bandwidth). ``sites`` with ``kriging`` correct it near
+    measured points, or ``surface`` by what all sites had in common. ``flags`` are codes that hold
+    for every estimate.
+    """
+
+    op: str
+    precision: str
+    kv_precision: str | None = None
+    kernel: str | None = None
+    framework: str | None = None
+    compute_efficiency: Positive
+    memory_efficiency: Positive
+    t0_us: NonNegative
+    exponent: Positive | None = None
+    wave: NonNegative = 0.0
+    contention: NonNegative = 0.0
+    host_floor_us: NonNegative = 0.0
+    l2_efficiency: NonNegative = 0.0
+    terms: dict[str, float] = Field(default_factory=dict)
+    peak_tflops: Positive | None = None
+    peak_gbps: Positive
+    units: int | None = None
+    domain: dict[str, Span] = Field(default_factory=dict)
+    sites: tuple[Site, ...] = ()
+    kriging: Kriging | None = None
+    surface: Surface | None = None
+    held_out: HeldOut | None = None
+    intervals: Intervals
+    flags: tuple[str, ...] = ()
+    provenance: str
+    note: str | None = None
+
+
+class StreamPoint(Record):
+    """One size of the stream curve: bytes that one pass moves, the arrays, and how fast."""
+
+    bytes: NonNegative
+    array_bytes: NonNegative
+    gbps: NonNegative
+    latency_us: NonNegative
+
+
+class Achieved(Record):
+    """The best valid figure of a compute row or stream kernel, and its share of the peak.
+
+    ``domain`` are the shapes that were measured. Without a known peak there is no efficiency.
+    """
+
+    achieved: NonNegative
+    unit: str
+    interval: tuple[float, float]
+    regime: str
+    route: str
+    case_id: str
+    domain: tuple[str, ...] = ()
+    peak: Positive | None = None
+    peak_kind: Literal["derived", "datasheet"] | None = None
+    efficiency: NonNegative | None = None
+    efficiency_interval: tuple[float, float] | None = None
+
+
+class DeviceCalibration(Record):
+    """All that is known about one device."""
+
+    name: str
+    device_id: str | None = None
+    architecture: str | None = None
+    catalogue_key: str | None = None
+    units: int | None = None
+    memory_bytes: int | None = None
+    l2_bytes: int | None = None
+    ceilings: Ceilings = Ceilings()
+    ops: tuple[OpFit, ...] = ()
+    gemm: dict[str, Achieved] = Field(default_factory=dict)
+    stream: dict[str, Achieved] = Field(default_factory=dict)
+    stream_curve: dict[str, tuple[StreamPoint, ...]] = Field(default_factory=dict)
+    launch_us: dict[str, NonNegative] = Field(default_factory=dict)
+
+
+class CalibrationFile(Record):
+    """The whole file."""
+
+    format: Literal["roofprobe-calibration"] = FORMAT
+    schema_version: Literal[1] = VERSION
+    method_version: int | None = None
+    run_id: str | None = None
+    created_at: str | None = None
+    roofprobe: str | None = None
+    devices: tuple[DeviceCalibration, ...] = ()
+    provenance: tuple[Provenance, ...] = ()
+
+
+def calibration_bytes(file: CalibrationFile) -> bytes:
+    """Return the JSON document; absent values are left out."""
+    data = file.model_dump(mode="json", exclude_none=True)
+    return json.dumps(data, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+def read_calibration(path: Path) -> CalibrationFile:
+    """Read ``calibration.json``, or that of a run folder.
+
+    Raises ``RoofprobeError`` (``not-a-calibration``, ``newer-schema``, ``damaged-calibration``).
+    """
+    file = path / "calibration.json" if path.is_dir() else path
+    try:
+        data = json.loads(file.read_bytes())
+    except OSError as error:
+        raise RoofprobeError(
+            "not-a-calibration",
+            f"cannot read {file} ({error.strerror}); name a calibration.json or a run folder",
+        ) from None
+    except (ValueError, RecursionError):
+        raise RoofprobeError(
+            "not-a-calibration",
+            f"{file} is not JSON; write one with `probe calibrate RUN --out FILE`",
+        ) from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise RoofprobeError(
+            "not-a-calibration",
+            f"{file} is not a calibration of roofprobe; write one with "
+            "`probe calibrate RUN --out FILE`",
+        )
+    version = data.get("schema_version")
+    if isinstance(version, int) and version > VERSION:
+        raise RoofprobeError(
+            "newer-schema",
+            f"{file} has schema version {version} and this roofprobe knows {VERSION}; update it",
+        )
+    try:
+        return CalibrationFile.model_validate(data)
+    except (ValidationError, RecursionError) as error:
+        where = ""
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False)[0]
+            where = f" ({'.'.join(str(part) for part in first['loc'])}: {first['msg']})"
+        raise RoofprobeError(
+            "damaged-calibration", f"{file} was changed or damaged{where}; write it again"
+        ) from None
+
+
+def calibration_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of ``calibration.json``."""
+    schema = CalibrationFile.model_json_schema(mode="serialization")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "roofprobe calibration",
+        **{key: value for key, value in schema.items() if key != "title"},
+    }
