@@ -114,7 +114,8 @@ def _integers(fields: Fields, base: str) -> Checkpoint:
     bits = fields.whole("bits", most=32)
     if bits not in _INTEGERS:
         fields.fail(f"{bits}-bit weights are not known, only {' and '.join(map(str, _INTEGERS))}")
-    return Checkpoint(_INTEGERS[bits], base, _kept(fields), _group(fields))
+    head = fields.flag("lm_head")
+    return Checkpoint(_INTEGERS[bits], base, _kept(fields), _group(fields), head)
 
 
 def _compressed(fields: Fields, base: str) -> Checkpoint:
@@ -122,32 +123,45 @@ def _compressed(fields: Fields, base: str) -> Checkpoint:
     found = {_compressed_weights(fields, group) for group in groups.values()}
     if len(found) != 1:
         fields.fail(f"it has {len(found)} different formats of weights, and one is understood")
-    precision, block = found.pop()
-    return Checkpoint(precision, base, _kept(fields), block)
+    precision, block, zero_points = found.pop()
+    return _by_exclusion(precision, base, _kept(fields), block, zero_points)
 
 
-def _compressed_weights(fields: Fields, group: object) -> tuple[str, tuple[int, int] | None]:
+def _compressed_weights(fields: Fields, group: object) -> tuple[str, tuple[int, int] | None, bool]:
+    """Precision, block and whether there are zero points, of one group of modules."""
     weights = group.get("weights") if isinstance(group, Mapping) else None
     if not isinstance(weights, Mapping):
         fields.fail("a group in config_groups has no object 'weights'")
     inner = Fields(weights, f"{fields.where}, weights", {}, {})
-    key = (inner.raw("type"), inner.whole("num_bits", most=32))
+    key = (str(inner.raw("type")), inner.whole("num_bits", most=32))
     if key == ("float", 4):
-        return ("mxfp4", None) if inner.raw("group_size") == 32 else ("nvfp4", None)
+        return "mxfp4" if inner.raw("group_size") == 32 else "nvfp4", None, False
     if key not in _COMPRESSED:
         inner.fail(f"weights of type {shown(repr(key[0]))} with {key[1]} bits are not known")
     precision = _COMPRESSED[key]
     block = _block(inner, "block_structure")
     if precision == "fp8":
-        return ("fp8-block", block) if block else ("fp8", None)
-    return precision, _group(inner)
+        return "fp8-block" if block else "fp8", block, False
+    return precision, _group(inner), not inner.flag("symmetric")
 
 
 def _modelopt(fields: Fields, base: str) -> Checkpoint:
     algorithm = fields.raw("quant_algo")
     if not isinstance(algorithm, str) or algorithm not in _MODELOPT:
         fields.fail(f"quant_algo {shown(repr(algorithm))} is none of {', '.join(_MODELOPT)}")
-    return Checkpoint(_MODELOPT[algorithm], base, _kept(fields))
+    return _by_exclusion(_MODELOPT[algorithm], base, _kept(fields), None, True)
+
+
+def _by_exclusion(
+    precision: str,
+    base: str,
+    kept: tuple[str, ...],
+    block: tuple[int, int] | None,
+    zero_points: bool,
+) -> Checkpoint:
+    """These methods narrow every linear module that they do not name, the head included."""
+    head = not kept_wide(kept)("lm_head")
+    return Checkpoint(precision, base, kept, block, head, zero_points)
 
 
 METHODS: Final[Mapping[str, Callable[[Fields, str], Checkpoint]]] = {

@@ -62,6 +62,8 @@ def _vision_input(fields: Fields) -> tuple[int, int | None]:
     channels = fields.whole("channels", most=1000, default=3)
     frames = fields.whole("frames", most=1000, default=1)
     image = fields.optional("image", most=1_000_000)
+    if image is not None and image < patch:
+        fields.fail(f"images of {image} pixels are smaller than a patch of {patch}")
     return channels * frames * patch**2, None if image is None else (image // patch) ** 2
 
 

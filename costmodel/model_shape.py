@@ -122,13 +122,16 @@ class Checkpoint:
     ``precision`` is that of the quantised matrices, a key of `weight_formats.FORMATS`; ``base``
     that of everything else. ``kept`` names the modules that stay in ``base``, as the checkpoint's
     config spells them. ``block`` is the (outputs, inputs) that share a scale, where the config
-    says it.
+    says it. ``head_quantised``: the matrix to logits is narrow too, which is rare.
+    ``zero_points``: formats that may have them do.
     """
 
     precision: str = "bf16"
     base: str = "bf16"
     kept: tuple[str, ...] = ()
     block: tuple[int, int] | None = None
+    head_quantised: bool = False
+    zero_points: bool = True
 
     @property
     def quantised(self) -> bool:

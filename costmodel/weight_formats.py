@@ -22,12 +22,14 @@ class WeightFormat:
     """Bits of a value, the block that shares a scale, bits per block and bytes per matrix.
 
     A block of 0 in a direction spans the matrix in that direction; ``None``: no scales by block.
+    ``zero_bits`` are those of a block's zero point, which symmetric quantisation does without.
     """
 
     bits: int
     block: tuple[int, int] | None = None
     block_bits: int = 0
     matrix_bytes: int = 0
+    zero_bits: int = 0
 
     @property
     def narrow(self) -> bool:
@@ -43,7 +45,7 @@ FORMATS: Final[Mapping[str, WeightFormat]] = {
     "fp8-block": WeightFormat(8, block=(128, 128), block_bits=32),
     "mxfp8": WeightFormat(8, block=(1, 32), block_bits=8),
     "int8": WeightFormat(8, block=(1, 0), block_bits=16),
-    "int4": WeightFormat(4, block=(1, 128), block_bits=20),
+    "int4": WeightFormat(4, block=(1, 128), block_bits=16, zero_bits=4),
     "mxfp4": WeightFormat(4, block=(1, 32), block_bits=8),
     "nvfp4": WeightFormat(4, block=(1, 16), block_bits=8, matrix_bytes=4),
 }
@@ -62,7 +64,12 @@ def weight_format(precision: str) -> WeightFormat:
 
 
 def matrix_bytes(
-    precision: str, outputs: int, inputs: int, block: tuple[int, int] | None = None
+    precision: str,
+    outputs: int,
+    inputs: int,
+    block: tuple[int, int] | None = None,
+    *,
+    zero_points: bool = True,
 ) -> int:
     """Bytes of an outputs x inputs matrix with its scales; ``block`` overrides the format's."""
     layout = weight_format(precision)
@@ -72,4 +79,5 @@ def matrix_bytes(
         return size + layout.matrix_bytes
     rows = -(-outputs // (shape[0] or outputs))
     columns = -(-inputs // (shape[1] or inputs))
-    return size + -(-rows * columns * layout.block_bits // 8) + layout.matrix_bytes
+    block_bits = layout.block_bits + zero_points * layout.zero_bits
+    return size + -(-rows * columns * block_bits // 8) + layout.matrix_bytes
