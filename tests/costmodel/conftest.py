@@ -48,7 +48,7 @@ class PlainCalibration:
         arrays = np.broadcast_arrays(*(np.asarray(value, float) for value in shape.values()))
         size = arrays[0].shape
         at = dict(zip(shape, arrays, strict=True))
-        median = np.broadcast_to(np.asarray(self.seconds.get(op, _free)(**at), float), size)
+        median = np.zeros(size) + np.asarray(self.seconds.get(op, _free)(**at))
         return Estimate(median, np.full(size, self.log_spread), np.zeros(size, dtype=np.int64))
 
 

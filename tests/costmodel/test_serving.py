@@ -16,6 +16,7 @@ MODEL = ModelShape(
     "one", "One", 64, 100, (Layer(GroupedQueryAttention(4, 4, 16), DenseMlp(64)),),
     tied_embeddings=True,
 )  # fmt: skip
+ONE_GPU = Layout()
 DECODE_S, TOKEN_S = 0.010, 0.001
 
 
@@ -36,7 +37,7 @@ def calibration(plain_calibration: Any) -> Any:
 
 def served(
     calibration: Any, sequences: float, s: float, output: float, *, static: bool = False,
-    waiting: float = 0.0, layout: Layout = Layout(), **options: Any,
+    waiting: float = 0.0, layout: Layout = ONE_GPU, **options: Any,
 ) -> Served:  # fmt: skip
     requests = Requests(
         np.array([sequences]), np.array([s]), np.array([output]), np.array([static]),
