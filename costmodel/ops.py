@@ -39,6 +39,7 @@ _FAMILIES: Final[Mapping[str, str]] = {
     **{name: "elementwise" for name in ("rmsnorm", "silu_mul", "rope", "quantize", "sample")},
     **{name: "link" for name in LINK_SHARES},
 }
+_PREFILLS: Final = ("attention_prefill", "mla_prefill")
 FAMILIES: Final = tuple(dict.fromkeys(_FAMILIES.values()))
 _ROW: Final = {name: FAMILIES.index(family) for name, family in _FAMILIES.items()}
 
@@ -156,6 +157,7 @@ def price(calibration: Calibration, steps: Sequence[Step]) -> tuple[list[Cost], 
             continue
         owner = np.repeat(np.arange(len(members)), sizes)[present]
         place = present - np.repeat(np.cumsum([0, *sizes[:-1]]), sizes)[present]
+        kv_precision = _timed_kv(calibration, name, precision, kv_precision)
         reason = calibration.supports(name, precision, kv_precision)
         if reason is not None:
             for number, (index, _) in enumerate(members):
@@ -182,6 +184,18 @@ def price(calibration: Calibration, steps: Sequence[Step]) -> tuple[list[Cost], 
             cost.bound_s[kinds[first:last], at] += seconds[first:last]
             cost.flags[at] |= estimate.flags[first:last]
     return costs, refused
+
+
+def _timed_kv(
+    calibration: Calibration, name: str, precision: str, kv_precision: str | None
+) -> str | None:
+    """Return the KV precision to time with: a prompt's own keys are not read from the cache yet.
+
+    So where prefill was not measured with a narrow cache, the one without tells its time.
+    """
+    if name in _PREFILLS and calibration.supports(name, precision, kv_precision) is not None:
+        return precision
+    return kv_precision
 
 
 def _nothing(cases: int) -> Cost:

@@ -53,7 +53,8 @@ def _spread(case: Planned, layout: Degrees, copies: int) -> Planned:
     if ep > 1:
         # Experts stay spread as far as the layout has GPUs for it.
         ep = max(d for d in range(1, min(ep, layout.tp) + 1) if layout.tp % d == 0)
-    return replace(case, degrees=Degrees(layout.tp, layout.pp, ep, copies))
+    degrees = Degrees(layout.tp, layout.pp, ep, copies)
+    return Planned(case.case, case.model, case.precision, case.kv_precision, degrees)
 
 
 def fewest_gpus(

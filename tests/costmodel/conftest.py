@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from roofprobe.costmodel.calibration import Estimate
+from roofprobe.costmodel.forms import FloatArray
 from roofprobe.costmodel.hardware import Hardware
 from roofprobe.records.schema import Reason
 
@@ -45,15 +46,20 @@ class PlainCalibration:
     def time(
         self, op: str, precision: str, *, kv_precision: str | None = None, **shape: Any
     ) -> Estimate:
-        arrays = np.broadcast_arrays(*(np.asarray(value, float) for value in shape.values()))
+        arrays = np.broadcast_arrays(*map(_array, shape.values()))
         size = arrays[0].shape
         at = dict(zip(shape, arrays, strict=True))
-        median = np.zeros(size) + np.asarray(self.seconds.get(op, _free)(**at))
+        asked: Callable[..., Any] = self.seconds.get(op, _free)
+        median = np.zeros(size) + _array(asked(**at))
         return Estimate(median, np.full(size, self.log_spread), np.zeros(size, dtype=np.int64))
 
 
 def _free(**_: Any) -> float:
     return 0.0
+
+
+def _array(value: Any) -> FloatArray:
+    return np.asarray(value, dtype=np.float64)
 
 
 @pytest.fixture
