@@ -83,8 +83,11 @@ class Planner:
         Raises ``RoofprobeError``: what `load_model` raises, ``unknown-precision``,
         ``bad-parallelism``, ``too-long``.
         """
+        return self.plan_shape(self._once((case.model,), lambda: self._load(case.model)), case)
+
+    def plan_shape(self, model: ModelShape, case: PlanCase) -> Planned:
+        """Return the case of a ``model`` that is at hand already; ``case.model`` is its name."""
         said = (case.precision, case.kv_precision)
-        model = self._once((case.model,), lambda: self._load(case.model))
         precision, kv_precision = self._once((case.model, *said), lambda: _precisions(model, *said))
         shares = (case.tp, case.pp, case.ep, case.dp, case.gpus)
         degrees = self._once(
