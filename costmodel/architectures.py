@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 Rule = bool | str
+Names = Mapping[str, tuple[str, ...]]
 Row = TypeVar("Row")
 
 
@@ -45,33 +46,35 @@ class Architecture:
     router_bias: bool = False
     correction_bias: bool = False
     shared_gate: bool = False
+    unmodelled: str | None = None
     text: str | None = None
     flat: bool = False
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: Names = field(default_factory=dict)
     defaults: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderRow:
-    """One kind of encoder: its fields, and which of its types have a gated MLP."""
+    """One kind of encoder: its fields, which types have a gated MLP, whether it ends in mergers."""
 
     key: str
     model_types: tuple[str, ...]
     kind: Literal["vision", "audio"]
     source: str
-    names: Mapping[str, str]
+    names: Names
     defaults: Mapping[str, object]
     gated_types: tuple[str, ...] = ()
+    mergers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ArchitectureTable:
-    """All rows, found by class, by model type, or by encoder type."""
+    """All rows, by class, model type or encoder type; and the one that stands in for others."""
 
     by_class: Mapping[str, Architecture]
     by_type: Mapping[str, Architecture]
     encoders: Mapping[str, EncoderRow]
-    common: Mapping[str, str]
+    approximate: Architecture
 
 
 @functools.cache
@@ -79,7 +82,7 @@ def load_architectures() -> ArchitectureTable:
     """The table of the package, read once; raises `ValueError` if two rows claim one name."""
     data = importlib.resources.files("roofprobe.costmodel") / "data" / "architectures.toml"
     document = tomllib.loads(data.read_text(encoding="utf-8"))
-    common: dict[str, str] = document.pop("common")["fields"]
+    common = _names(document.pop("common")["fields"])
     encoder_rows: dict[str, dict[str, Any]] = document.pop("encoders")
     rows = [_row(key, table, common) for key, table in document.items()]
     return ArchitectureTable(
@@ -90,13 +93,13 @@ def load_architectures() -> ArchitectureTable:
             for row in (_encoder(key, table) for key, table in encoder_rows.items())
             for name in row.model_types
         ),
-        common=common,
+        approximate=next(row for row in rows if row.key == "approximate"),
     )
 
 
-def _row(key: str, table: dict[str, Any], common: Mapping[str, str]) -> Architecture:
+def _row(key: str, table: dict[str, Any], common: Names) -> Architecture:
     values = {name: value for name, value in table.items() if name != "fields"}
-    values["names"] = {**common, **table.get("fields", {})}
+    values["names"] = {**common, **_names(table.get("fields", {}))}
     values["classes"] = tuple(values["classes"])
     values["model_types"] = tuple(values["model_types"])
     unknown = set(values) - {f.name for f in fields(Architecture)}
@@ -105,15 +108,22 @@ def _row(key: str, table: dict[str, Any], common: Mapping[str, str]) -> Architec
     return Architecture(key=key, **values)
 
 
+def _names(table: Mapping[str, str | list[str]]) -> Names:
+    return {
+        size: (found,) if isinstance(found, str) else tuple(found) for size, found in table.items()
+    }
+
+
 def _encoder(key: str, table: dict[str, Any]) -> EncoderRow:
     return EncoderRow(
         key=key,
         model_types=tuple(table["model_types"]),
         kind=table["kind"],
         source=table["source"],
-        names=table["fields"],
+        names=_names(table["fields"]),
         defaults=table["defaults"],
         gated_types=tuple(table.get("gated_types", ())),
+        mergers=table.get("mergers", False),
     )
 
 

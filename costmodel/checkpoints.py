@@ -59,16 +59,17 @@ def _base(fields: Fields) -> str | None:
         return None
     name = value.removeprefix("torch.") if isinstance(value, str) else ""
     if name not in DTYPES:
-        fields.fail(f"the dtype {shown(repr(value))} is none of {', '.join(DTYPES)}")
+        fields.fail(f"the dtype {shown(str(value))} is none of {', '.join(DTYPES)}")
     return DTYPES[name]
 
 
 def _quantised(config: Mapping[str, object], base: str, where: str) -> Checkpoint:
     fields = Fields(config, where, {}, {})
-    method = fields.raw("quant_method")
+    # Early checkpoints of ModelOpt name the algorithm only.
+    method = fields.raw("quant_method") or ("modelopt" if "quant_algo" in config else None)
     if not isinstance(method, str) or method not in METHODS:
         fields.fail(
-            f"the method {shown(repr(method))} is not known (known: {', '.join(METHODS)}); remove "
+            f"the method {shown(str(method))} is not known (known: {', '.join(METHODS)}); remove "
             "quantization_config from the file and choose a precision instead"
         )
     return METHODS[method](fields, base)
@@ -137,7 +138,7 @@ def _compressed_weights(fields: Fields, group: object) -> tuple[str, tuple[int, 
     if key == ("float", 4):
         return "mxfp4" if inner.raw("group_size") == 32 else "nvfp4", None, False
     if key not in _COMPRESSED:
-        inner.fail(f"weights of type {shown(repr(key[0]))} with {key[1]} bits are not known")
+        inner.fail(f"weights of type {shown(str(key[0]))} with {key[1]} bits are not known")
     precision = _COMPRESSED[key]
     block = _block(inner, "block_structure")
     if precision == "fp8":
@@ -148,7 +149,7 @@ def _compressed_weights(fields: Fields, group: object) -> tuple[str, tuple[int, 
 def _modelopt(fields: Fields, base: str) -> Checkpoint:
     algorithm = fields.raw("quant_algo")
     if not isinstance(algorithm, str) or algorithm not in _MODELOPT:
-        fields.fail(f"quant_algo {shown(repr(algorithm))} is none of {', '.join(_MODELOPT)}")
+        fields.fail(f"quant_algo {shown(str(algorithm))} is none of {', '.join(_MODELOPT)}")
     return _by_exclusion(_MODELOPT[algorithm], base, _kept(fields), None, True)
 
 

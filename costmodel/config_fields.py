@@ -22,13 +22,14 @@ MOST_LAYERS: Final = 10_000
 class Fields:
     """The fields of one config object.
 
-    ``names`` maps our word for a size to the config's field; ``defaults`` are the values that the
-    publisher's config class takes for absent fields; ``where`` begins each sentence.
+    ``names`` maps our word for a size to the fields that may hold it, the usual one first;
+    ``defaults`` are the values that the publisher's config class takes for absent fields;
+    ``where`` begins each sentence.
     """
 
     config: Mapping[str, object]
     where: str
-    names: Mapping[str, str]
+    names: Mapping[str, tuple[str, ...]]
     defaults: Mapping[str, object]
 
     def fail(self, problem: str) -> NoReturn:
@@ -36,8 +37,9 @@ class Fields:
         raise RoofprobeError("bad-model", f"{self.where}: {problem}.")
 
     def name(self, size: str) -> str:
-        """The config's field for our word ``size``; an unlisted word is a field itself."""
-        return self.names.get(size, size)
+        """The field that holds our word ``size``; an unlisted word is a field itself."""
+        names = self.names.get(size, (size,))
+        return next((name for name in names if self.config.get(name) is not None), names[0])
 
     def raw(self, size: str) -> object:
         """The value as it stands, else the default of the config class; null counts as absent."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from roofprobe.costmodel.architectures import EncoderRow, load_architectures
-from roofprobe.costmodel.config_fields import Fields
+from roofprobe.costmodel.config_fields import MOST_LAYERS, Fields
 from roofprobe.costmodel.model_shape import EncoderShape
 
 #: Fields of a multimodal config that describe an encoder.
@@ -48,13 +48,26 @@ def _encoder(fields: Fields, row: EncoderRow, model_type: str) -> EncoderShape:
     return EncoderShape(
         kind=row.kind,
         hidden=hidden,
-        layers=fields.whole("layers", most=10_000),
+        layers=fields.whole("layers", most=MOST_LAYERS),
         heads=heads,
         inter=fields.whole("inter"),
         gated=model_type in row.gated_types,
         input_width=input_width,
         tokens=tokens,
+        **(_mergers(fields, hidden) if row.mergers else {}),
     )
+
+
+def _mergers(fields: Fields, hidden: int) -> dict[str, int]:
+    """One merger after the last layer, and one after each layer that feeds the decoder too."""
+    deep = fields.raw("deepstack_visual_indexes") or []
+    if not isinstance(deep, list) or len(deep) > MOST_LAYERS:
+        fields.fail("'deepstack_visual_indexes' must be a list of layer numbers")
+    return {
+        "mergers": 1 + len(deep),
+        "merged_width": hidden * fields.whole("spatial_merge_size", most=1000, default=2) ** 2,
+        "output_width": fields.whole("out_hidden_size"),
+    }
 
 
 def _vision_input(fields: Fields) -> tuple[int, int | None]:

@@ -28,7 +28,8 @@ LAYER_TYPES: Final = {"full_attention": False, "sliding_attention": True}
 
 def layer_sequence(fields: Fields, row: Architecture, layers: int) -> tuple[Layer, ...]:
     """The layers in order; raises `RoofprobeError` where the config contradicts itself."""
-    window = fields.optional("sliding_window", most=LARGEST_CONTEXT)
+    # Some configs write 0 for none.
+    window = fields.optional("sliding_window", least=0, most=LARGEST_CONTEXT) or None
     windowed = _windowed(fields, row, layers)
     if window is None and any(windowed):
         # Without a size no layer has a window, unless the config names such layers itself.
@@ -141,12 +142,12 @@ def _windowed(fields: Fields, row: Architecture, layers: int) -> list[bool]:
     if len(types) != layers:
         fields.fail(f"'layer_types' names {len(types)} layers, but there are {layers}")
     strange = sorted(set(types) - set(LAYER_TYPES))
-    if strange:
+    if strange and row.unmodelled is None:
         fields.fail(
             f"layers of the type {shown(strange[0])} are not known, "
             f"only {' and '.join(LAYER_TYPES)}"
         )
-    return [LAYER_TYPES[word] for word in types]
+    return [LAYER_TYPES.get(word, False) for word in types]
 
 
 def _all(fields: Fields, layers: int) -> list[bool]:
@@ -174,9 +175,20 @@ def _after_max_window_layers(fields: Fields, layers: int) -> list[bool]:
 
 
 def _after_first_k(fields: Fields, layers: int) -> list[bool]:
+    listed = fields.raw("moe_layer_freq")
+    if isinstance(listed, list):
+        # Some configs list 1 or 0 for each layer instead.
+        if len(listed) != layers or not all(has in (0, 1) for has in listed):
+            fields.fail(f"'moe_layer_freq' must be a number, or {layers} times 0 or 1")
+        return [bool(has) for has in listed]
     first = fields.whole("first_k_dense_replace", least=0, default=0)
     every = fields.whole("moe_layer_freq", default=1)
     return [layer >= first and layer % every == 0 for layer in range(layers)]
+
+
+def _where_counted(fields: Fields, layers: int) -> list[bool]:
+    counted = fields.optional("experts", least=0)
+    return _after_first_k(fields, layers) if counted else [False] * layers
 
 
 def _sparse_step(fields: Fields, layers: int) -> list[bool]:
@@ -200,4 +212,5 @@ EXPERT_LAYERS: Final[Mapping[str, Callable[[Fields, int], list[bool]]]] = {
     "all": _all,
     "after_first_k": _after_first_k,
     "sparse_step": _sparse_step,
+    "where_counted": _where_counted,
 }

@@ -1,7 +1,7 @@
 """From a Hugging Face config.json to a `ModelShape`, by the table of architectures.
 
 The table says which field holds which size; `layer_rules` has the few rules that need more than one
-field. What is not in the table is an error, or, where an approximation is allowed, a dense decoder
+field. What is not in the table is an error, or, where an approximation is allowed, a plain decoder
 that carries the sentence of what was not modelled.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Final
 
 from roofprobe.costmodel.architectures import Architecture, load_architectures
 from roofprobe.costmodel.checkpoints import read_checkpoint
@@ -18,6 +19,9 @@ from roofprobe.costmodel.layer_rules import layer_sequence
 from roofprobe.costmodel.model_shape import ModelShape
 from roofprobe.peaks.names import shown
 from roofprobe.records.errors import RoofprobeError
+
+#: Where multimodal configs usually describe their language model.
+_TEXT: Final = "text_config"
 
 
 def read_config(
@@ -29,42 +33,46 @@ def read_config(
 ) -> ModelShape:
     """The shape that a config describes; ``source`` names the file in sentences.
 
-    With ``allow_approximate`` an unknown architecture is read as a dense decoder, and the shape
+    With ``allow_approximate`` an unknown architecture is read as a plain decoder, and the shape
     says so. Raises `RoofprobeError` for fields that are missing, absurd or contradict each other.
     """
     where = source or name
     outer = Fields(config, where, {}, {})
     row, problem = _architecture(outer)
     language = outer
-    if row is not None and row.text is not None:
-        inner = outer.inner(row.text)
-        if inner is not None:
-            language = Fields(inner, f"{where}, {row.text}", {}, {})
+    text = row.text if row else _TEXT
+    inner = outer.inner(text) if text else None
+    if inner is not None:
+        language = Fields(inner, f"{where}, {text}", {}, {})
+        # An unknown model around a known one may use it differently, so it stays unknown.
+        if row is not None:
             row, problem = _architecture(language)
-            if row is not None and row.text is not None and not row.flat:
-                language.fail("it describes a multimodal model inside a multimodal model")
-        elif not row.flat:
-            outer.fail(f"the object {row.text!r}, which describes the language model, is missing")
-    notes = [] if row else [f"{problem}; it is treated as a dense decoder"]
+        if row is not None and row.text is not None and not row.flat:
+            language.fail("it describes a multimodal model inside a multimodal model")
+    elif row is not None and text and not row.flat:
+        outer.fail(f"the object {text!r}, which describes the language model, is missing")
+    row = row or load_architectures().approximate
+    notes = [f"{problem}; {row.unmodelled}" if problem else row.unmodelled]
     encoders, unknown = read_encoders(outer)
     if unknown:
         notes.append(f"the encoder in {' and '.join(unknown)} is not known; it is left out")
-    if notes and not allow_approximate:
+    said = [note for note in notes if note]
+    if said and not allow_approximate:
         known = ", ".join(sorted(row.key for row in language_rows()))
         raise RoofprobeError(
             "unsupported-architecture",
-            f"{where}: {notes[0].partition(';')[0]}, so its layers cannot be described. Known are "
+            f"{where}: {said[0].partition(';')[0]}, so it cannot be described exactly. Known are "
             f"{known}; any other model only with an approximation allowed.",
         )
-    shape = _decoder(language, outer, row or _dense_decoder(), name)
+    shape = _decoder(language, outer, row, name)
     return dataclasses.replace(
-        shape, source=source, encoders=encoders, approximate="; ".join(notes) or None
+        shape, source=source, encoders=encoders, approximate="; ".join(said) or None
     )
 
 
 def language_rows() -> list[Architecture]:
-    """The rows of language models in the table, without wrappers of other models."""
-    rows = {row.key: row for row in load_architectures().by_type.values()}
+    """The rows that are modelled whole, without wrappers of other models."""
+    rows = {row.key: row for row in load_architectures().by_type.values() if not row.unmodelled}
     return [row for row in rows.values() if row.text is None or row.flat]
 
 
@@ -88,11 +96,6 @@ def _architecture(fields: Fields) -> tuple[Architecture | None, str]:
     if by_class is None and by_type is None:
         return None, f"the model type {shown(str(model_type))} is not known"
     return by_class or by_type, ""
-
-
-def _dense_decoder() -> Architecture:
-    names = load_architectures().common
-    return Architecture("approximate", classes=(), model_types=(), source="", names=names)
 
 
 def _decoder(fields: Fields, outer: Fields, row: Architecture, name: str) -> ModelShape:

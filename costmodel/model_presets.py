@@ -43,7 +43,8 @@ def near_presets(name: str) -> tuple[str, ...]:
     """Up to three names of presets that look like ``name``."""
     known = _by_name()
     wanted = normalise(name).rpartition("/")[2][:200]
-    near = difflib.get_close_matches(wanted, known, n=12, cutoff=0.6)
+    longer = [match for match in known if len(wanted) > 2 and match.startswith(wanted)]
+    near = longer + difflib.get_close_matches(wanted, known, n=12, cutoff=0.6)
     return tuple(dict.fromkeys(known[match].name for match in near))[:3]
 
 

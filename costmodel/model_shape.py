@@ -145,7 +145,8 @@ class EncoderShape:
 
     ``tokens`` is how many it processes at most at once for one input (patches of an image of the
     configured size, frames of a full audio window); ``None`` where the config sets no size.
-    ``input_width`` is the values per patch or frame that the first projection reads.
+    ``input_width`` is the values per patch or frame that the first projection reads,
+    ``mergers`` how many MLPs bring ``merged_width`` values to ``output_width`` for the decoder.
     """
 
     kind: Literal["vision", "audio"]
@@ -156,6 +157,9 @@ class EncoderShape:
     gated: bool
     input_width: int
     tokens: int | None
+    mergers: int = 0
+    merged_width: int = 0
+    output_width: int = 0
 
     @property
     def head_dim(self) -> int:

@@ -245,12 +245,15 @@ def embedding_parameters(shape: ModelShape) -> int:
 
 
 def encoder_parameters(encoder: EncoderShape) -> int:
-    """Parameters of an encoder: its projection from patches or frames and its layers.
+    """Parameters of an encoder: its projection from patches or frames, its layers, its mergers.
 
-    Position tables and the projector into the language model are left out (below a few percent);
+    Position tables and projectors of a single small matrix are left out (a few percent at most);
     every matrix is taken to have a bias, and a layer two norms with bias.
     """
     h, inter = encoder.hidden, encoder.inter
     attention = 4 * h * (h + 1)
     mlp = (2 if encoder.gated else 1) * inter * (h + 1) + h * (inter + 1)
-    return h * (encoder.input_width + 1) + encoder.layers * (attention + mlp + 4 * h)
+    wide = encoder.merged_width
+    merger = wide * (wide + 1) + encoder.output_width * (wide + 1)
+    layers = encoder.layers * (attention + mlp + 4 * h)
+    return h * (encoder.input_width + 1) + layers + encoder.mergers * merger

@@ -63,6 +63,8 @@ def unavailable(kernel: str, route: str, precision: str, target: Target) -> Unsu
         if target.kind == "cpu":
             return Unsupported("no-copy-engine", "a CPU has no copy engine for its own memory")
         return None
+    if BY_NAME[kernel].group == "cache" and route != "triton":
+        return Unsupported("cache-route", "only our Triton kernel stays within a GPU's L2")
     if route == "machine-code":
         if target.kind != "cpu":
             return Unsupported("cpu-only", "machine code of our own streams on processors only")
@@ -120,7 +122,8 @@ def prepare(
 
     Values are uniform in [−1, 1] from ``seed``, never constant: some memories compress. ``config``
     names a Triton configuration, without which the first of :func:`candidates` is taken. Our own
-    machine code goes over the arrays ``passes`` times in a launch.
+    machine code, and the reads that stay in a GPU's L2, go over the arrays ``passes`` times in a
+    launch.
     Raises ``Unsupported`` where the route does not exist on ``target``, ``ValueError`` where the
     configuration cannot do it.
     """
@@ -154,6 +157,8 @@ def prepare(
         index = page_order(used // run, seeds).to(device)
     if route == "machine-code":
         bind = partial(_bind_machine_code, row, target, precision, passes)
+    elif row.group == "cache":
+        bind = partial(_bind_cache, target, _config(kernel, precision, target, config), passes)
     elif route == "triton":
         bind = partial(_bind_triton, row, target, _config(kernel, precision, target, config))
     else:
@@ -163,7 +168,7 @@ def prepare(
         for arrays in sets
     ]
     _, check, settings = bound[0]
-    if passes != 1 and route != "machine-code":
+    if passes != 1 and route != "machine-code" and row.group != "cache":
         raise ValueError(f"{route} goes over its arrays once in a launch, not {passes} times")
     read, written = (passes * size for size in bytes_per_launch(kernel, precision, elements))
     launches = tuple(launch for launch, _, _ in bound)
@@ -319,6 +324,30 @@ def _bind_triton(
         )
     check = partial(stream_check.check_programs, partials, terms_of, count, block, launch)
     return launch, check, told
+
+
+def _bind_cache(
+    target: Target,
+    config: StreamConfig,
+    passes: int,
+    arrays: tuple[torch.Tensor, ...],
+    *,
+    index: torch.Tensor | None,
+    run: int,
+    step: int,
+) -> Bound:
+    from roofprobe.kernels import triton_cache
+
+    assert target.architecture is not None
+    array = arrays[0]
+    block = config.block(str(array.dtype).removeprefix("torch."))
+    programs = triton_cache.programs_for(config, target.unit_count or _units(array.device))
+    partials = _partials(array, programs)
+    launch = triton_cache.launcher(array, partials, config, passes=passes, arch=target.architecture)
+    wanted = partial(triton_cache.sums_by_program, array, programs, block, passes)
+    check = partial(stream_check.check_sums, partials, wanted, passes * array.numel(), launch)
+    told: Config = {"name": config.name, "block": block, "num_warps": config.num_warps}
+    return launch, check, told | {"programs": programs, "passes": passes}
 
 
 def _partials(array: torch.Tensor, programs: int) -> torch.Tensor:

@@ -8,6 +8,7 @@ per program or per column, and a block that was skipped, read twice or read else
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from roofprobe.kernels.accuracy import check_elementwise, check_partials, check_sum, poison
@@ -131,10 +132,20 @@ def check_programs(
     Program p sums blocks p, p + P, p + 2P, … of ``block`` terms each. Products and sums are formed
     in the type of the partial sums, whatever the array holds.
     """
+    wanted = partial(sums_by_program, terms_of, count, block, partials.numel(), partials.device)
+    return check_sums(partials, wanted, count, launch)
+
+
+def check_sums(
+    partials: torch.Tensor,
+    wanted: Callable[[], tuple[torch.Tensor, torch.Tensor]],
+    count: int,
+    launch: Launch,
+) -> Check:
+    """Poison ``partials`` (programs,), launch once, compare with (Σ, Σ|·|) of ``wanted()``."""
     poison(partials)
     launch()
-    programs = partials.numel()
-    sums, magnitudes = sums_by_program(terms_of, count, block, programs, partials.device)
+    sums, magnitudes = wanted()
     tolerance = _SUM_TOLERANCE[str(partials.dtype).removeprefix("torch.")]
     return check_partials(partials, sums, magnitudes, count, tolerance)
 

@@ -1,6 +1,6 @@
 """The streaming kernels as data: which arrays they touch, how, and how many bytes that is.
 
-Three groups, by what the addresses do:
+Four groups, by what the addresses do:
 
 * ``stream`` goes over whole arrays in order: what memory delivers when nothing is in its way.
 * ``gather`` reads whole pages in a random order through an index, every page once, as attention
@@ -13,6 +13,7 @@ Three groups, by what the addresses do:
   DRAM bursts and cache lines span several sectors, prefetchers bring the neighbours, and the share
   of useful bytes is what this figure shows. Where the rate at stride k is 1/k of ``read``, all
   bytes were moved; where it stays at that of ``read``, only those asked for. It is no pin rate.
+* ``cache`` reads an array that fits into a GPU's L2 many times in one launch (``triton_cache``).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Group = Literal["stream", "gather", "strided"]
+Group = Literal["stream", "gather", "strided", "cache"]
 
 DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 ITEM_BYTES = {"fp64": 8, "fp32": 4, "bf16": 2, "fp16": 2}
@@ -30,6 +31,8 @@ HEAD_DIM = 128
 _KV_ITEM_BYTES = 2
 SECTOR_BYTES_GPU = 32
 SECTOR_BYTES_CPU = 64
+CACHE_GRANULE_BYTES = 64 << 10
+"""What every block of the cache's configurations divides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class StreamKernel:
     @property
     def granule_bytes(self) -> int:
         """Return the unit in which an array is used; a rest at its end is left alone."""
+        if self.group == "cache":
+            return CACHE_GRANULE_BYTES
         return self.page_bytes or (1 if self.one_of == 1 else self.one_of * SECTOR_BYTES_CPU)
 
     def used_elements(self, precision: str, elements: int) -> int:
@@ -104,6 +109,9 @@ KERNELS: tuple[StreamKernel, ...] = (
     StreamKernel("dot", "s += a[i]·b[i]", reads=2, writes=0, flops_per_element=2),
     StreamKernel(
         "nstream", "c[i] += a[i] + q·b[i]", reads=3, writes=1, flops_per_element=3, in_place=1
+    ),
+    StreamKernel(
+        "l2-read", "s += a[i], again", reads=1, writes=0, flops_per_element=1, group="cache"
     ),
     *(_gather(tokens) for tokens in (16, 64, 128)),
     *(_strided(one_of) for one_of in (2, 4, 8, 16)),

@@ -191,6 +191,8 @@ _LIKE: dict[str, str] = {
     "sm_70": "sm_75", "sm_86": "sm_89", "sm_87": "sm_89", "sm_103": "sm_100", "sm_110": "sm_100",
     "sm_121": "sm_120", "gfx90a": "gfx942", "gfx950": "gfx942",
 }  # fmt: skip
+# Within L2 latency is short and every multiprocessor is to be busy: persistent programs everywhere.
+_CACHE = ("b8192-w8-g4", "b16384-w8-g4", "b8192-w4-g8", "b16384-w8-g2")
 _ANYWHERE = ("b8192-w4", "b4096-w4", "b16384-w8")
 
 
@@ -201,6 +203,8 @@ def configs_for(kernel: str, dtype: str, arch: str) -> tuple[StreamConfig, ...]:
     in every type (persistent sums of 2-byte values take two registers for one of data, which sets
     the programs per multiprocessor), so today the type changes nothing.
     """
+    if kind_of(kernel) == "l2":
+        return tuple(config_named(name) for name in _CACHE)
     rows = _TABLE.get(arch) or _TABLE.get(_LIKE.get(arch, ""), {})
     names = rows.get(kind_of(kernel), _ANYWHERE)
     return tuple(config_named(name) for name in names)

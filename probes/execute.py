@@ -154,9 +154,11 @@ def _stream(case: Case, policy: Policy, session: Session) -> Fields:
 
 
 def _chase(case: Case, policy: Policy, session: Session) -> Fields:
-    """Measure the latency of dependent loads."""
+    """Measure the latency of dependent loads: of a chain of them, and on a GPU of single ones."""
     session.arenas.drop()
-    return _measured(case, policy, session, latency.prepare(case, session))
+    work = latency.prepare(case, session)
+    fields = _measured(case, policy, session, work)
+    return {**fields, "access_populations": latency.single_loads(work, session.target)}
 
 
 def _launch(case: Case, policy: Policy, session: Session) -> Fields:

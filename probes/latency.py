@@ -5,6 +5,10 @@ parallelism helps: each load's address is the result of the load before it. Smal
 the first cache, larger ones the next, and beyond the last cache it is memory. Reported is
 nanoseconds per load, and cycles where the device counted its clock meanwhile.
 
+On a GPU some thousand loads are timed singly as well. The L2 of large GPUs is two partitions, and a
+load from the far one takes half as long again: the single loads then fall into two populations,
+which the mean of the chain hides.
+
 The figure is **not** what a load costs in ordinary code, which has many under way at once, and not
 a bandwidth. On a GPU one thread walks: that is no load that would raise its clocks.
 """
@@ -13,10 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from roofprobe.kernels import chase
-from roofprobe.kernels.work import Work
+from roofprobe.kernels.work import Target, Work
 from roofprobe.probes.session import Session
-from roofprobe.records.schema import Case, Device, Options
+from roofprobe.records.schema import Case, Device, Options, Population
 
 FAMILY = "latency"
 _KIB, _MIB = 1 << 10, 1 << 20
@@ -29,6 +36,11 @@ _GPU_FOOTPRINTS = (
     512 * _MIB, 1024 * _MIB,
 )  # fmt: skip
 _FIRST_CACHE_BYTES = 128 * _KIB  # of a GPU: loads of larger footprints skip it
+_SINGLE_LOADS = 8192
+# Two groups are told apart if each has a twentieth of the loads, the middle of the slower one is a
+# seventh above that of the faster, and both are narrow beside their distance. A refresh of the
+# memory or an interrupt holds up single loads: the outermost 1 % on each side belong to no group.
+_LEAST_SHARE, _LEAST_RATIO, _LEAST_SEPARATION, _TAIL = 0.05, 1.15, 4.0, 0.01
 _WALK_NS = 200  # per line, to walk once round a footprint before anything is timed
 
 
@@ -69,3 +81,48 @@ def prepare(case: Case, session: Session) -> Work:
         cache="l2" if cache == "l2" else "l1",
         pages="huge" if pages.startswith("huge") else "default",
     )
+
+
+def single_loads(work: Work, target: Target, loads: int = _SINGLE_LOADS) -> tuple[Population, ...]:
+    """Time single loads of a chase that has been walked, on a GPU; empty on a processor."""
+    return populations(chase.access_cycles(work, loads)) if target.is_gpu else ()
+
+
+def populations(cycles: NDArray[np.int32]) -> tuple[Population, ...]:
+    """Return the one or two groups that ``cycles`` (loads,) fall into, the faster first.
+
+    The cut is Otsu's: where the variance between both sides is greatest (IEEE Transactions on
+    Systems, Man, and Cybernetics 9 (1979) 62). Where it parts nothing that is apart, there is one.
+    """
+    ordered = np.sort(cycles.astype(np.float64))
+    tail = int(ordered.size * _TAIL)
+    kept = ordered[tail : ordered.size - tail]
+    if kept.size == 0:
+        return ()
+    left = np.arange(1, kept.size)
+    sums = np.cumsum(kept)
+    means = sums[:-1] / left, (sums[-1] - sums[:-1]) / (kept.size - left)
+    between = left * (kept.size - left) * (means[1] - means[0]) ** 2
+    if kept.size > 1:
+        cut = int(np.argmax(between)) + 1
+        parts = kept[:cut], kept[cut:]
+        if _are_apart(*parts):
+            return tuple(_population(part, part.size / kept.size) for part in parts)
+    return (_population(kept, 1.0),)
+
+
+def _are_apart(fast: NDArray[np.float64], slow: NDArray[np.float64]) -> bool:
+    whole = fast.size + slow.size
+    if min(fast.size, slow.size) < _LEAST_SHARE * whole:
+        return False
+    middle = np.median(fast), np.median(slow)
+    within = (fast.std() * fast.size + slow.std() * slow.size) / whole
+    return bool(
+        middle[1] >= _LEAST_RATIO * middle[0]
+        and middle[1] - middle[0] >= _LEAST_SEPARATION * within
+    )
+
+
+def _population(cycles: NDArray[np.float64], share: float) -> Population:
+    p10, median, p90 = (float(value) for value in np.percentile(cycles, (10, 50, 90)))
+    return Population(share=round(share, 4), cycles_p10=p10, cycles_median=median, cycles_p90=p90)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from roofprobe.kernels import stream
+from roofprobe.kernels.stream_rows import CACHE_GRANULE_BYTES
 from roofprobe.kernels.work import Unsupported, Work
 from roofprobe.probes.backends import target_of
 from roofprobe.records.schema import Case, Device, Options, Role
@@ -29,6 +30,9 @@ _CPU_CURVE_BYTES = 64 * MIB  # what a launch of a curve moves at least
 _GPU_ARRAY_BYTES = 1024 * MIB
 _CPU_ARRAY_BYTES = 256 * MIB
 _CACHE_MULTIPLE = 4
+# L2 of large GPUs is two partitions, and what the near one serves fits into half of it. A quarter
+# leaves room for everything else, and a launch that moves a gibibyte lasts a hundred microseconds.
+_CACHE_SHARE, _CACHED_READ_BYTES = 4, 1 << 30
 CHECK = "memory-check"
 _CHUNK_BYTES = 1 << 30
 _CHECKED_SHARE, _CHECKED_SHARE_CPU = 0.9, 0.5  # a host's memory is not all ours
@@ -46,6 +50,7 @@ def cases(device: Device, options: Options) -> Iterator[Case]:
     types = ("fp32",) if options.tier == "quick" else ("fp32", second)
     for precision in types:
         for kernel in _of_group("stream"):
+            best = device.tuned_streams.get(kernel.name) if precision == "fp32" else None
             # Between 4 and 8 bytes nothing changes on a processor but the label: two rows show it.
             brief = on_cpu and precision != "fp32" and options.tier != "soak"
             if brief and kernel.name not in ("copy", "triad"):
@@ -53,10 +58,13 @@ def cases(device: Device, options: Options) -> Iterator[Case]:
             for route in stream.ROUTES:
                 if route == "copy-engine" and (kernel.name != "copy" or precision != "fp32"):
                     continue
-                yield _case(device, kernel.name, route, precision, "anchor", array_bytes(device))
+                config = best if route == "triton" else None
+                size = array_bytes(device)
+                yield _case(device, kernel.name, route, precision, "anchor", size, config)
     if options.tier == "quick":
         return
-    yield from _tuned(device)
+    yield from _tuned(device, options)
+    yield from _cached(device)
     strides = _of_group("strided")[:: 3 if on_cpu else 1]  # a CPU's torch loop is the limit there
     for kernel in (*_of_group("gather"), *strides):
         precision = "bf16" if device.backend != "cpu" and kernel.group == "gather" else "fp32"
@@ -98,15 +106,34 @@ def _of_group(group: str) -> tuple[stream.StreamKernel, ...]:
     return tuple(kernel for kernel in stream.KERNELS if kernel.group == group)
 
 
-def _tuned(device: Device) -> Iterator[Case]:
-    """Yield the other configurations of our Triton streams, each once, in the 4-byte type."""
+def _tuned(device: Device, options: Options) -> Iterator[Case]:
+    """Yield the other configurations of our Triton streams, each once, in the 4-byte type.
+
+    Kernels whose best one is known from an earlier run are not tried again, but at tier soak.
+    """
     target = target_of(device)
     if not target.is_gpu or device.architecture is None:
         return
     for kernel in _of_group("stream"):
+        best = device.tuned_streams.get(kernel.name)
+        if best and options.tier != "soak":
+            continue
         names = stream.candidates(kernel.name, "triton", "fp32", target)
-        for name in names[1:]:
-            yield _case(device, kernel.name, "triton", "fp32", "tune", array_bytes(device), name)
+        for name in names:
+            if name != (best or names[0]):
+                size = array_bytes(device)
+                yield _case(device, kernel.name, "triton", "fp32", "tune", size, name)
+
+
+def _cached(device: Device) -> Iterator[Case]:
+    """Yield reads that stay within a GPU's L2, in each configuration."""
+    target, cache = target_of(device), device.last_level_cache_bytes
+    if not target.is_gpu or device.architecture is None or not cache:
+        return
+    size = max(1, cache // _CACHE_SHARE // CACHE_GRANULE_BYTES) * CACHE_GRANULE_BYTES
+    for kernel in _of_group("cache"):
+        for name in stream.candidates(kernel.name, "triton", "fp32", target):
+            yield _case(device, kernel.name, "triton", "fp32", "tune", size, name)
 
 
 def _curve(device: Device) -> Iterator[Case]:
@@ -136,6 +163,7 @@ def _case(
     config: str | None = None,
 ) -> Case:
     elements = size_bytes // stream.ITEM_BYTES[precision]
+    in_cache = stream.BY_NAME[kernel].group == "cache"
     parts = ["stream" if role == "anchor" else role, kernel, precision, route, str(elements)]
     cached = stream.BY_NAME[kernel].arrays * size_bytes
     resident = cached < _CACHE_MULTIPLE * (device.last_level_cache_bytes or 0)
@@ -150,7 +178,7 @@ def _case(
         config=config,
         engine="copy-engine" if route == "copy-engine" else "units",
         convention="read+write",
-        level="l2" if role == "curve" and resident else None,
+        level="l2" if resident and (role == "curve" or in_cache) else None,
     )
 
 
@@ -205,7 +233,9 @@ def prepare(case: Case, device: Device, free_bytes: int | None, seed: int) -> Wo
 
 
 def _passes(case: Case) -> int:
-    """Return how often a launch goes over its arrays: once, but for a processor's small ones."""
+    """Return how often a launch goes over its arrays: once, but for those meant for a cache."""
+    if stream.BY_NAME[case.op].group == "cache":
+        return max(1, _CACHED_READ_BYTES // case_bytes(case))
     if case.role != "curve" or case.route != "machine-code":
         return 1
     return max(1, _CPU_CURVE_BYTES // case_bytes(case))

@@ -176,6 +176,18 @@ class Timing(Record):
     elapsed_s: NonNegative
 
 
+class Population(Record):
+    """Single loads of about the same latency: cycles of 10, 50 and 90 % of them, and their share.
+
+    Reading the cycle counter is in the figure: some tens of cycles, the same for every load.
+    """
+
+    share: NonNegative
+    cycles_p10: NonNegative
+    cycles_median: NonNegative
+    cycles_p90: NonNegative
+
+
 class KernelIdentity(Record):
     """Which kernel really ran, as the profiler or the library itself named it.
 
@@ -237,7 +249,8 @@ class Measurement(Record):
     memory interface once. ``rate`` is TFLOPS, TOPS or GB/s. ``clock_mhz`` is the clock counted by
     the device's own cycle counter around the samples, ``sample_clocks_mhz`` one value per sample.
     ``energy_j_per_tflop`` is the energy counter's difference over all work of its window.
-    ``access_ns`` is the time per dependent load of a pointer chase, which has no rate.
+    ``access_ns`` is the time per dependent load of a pointer chase, which has no rate;
+    ``access_populations`` are the groups that single loads of it fall into, the fastest first.
     """
 
     case: Case
@@ -248,6 +261,7 @@ class Measurement(Record):
     latency: Distribution | None = None
     rate: Distribution | None = None
     access_ns: Distribution | None = None
+    access_populations: tuple[Population, ...] = ()
     flops: int | None = None
     bytes_read: int | None = None
     bytes_written: int | None = None
@@ -297,6 +311,8 @@ class Device(Record):
     ``model`` are a processor's own numbers (CPUID). ``driver_mem_clock_mhz`` and
     ``driver_memory_bus_bits`` are the CUDA driver's own properties of the memory that this device
     sees (of a MIG slice: its share of the bus), beside NVML's of the whole card in ``limits``.
+    ``tuned_streams`` names per memory kernel the configuration that an earlier run on such a
+    device, ``tuned_by``, found best.
     """
 
     device_id: str
@@ -328,6 +344,8 @@ class Device(Record):
     health_before: Telemetry | None = None
     health_after: Telemetry | None = None
     other_processes: tuple[str, ...] = ()
+    tuned_streams: dict[str, str] = {}
+    tuned_by: str | None = None
     missing: dict[str, str] = {}
 
 

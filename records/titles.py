@@ -31,6 +31,8 @@ def label_of(case: Case) -> str:
 
 def title_of(case: Case) -> str:
     """Return the words for the line of a case: ``FP8 row-wise, fast sums``."""
+    if case.op == "l2-read":
+        return f"L2 read {case.precision}"
     if case.family != "compute":
         return label_of(case)
     # a processor's ordinary products run on its vector pipe too, in rows of plain precisions

@@ -47,7 +47,7 @@ def _done(run: Run, device_id: str, family: Family) -> list[Measurement]:
 
 
 def _latency(measured: Sequence[Measurement]) -> SmallTable:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for m in measured:
         access = m.access_ns
         if access is None:
@@ -65,14 +65,21 @@ def _latency(measured: Sequence[Measurement]) -> SmallTable:
                 f"{access.median:.3g} ns",
                 f"{access.p10:.3g}–{access.p90:.3g}",
                 cycles,
+                " / ".join(f"{p.cycles_median:.0f} ({p.share:.0%})" for p in m.access_populations),
             )
         )
-    return SmallTable(
-        "Latency, one load after another",
-        "One random cycle through a footprint: each step up is the next level of the hierarchy.",
-        ("footprint", "per load", "p10–p90", "cycles"),
-        tuple(rows),
-    )
+    singly = any(row[-1] for row in rows)
+    sentence = "One random cycle through a footprint: each step up is the next level."
+    heads: tuple[str, ...] = ("footprint", "per load", "p10–p90", "cycles")
+    if not singly:
+        rows = [row[:-1] for row in rows]
+    else:
+        heads = (*heads, "single loads")
+        sentence += (
+            " Single loads, in cycles with the counter's own: two figures are two groups, the near "
+            "and the far half of a cache."
+        )
+    return SmallTable("Latency, one load after another", sentence, heads, tuple(rows))
 
 
 def _curve(measured: Sequence[Measurement]) -> SmallTable:

@@ -37,6 +37,7 @@ from roofprobe.records.headlines import headlines_of
 from roofprobe.records.schema import Case, Device, Measurement, Options, Run
 from roofprobe.records.support import support_of
 from roofprobe.records.tables import measurements_csv
+from roofprobe.records.tuned import with_tuned
 from roofprobe.reporting.files import render_files
 from roofprobe.reporting.progress import Progress
 
@@ -180,6 +181,7 @@ def _begin(
     devices = select(discover_devices(worker_command), options.devices)
     started_at = _now()
     environment = host.environment()
+    devices = with_tuned(devices, out, environment)
     folder = runfolder.new_run_folder(out, started_at, environment.host)
     header = journal.Header(
         run_id=folder.name,

@@ -53,6 +53,7 @@ def test_without_quantisation_the_dtype_is_the_precision(dtype: str | None, expe
         ({"quant_method": "gptq", "bits": 8, "group_size": -1}, ("int8", (1, 0))),
         ({"quant_method": "awq", "bits": 4, "group_size": 64}, ("int4", (1, 64))),
         ({"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": []}, ("nvfp4", None)),
+        ({"quant_algo": "FP8", "ignore": ["lm_head"]}, ("fp8", None)),
         (compressed(num_bits=8, type="float"), ("fp8", None)),
         (
             compressed(num_bits=8, type="float", block_structure=[128, 128]),

@@ -22,7 +22,7 @@ from roofprobe.costmodel.models import (
     MoeMlp,
     load_model,
 )
-from roofprobe.costmodel.weights import active_parameters, parameters
+from roofprobe.costmodel.weights import active_parameters, encoder_parameters, parameters
 from roofprobe.records.errors import RoofprobeError
 
 LLAMA: dict[str, Any] = {
@@ -64,6 +64,17 @@ SIGLIP = {
     "num_hidden_layers": 27,
     "image_size": 896,
     "patch_size": 14,
+}
+
+QWEN3_VISION = {
+    "model_type": "qwen3_vl",
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_heads": 16,
+    "depth": 27,
+    "patch_size": 16,
+    "out_hidden_size": 4096,
+    "deepstack_visual_indexes": [8, 16, 24],
 }
 
 
@@ -121,6 +132,7 @@ def test_gpt2_has_positions_biases_and_its_own_names() -> None:
         ("llama", {"sliding_window": 8}, [None] * 6),
         ("mistral", {"sliding_window": 8}, [8] * 6),
         ("mistral", {"sliding_window": None}, [None] * 6),
+        ("mistral", {"sliding_window": 0}, [None] * 6),
         ("gemma2", {"sliding_window": 8}, [8, None] * 3),
         ("gemma3_text", {"sliding_window": 8}, [8] * 5 + [None]),
         ("gemma3_text", {"sliding_window": 8, "sliding_window_pattern": 2}, [8, None] * 3),
@@ -152,6 +164,7 @@ def test_windows_are_where_the_architecture_has_them(
         ("qwen3_moe", EXPERTS | {"mlp_only_layers": [0, 5]}, "dmmmmd"),
         ("deepseek_v2", LATENT, "dmmmmm"),
         ("deepseek_v2", LATENT | {"moe_layer_freq": 2, "first_k_dense_replace": 2}, "ddmdmd"),
+        ("deepseek_v2", LATENT | {"moe_layer_freq": [0, 0, 1, 1, 0, 1]}, "ddmmdm"),
     ],
 )
 def test_experts_are_where_the_architecture_has_them(
@@ -177,6 +190,13 @@ def test_defaults_of_the_publishers_class_stand_in_for_absent_fields() -> None:
     assert (shape.vocab, shape.tied_embeddings) == (262208, True)
     # The text model of google/gemma-3-4b-it: 3.88 billion parameters.
     assert parameters(shape) / 1e9 == pytest.approx(3.88, rel=0.005)
+
+
+def test_a_size_may_stand_under_the_name_that_later_configs_give_it() -> None:
+    later = {
+        "num_local_experts" if name == "num_experts" else name: EXPERTS[name] for name in EXPERTS
+    }
+    assert of("qwen3_moe", **later) == of("qwen3_moe", **EXPERTS)
 
 
 def test_a_multimodal_model_is_its_language_model_and_an_encoder() -> None:
@@ -207,8 +227,25 @@ def test_sizes_may_stand_at_the_top_of_a_multimodal_config() -> None:
     vision = {"model_type": "qwen2_5_vl", "hidden_size": 1280, "out_hidden_size": 64}
     shape = of("qwen2_5_vl", vision_config=vision)
     assert (shape.architecture, shape.hidden) == ("qwen2_5_vl", 64)
-    assert shape.encoders[0].gated
-    assert shape.encoders[0].tokens is None
+    assert shape.encoders[0] == EncoderShape(
+        "vision", 1280, 32, 16, 3420, True, 1176, None, 1, merged_width=5120, output_width=64
+    )
+
+
+# Modules of these sizes built by transformers 5.24 on a device without memory, without heads.
+@pytest.mark.parametrize(
+    ("outer", "vision", "built", "within"),
+    [
+        ("gemma3", SIGLIP, 416_866_032, 0.012),
+        ("qwen3_vl", QWEN3_VISION, 576_388_336, 0.005),
+        ("qwen2_5_vl", {"model_type": "qwen2_5_vl", "hidden_size": 1280}, 676_550_144, 0.001),
+    ],
+)
+def test_an_encoder_has_about_the_parameters_of_the_real_one(
+    outer: str, vision: dict[str, Any], built: int, within: float
+) -> None:
+    shape = load_model({"model_type": outer, "text_config": LLAMA, "vision_config": vision})
+    assert encoder_parameters(shape.encoders[0]) == pytest.approx(built, rel=within)
 
 
 def test_tied_embeddings_may_be_said_around_the_language_model() -> None:
@@ -221,14 +258,59 @@ def test_every_rule_in_the_table_of_architectures_is_one_that_the_code_has() -> 
     table = load_architectures()
     rows = {row.key: row for row in (*table.by_class.values(), *table.by_type.values())}
     assert len(rows) >= 16
+    for row in (*rows.values(), table.approximate):
+        assert row.moe in EXPERT_LAYERS
     for row in rows.values():
         assert row.classes
         assert row.model_types
         assert row.source
         assert row.window in WINDOWS
-        assert row.moe in EXPERT_LAYERS
         assert row.shared in SHARED
         assert row.attention in ("gqa", "mla")
+
+
+BUILT: dict[str, tuple[dict[str, Any], int]] = {
+    "llama": ({"attention_bias": True, "mlp_bias": True}, 237_888),
+    "mistral": ({"head_dim": 32}, 308_544),
+    "mixtral": ({"num_local_experts": 4}, 678_720),
+    "qwen2": ({}, 235_584),
+    "qwen2_moe": (
+        {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+        | {"shared_expert_intermediate_size": 48, "decoder_sparse_step": 2, "mlp_only_layers": [1]},
+        304_320,
+    ),
+    "qwen3_moe": (
+        {"num_experts": 8, "moe_intermediate_size": 32, "mlp_only_layers": [1], "head_dim": 16},
+        360_448,
+    ),
+    "qwen3": ({"attention_bias": True}, 758_976),
+    "deepseek_v2": (LATENT, 407_248),
+    "deepseek_v3": (
+        LATENT
+        | {"q_lora_rank": 20, "n_shared_experts": 1, "first_k_dense_replace": 2}
+        | {"attention_bias": True},
+        341_128,
+    ),
+    "gpt_oss": ({"num_local_experts": 8, "num_experts_per_tok": 2, "head_dim": 16}, 1_286_664),
+    "glm4_moe": (
+        LATENT
+        | {"n_shared_experts": 1, "head_dim": 16, "use_qk_norm": True, "attention_bias": True},
+        391_976,
+    ),
+    "minimax_m2": ({"num_local_experts": 8, "num_experts_per_tok": 2, "head_dim": 16}, 1_270_704),
+    "gemma": ({}, 1_334_336),
+    "gemma2": ({}, 1_335_104),
+    "gemma3_text": ({}, 1_338_176),
+    "phi3": ({}, 234_816),
+}
+
+
+@pytest.mark.parametrize("model_type", BUILT)
+def test_a_small_model_has_exactly_the_parameters_that_transformers_builds(model_type: str) -> None:
+    # Built by transformers 5.24 from the same config, routing biases included.
+    more, built = BUILT[model_type]
+    shape = of(model_type, **more)
+    assert parameters(shape) == built
 
 
 def test_an_unknown_architecture_is_refused_with_what_is_known() -> None:
@@ -239,13 +321,39 @@ def test_an_unknown_architecture_is_refused_with_what_is_known() -> None:
     assert caught.value.code == "unsupported-architecture"
 
 
-def test_an_unknown_architecture_is_a_marked_dense_decoder_where_that_is_allowed() -> None:
+def test_an_unknown_architecture_is_a_marked_plain_decoder_where_that_is_allowed() -> None:
     shape = load_model(LLAMA | {"architectures": ["Mamba"]}, allow_approximate=True)
     assert shape.architecture == "approximate"
-    assert shape.approximate == (
-        "the architecture 'Mamba' is not known; it is treated as a dense decoder"
+    assert shape.approximate is not None
+    assert shape.approximate.startswith(
+        "the architecture 'Mamba' is not known; it is treated as a plain decoder: full attention"
     )
     assert parameters(shape) == parameters(load_model(LLAMA))
+
+
+def test_an_approximation_keeps_the_experts_that_a_config_counts() -> None:
+    config = LLAMA | EXPERTS | {"architectures": ["Unknown"], "model_type": "unknown"}
+    shape = load_model(config, allow_approximate=True)
+    assert kinds(shape) == "mmmmmm"
+    assert shape.layer_sequence[0].mlp == MoeMlp(experts=8, topk=2, inter=32)
+
+
+def test_an_approximation_looks_for_the_language_model_inside_an_unknown_multimodal_one() -> None:
+    config = {"architectures": ["Unknown"], "text_config": LLAMA}
+    assert parameters(load_model(config, allow_approximate=True)) == parameters(load_model(LLAMA))
+    with pytest.raises(RoofprobeError, match=r"'Unknown' is not known"):
+        load_model(config)
+
+
+def test_sparse_attention_is_latent_attention_without_its_indexer_where_that_is_allowed() -> None:
+    config = LLAMA | LATENT | {"architectures": ["GlmMoeDsaForCausalLM"]}
+    config |= {"model_type": "glm_moe_dsa", "layer_types": ["deepseek_sparse_attention"] * 6}
+    with pytest.raises(RoofprobeError, match=r"the indexer of its sparse attention is left out"):
+        load_model(config)
+    shape = load_model(config, allow_approximate=True)
+    assert shape.approximate is not None
+    whole = LLAMA | LATENT | {"architectures": ["DeepseekV3ForCausalLM"]}
+    assert shape.layer_sequence == load_model(whole | {"model_type": None}).layer_sequence
 
 
 def test_an_unknown_encoder_is_left_out_only_where_that_is_allowed() -> None:
@@ -298,8 +406,10 @@ def test_a_contradiction_is_one_sentence(more: dict[str, object], sentence: str)
     ("model_type", "more", "sentence"),
     [
         ("qwen3_moe", EXPERTS | {"num_experts_per_tok": 9}, r"9 experts, but there are only 8"),
-        ("qwen3_moe", {}, r"'num_experts' is missing"),
+        ("qwen3_moe", {}, r"'moe_intermediate_size' is missing"),
+        ("deepseek_v2", LATENT | {"n_routed_experts": None}, r"'n_routed_experts' is missing"),
         ("qwen3_moe", EXPERTS | {"mlp_only_layers": ["a"]}, r"list of layer numbers"),
+        ("deepseek_v2", LATENT | {"moe_layer_freq": [1]}, r"must be a number, or 6 times 0 or 1"),
         ("deepseek_v2", LATENT | {"kv_lora_rank": None}, r"'kv_lora_rank' is missing"),
         (
             "deepseek_v2",

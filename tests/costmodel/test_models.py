@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.resources
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,6 +95,8 @@ def test_a_name_that_only_looks_like_a_preset_is_none(name: str) -> None:
 def test_an_unknown_name_is_answered_with_near_ones() -> None:
     with pytest.raises(RoofprobeError, match=r"did you mean qwen3-30b-a3b"):
         load_model("qwen3-30b-a3")
+    with pytest.raises(RoofprobeError, match=r"did you mean qwen3-30b-a3b or "):
+        load_model("Qwen3-30B")
     with pytest.raises(RoofprobeError, match=r"known: .*llama-3\.1-8b"):
         load_model("?")
 
@@ -101,3 +106,12 @@ def test_the_data_files_are_in_the_package() -> None:
     assert (data / "architectures.toml").is_file()
     families = {file.name for file in (data / "models").iterdir()}
     assert families == {"deepseek.toml", "gpt.toml", "llama.toml", "mistral.toml", "qwen.toml"}
+
+
+def test_the_example_in_the_documentation_runs_and_shows_what_it_says() -> None:
+    text = (Path(__file__).parents[2] / "docs/model-shapes.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["kv_bytes_per_token"](names["shape"], "bf16") == 131072
+    assert "# 131072" in example

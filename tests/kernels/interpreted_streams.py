@@ -20,7 +20,7 @@ CONFIGS = ("b2048-w4", "b4096-w4-g2", "b4096-w4-g1-s3", "b4096-w4-g2-s3-tma")
 BLOCK_BYTES = 4096
 KERNELS = (
     "read", "write", "copy", "scale", "add", "triad", "dot", "nstream", "gather-16", "gather-64",
-    "strided-2", "strided-16",
+    "strided-2", "strided-16", "l2-read",
 )  # fmt: skip
 
 
@@ -33,9 +33,23 @@ def sizes(kernel: str, item: int, config: str) -> tuple[int, ...]:
     if row.group == "strided":
         one = row.granule_bytes // item
         return (256 * one, 77 * one + 5, one)
+    if row.group == "cache":
+        return (5 * row.granule_bytes // item, row.granule_bytes // item + 7)
     whole = 16 * BLOCK_BYTES // item
     rows = 128 // item
     return (whole, whole + rows) if config.endswith("tma") else (whole, whole - 3, 3)
+
+
+def configs_of(kernel: str) -> tuple[str, ...]:
+    """Return the forms that a kernel has."""
+    if stream.BY_NAME[kernel].group == "cache":
+        return (CONFIGS[0], CONFIGS[1])
+    return CONFIGS[:-1] if kernel.startswith("strided") else CONFIGS
+
+
+def passes_of(kernel: str) -> int:
+    """Return how often a launch goes over its array; no number of blocks divides it."""
+    return 3 if stream.BY_NAME[kernel].group == "cache" else 1
 
 
 def outcomes() -> dict[str, dict[str, object]]:
@@ -43,13 +57,13 @@ def outcomes() -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = {}
     for kernel in KERNELS:
         for config in CONFIGS:
-            if kernel.startswith("strided") and config.endswith("tma"):
+            if config not in configs_of(kernel):
                 continue
             for precision in ("fp32", "bf16", "fp64") if config == CONFIGS[0] else ("bf16",):
                 for elements in sizes(kernel, stream.ITEM_BYTES[precision], config):
                     work = stream.prepare(
                         kernel, "triton", precision, TARGET, elements=elements, buffer_sets=1,
-                        seed=7, config=config,
+                        seed=7, config=config, passes=passes_of(kernel),
                     )  # fmt: skip
                     check = work.check()
                     found[f"{kernel} {config} {precision} {elements}"] = {

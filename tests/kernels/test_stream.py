@@ -17,9 +17,9 @@ CPU = Target("cpu", "cpu", "x86_64", 2)
 GPU = Target("cuda", "cuda:0", "sm_90", 132)
 NPU = Target("npu", "cpu")
 ELEMENTS = 1003
-KERNELS = [kernel.name for kernel in stream.KERNELS]
+KERNELS = [kernel.name for kernel in stream.KERNELS if kernel.group != "cache"]
 STREAMS = [kernel.name for kernel in stream.KERNELS if kernel.group == "stream"]
-RUNS = [kernel.name for kernel in stream.KERNELS if kernel.group != "stream"]
+RUNS = [kernel.name for kernel in stream.KERNELS if kernel.group in ("gather", "strided")]
 PRECISIONS = list(stream.DTYPES)
 
 
@@ -299,6 +299,13 @@ def test_the_old_rows_come_first_and_every_row_has_its_group() -> None:
     assert {groups[name] for name in STREAMS} == {"stream"}
     assert (groups["gather"], groups["strided"]) == ("gather", "strided")
     assert stream.BY_NAME["nstream"].arrays == 3
+
+
+@pytest.mark.parametrize("route", ["torch", "machine-code", "copy-engine"])
+def test_only_our_triton_kernel_stays_within_a_cache(route: str) -> None:
+    reason = stream.unavailable("l2-read", route, "fp32", GPU if route != "machine-code" else CPU)
+    assert reason is not None
+    assert reason.code == ("copy-engine" if route == "copy-engine" else "cache-route")
 
 
 def test_only_triton_takes_a_configuration() -> None:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import pytest
 
-from roofprobe.kernels import stream, triton_gather, triton_stream
+from roofprobe.kernels import stream, triton_cache, triton_gather, triton_stream
 from roofprobe.kernels.aot import SHARED_LIMIT_BYTES, Emitted, Source
 from roofprobe.kernels.triton_stream_configs import (
     ITEM_BYTES,
@@ -45,6 +45,7 @@ CASES = [
     for kernel in stream.KERNELS
     for dtype in ("float32", "bfloat16", "float64")
     if not (arch == "sm_75" and dtype == "bfloat16")
+    and (kernel.group != "cache" or dtype == "float32")
     for config in configs_for(kernel.name, dtype, arch)
 ]
 # Compiled on every run: all of Hopper's in bf16, and the first of a few elsewhere.
@@ -55,14 +56,16 @@ FIRST = [
     or (
         arch in ("sm_80", "sm_90", "sm_100", "gfx942")
         and dtype == "float32"
-        and kernel in ("read", "write", "nstream", "gather-64", "strided-4")
+        and kernel in ("read", "write", "nstream", "gather-64", "strided-4", "l2-read")
         and name == configs_for(kernel, dtype, arch)[0].name
     )
 ]
 
 
-def source(kernel: str, dtype: str, config: StreamConfig) -> Source:
+def source(kernel: str, dtype: str, config: StreamConfig, arch: str) -> Source:
     row = stream.BY_NAME[kernel]
+    if row.group == "cache":
+        return triton_cache.source(dtype, config, arch)
     if row.group == "stream":
         return triton_stream.source(kernel, dtype, config)
     item = ITEM_BYTES[dtype]
@@ -77,7 +80,7 @@ def source(kernel: str, dtype: str, config: StreamConfig) -> Source:
 
 @lru_cache(maxsize=8)
 def compiled(arch: str, kernel: str, dtype: str, name: str) -> Emitted:
-    return source(kernel, dtype, config_named(name)).compile(arch)
+    return source(kernel, dtype, config_named(name), arch).compile(arch)
 
 
 def assert_good(arch: str, kernel: str, dtype: str, name: str) -> None:
@@ -133,6 +136,16 @@ def test_every_candidate_moves_16_bytes_at_a_time_without_spills(
     arch: str, kernel: str, dtype: str, name: str
 ) -> None:
     assert_good(arch, kernel, dtype, name)
+
+
+@pytest.mark.parametrize(("arch", "past"), [("sm_75", True), ("sm_90", True), ("gfx942", False)])
+def test_reads_of_the_last_level_cache_pass_the_first_one_by_where_a_load_can(
+    arch: str, past: bool
+) -> None:
+    name = configs_for("l2-read", "float32", arch)[0].name
+    loads = re.findall(r"ld\.global\S*", compiled(arch, "l2-read", "float32", name).assembly)
+    assert all(".cg" in load for load in loads)
+    assert bool(loads) == past
 
 
 def test_a_wrong_alignment_would_be_seen() -> None:

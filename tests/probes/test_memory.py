@@ -75,7 +75,7 @@ def test_arrays_of_every_type_have_the_same_bytes() -> None:
     assert {
         case.shape["elements"] * {"fp32": 4, "bf16": 2}[case.precision]
         for case in memory.cases(device, options)
-        if case.role != "curve"
+        if case.level is None and case.role != "curve"
     } == {GIB}
 
 
@@ -122,6 +122,38 @@ def test_other_configurations_of_a_triton_stream_are_tried_and_not_the_first_aga
         assert [case.config for case in tuned if case.op == kernel] == list(names[1:])
     assert not [c for c in memory.cases(device_of("cpu"), Options(families=("memory",)))
                 if c.role == "tune"]  # fmt: skip
+
+
+def test_a_winner_of_an_earlier_run_is_measured_first_and_not_searched_for_again() -> None:
+    device = device_of("cuda").model_copy(
+        update={"architecture": "sm_90", "tuned_streams": {"copy": "b16384-w4"}}
+    )
+
+    def planned(tier: str, role: str) -> list[str | None]:
+        options = Options.model_validate({"families": ("memory",), "tier": tier})
+        return [
+            case.config for case in memory.cases(device, options)
+            if (case.op, case.route, case.precision, case.role) == ("copy", "triton", "fp32", role)
+        ]  # fmt: skip
+
+    for tier in ("quick", "standard", "soak"):
+        assert planned(tier, "anchor") == ["b16384-w4"]
+    assert planned("standard", "tune") == []
+    names = stream.candidates("copy", "triton", "fp32", target_of(device))
+    assert planned("soak", "tune") == [name for name in names if name != "b16384-w4"]
+
+
+def test_reads_that_stay_in_l2_take_a_quarter_of_it_and_move_a_gibibyte() -> None:
+    device = device_of("cuda", cache=50 * MIB).model_copy(update={"architecture": "sm_90"})
+    cached = [c for c in memory.cases(device, Options(families=("memory",))) if c.op == "l2-read"]
+    names = stream.candidates("l2-read", "triton", "fp32", target_of(device))
+    assert [case.config for case in cached] == list(names)
+    for case in cached:
+        assert (case.role, case.level, case.route) == ("tune", "l2", "triton")
+        assert case.shape["elements"] * 4 == 50 * MIB // 4 // (64 << 10) * (64 << 10)
+    for without in (device_of("cpu", cache=50 * MIB), device_of("cuda")):
+        options = Options(families=("memory",))
+        assert "l2-read" not in {case.op for case in memory.cases(without, options)}
 
 
 def test_a_configuration_reaches_the_kernel() -> None:

@@ -11,6 +11,7 @@ from roofprobe.records.schema import (
     Environment,
     Measurement,
     Options,
+    Population,
     Run,
     Span,
 )
@@ -72,6 +73,18 @@ def test_a_load_is_told_in_nanoseconds_and_in_cycles_of_the_counted_clock() -> N
     silent = CHASE.model_copy(update={"clock_mhz": None})
     (table,) = wire_tables(run_of(silent), "cpu")
     assert table.rows[0][-1] == "–"
+
+
+def test_single_loads_of_a_gpu_show_both_halves_of_its_cache() -> None:
+    groups = [
+        Population(share=share, cycles_p10=c - 5, cycles_median=c, cycles_p90=c + 5)
+        for share, c in ((0.5, 262.0), (0.5, 448.0))
+    ]
+    singly = CHASE.model_copy(update={"access_populations": tuple(groups)})
+    (table,) = wire_tables(run_of(CHASE, singly), "cpu")
+    assert table.heads[-1] == "single loads"
+    assert [row[-1] for row in table.rows] == ["", "262 (50%) / 448 (50%)"]
+    assert "two groups" in table.sentence
 
 
 def test_a_curve_is_sizes_by_kernels_with_holes_where_nothing_was_measured() -> None:
