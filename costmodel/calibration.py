@@ -30,7 +30,7 @@ from roofprobe.costmodel.calibration_file import (
     Provenance,
     read_calibration,
 )
-from roofprobe.costmodel.correction import FLAGS, Flag
+from roofprobe.costmodel.correction import FLAGS, Corrector, Flag
 from roofprobe.costmodel.defaults import default_device
 from roofprobe.costmodel.forms import FloatArray
 from roofprobe.costmodel.hardware import Hardware, hardware_of
@@ -82,13 +82,14 @@ class Estimate:
 class Calibration:
     """Timed operations of one device; numpy only."""
 
-    __slots__ = ("_index", "device", "hardware", "provenance")
+    __slots__ = ("_correctors", "_index", "device", "hardware", "provenance")
 
     def __init__(self, device: DeviceCalibration, provenance: tuple[Provenance, ...] = ()) -> None:
         """Index the fits by operation and precisions; the first of several kernels counts."""
         self.device: Final = device
         self.provenance: Final = provenance
         self.hardware: Final = hardware_of(device)
+        self._correctors: dict[int, Corrector] = {}
         self._index: dict[tuple[str, str, str | None], OpFit] = {}
         for fit in device.ops:
             self._index.setdefault((fit.op, fit.precision, fit.kv_precision), fit)
@@ -181,7 +182,8 @@ class Calibration:
         median = forms.seconds(work, coefficients_of(fit), rates)
         arrays = {name: np.broadcast_to(np.asarray(value, float), median.shape)
                   for name, value in shape.items()}  # fmt: skip
-        shift, spread, flags = correction.apply(fit, arrays)
+        corrector = self._corrector(fit)
+        shift, spread, flags = corrector.apply(arrays)
         if (fit.precision, fit.kv_precision) != (precision, kv) and fit.op == op:
             flags = flags | correction.bit("stand-in")
             spread = spread + correction.STAND_IN_LOG
@@ -189,6 +191,11 @@ class Calibration:
         if op in forms.LINK_SHARES:
             median = np.where(np.asarray(arrays["ranks"]) > 1, median, 0.0)
         return Estimate(np.asarray(median), np.asarray(spread), np.asarray(flags))
+
+    def _corrector(self, fit: OpFit) -> Corrector:
+        if id(fit) not in self._correctors:
+            self._correctors[id(fit)] = Corrector(fit)
+        return self._correctors[id(fit)]
 
     def _rates(self, precision: str) -> forms.Rates:
         hardware = self.hardware

@@ -68,11 +68,43 @@ class Site(Record):
     residuals: tuple[float, ...]
 
 
+class Kriging(Record):
+    """How residuals of neighbouring points hang together: standard deviations of ln t and ranges.
+
+    ``common`` is what all sites share at one size, ``site`` what a site has at all sizes, ``local``
+    what fades along both, ``joint`` what the tiling decides, ``noise`` what hangs together with
+    nothing. Ranges are in octaves.
+    """
+
+    common_sd: NonNegative
+    common_range: Positive
+    site_sd: NonNegative
+    site_range: Positive
+    local_sd: NonNegative
+    local_size_range: Positive
+    local_site_range: Positive
+    joint_sd: NonNegative
+    joint_range: Positive
+    noise_sd: Positive
+
+
+class Surface(Record):
+    """What all sites' residuals have in common: ln t over a grid of log2 of the size axes.
+
+    ``values`` run along the last axis first; between the knots they are interpolated linearly,
+    outside the nearest edge counts.
+    """
+
+    knots: tuple[tuple[float, ...], ...]
+    values: tuple[float, ...]
+
+
 class HeldOut(Record):
     """Errors at sites that the fit had not seen: shares of the measured time (0.05 is 5 %).
 
-    ``form`` are the errors of the closed form alone, without correction from measured neighbours.
-    ``protocol`` says how sites were held out.
+    ``form`` are the errors of the closed form alone, without correction from measured neighbours;
+    ``coverage`` the share of held-out points that the 80 % interval holds when their own site is
+    left out of it. ``protocol`` says how sites were held out.
     """
 
     median: NonNegative
@@ -80,6 +112,7 @@ class HeldOut(Record):
     bias: float
     form_median: NonNegative
     form_p90: NonNegative
+    coverage: float | None = None
     points: int = Field(ge=1)
     sites: int = Field(ge=1)
     splits: int = Field(ge=1)
@@ -97,14 +130,15 @@ class Band(Record):
 
 
 class Intervals(Record):
-    """Split-conformal half-widths of ln(t), by ranges of one size axis, and how they widen.
+    """Conformal half-widths of ln(t) by ranges of a size, and how they widen.
 
-    ``per_octave`` is added per factor of two that a point lies outside the measured range of
-    sizes; ``per_distance`` per unit of distance in log2 to the nearest measured site beyond one.
+    ``axis`` names the product of shape keywords that the bands divide. ``per_octave`` is added per
+    factor of two that a size lies outside its measured range, ``per_distance`` per octave of
+    distance to the nearest measured site beyond what held-out sites had.
     """
 
     level: float
-    axis: str
+    axis: tuple[str, ...]
     bands: tuple[Band, ...]
     per_octave: NonNegative
     per_distance: NonNegative
@@ -115,8 +149,9 @@ class OpFit(Record):
 
     The closed form is that of ``roofprobe.costmodel.forms``: ``exponent`` absent is a hard
     maximum, ``terms`` are extra coefficients in the units of their names (``quantise_passes``:
-    passes over the activations at full bandwidth). ``size_correction`` adds ln t by size, common to
-    all sites; ``sites`` correct near measured weights. ``flags`` are codes that hold everywhere.
+    passes over the activations at full bandwidth). ``sites`` with ``kriging`` correct it near
+    measured points, or ``surface`` by what all sites had in common. ``flags`` are codes that hold
+    for every estimate.
     """
 
     op: str
@@ -133,12 +168,13 @@ class OpFit(Record):
     host_floor_us: NonNegative = 0.0
     l2_efficiency: NonNegative = 0.0
     terms: dict[str, float] = Field(default_factory=dict)
-    peak_tflops: Positive
+    peak_tflops: Positive | None = None
     peak_gbps: Positive
     units: int | None = None
     domain: dict[str, Span] = Field(default_factory=dict)
-    size_correction: dict[str, tuple[float, ...]] | None = None
     sites: tuple[Site, ...] = ()
+    kriging: Kriging | None = None
+    surface: Surface | None = None
     held_out: HeldOut | None = None
     intervals: Intervals
     flags: tuple[str, ...] = ()

@@ -1,9 +1,7 @@
 """What measured neighbours correct, how sure a time is, and what lies outside the measured range.
 
-A closed form is off in ways that neighbouring weights share at the same size (a tile choice, a wave
-that does not fill), so the time at a shape is corrected by what the nearest measured sites were off
-by there. Outside of what was measured the form only extrapolates: that is flagged, and the interval
-widens with the distance.
+Near measured points the closed form is corrected by kriging (`kriging`). Outside of what was
+measured it only extrapolates: that is flagged, and the interval widens with the distance.
 """
 
 from __future__ import annotations
@@ -16,9 +14,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from roofprobe.costmodel import forms
+from roofprobe.costmodel import kriging
 from roofprobe.costmodel.calibration_file import OpFit
-from roofprobe.costmodel.forms import FloatArray
+from roofprobe.costmodel.forms import OP_CLASSES, FloatArray
+from roofprobe.costmodel.kriging import Coordinates
+
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,19 @@ FLAGS: Final[Mapping[int, Flag]] = MappingProxyType(
                  "architecture"),
         32: Flag("published-fit", "constants are a published fit, not fitted to timings here"),
         64: Flag("few-sites", "too few measured sites for an 80 % interval; it is a guess"),
+        128: Flag("ragged-size", "a number of tokens lies between multiples of a tile, where some "
+                  "kernels are much slower, and none was measured there"),
+        256: Flag("near-l2", "the KV cache is about as large as L2, where the rate changes"),
     }
 )  # fmt: skip
 STAND_IN_LOG: Final = 0.2  # added half-width of ln t where another precision stands in
+_FAR_OCTAVES: Final = 1.0
+_BITS: Final = {flag.code: bit for bit, flag in FLAGS.items()}
 
 
 def bit(code: str) -> int:
     """Return the bit of a flag's code."""
-    return next(bit for bit, flag in FLAGS.items() if flag.code == code)
+    return _BITS[code]
 
 
 def flags_of(mask: int) -> tuple[Flag, ...]:
@@ -56,29 +62,68 @@ def flags_of(mask: int) -> tuple[Flag, ...]:
     return tuple(flag for bit, flag in FLAGS.items() if mask & bit)
 
 
-def apply(
-    fit: OpFit, shape: Mapping[str, FloatArray]
-) -> tuple[FloatArray, FloatArray, NDArray[np.int64]]:
-    """Return ln-correction, half-width of ln t, and flags at ``shape`` (arrays of one shape)."""
-    axis = fit.intervals.axis
-    at = shape[axis]
-    spread = np.zeros_like(at)
-    flags = np.zeros(at.shape, dtype=np.int64)
-    always = sum(bit(code) for code in fit.flags)
-    for band in fit.intervals.bands:
-        inside = at >= band.low
-        spread = np.where(inside, band.log_halfwidth, spread)
-        flags = np.where(inside, 0 if band.enough else bit("few-sites"), flags)
-    octaves = np.zeros_like(at)
-    for name, span in fit.domain.items():
-        if name in forms.OP_CLASSES[fit.op].sizes:
-            value = shape[name]
-            octaves += np.maximum(
-                0.0, np.log2(np.maximum(span.low, 1e-9) / np.maximum(value, 1e-9))
-            )
-            octaves += np.maximum(
-                0.0, np.log2(np.maximum(value, 1e-9) / np.maximum(span.high, 1e-9))
-            )
-    flags = flags | np.where(octaves > 1e-9, bit("size-range"), 0)
-    spread = spread + fit.intervals.per_octave * octaves
-    return np.zeros_like(at), spread, flags | always
+class Corrector:
+    """The correction of one fit, with what it needs solved once."""
+
+    __slots__ = ("_known", "_sites", "_solved", "fit")
+
+    def __init__(self, fit: OpFit) -> None:
+        """Solve for the weights of the measured points."""
+        self.fit: Final = fit
+        self._known: Coordinates | None = None
+        self._solved: FloatArray = np.zeros(0)
+        self._sites: FloatArray = np.zeros((0, 0))
+        if fit.sites:
+            self._known, residuals = kriging.known_points(fit.op, fit.sites)
+            self._sites = np.unique(self._known.site, axis=0)
+            if fit.kriging is not None:
+                self._solved = kriging.weights(self._known, residuals, fit.kriging)
+
+    def apply(self, shape: Mapping[str, FloatArray]) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Return ln-correction, half-width of ln t, and flags at ``shape`` (arrays of one shape).
+
+        Sweeps repeat shapes, so each distinct one is worked out once.
+        """
+        names = OP_CLASSES[self.fit.op].shape
+        outer = shape[names[0]].shape
+        rows = np.stack([np.ravel(shape[name]) for name in names], 1)
+        distinct, back = np.unique(rows, axis=0, return_inverse=True)
+        back = back.reshape(-1)
+        flat = {name: distinct[:, i] for i, name in enumerate(names)}
+        points = kriging.coordinates(self.fit.op, flat)
+        shift, spread, flags = self._shift(points), *self._spread(flat, points)
+        return shift[back].reshape(outer), spread[back].reshape(outer), flags[back].reshape(outer)
+
+    def _shift(self, points: Coordinates) -> FloatArray:
+        if self._known is not None and self.fit.kriging is not None:
+            return kriging.mean(points, self._known, self.fit.kriging, self._solved)
+        if self.fit.surface is not None:
+            return kriging.interpolate(self.fit.surface, points.size)
+        return np.zeros(len(points.size))
+
+    def _spread(
+        self, flat: Mapping[str, FloatArray], points: Coordinates
+    ) -> tuple[FloatArray, IntArray]:
+        fit = self.fit
+        row = OP_CLASSES[fit.op]
+        at = np.prod([flat[name] for name in fit.intervals.axis], axis=0)
+        spread = np.zeros_like(at)
+        flags = np.zeros(at.shape, dtype=np.int64)
+        for band in fit.intervals.bands:
+            inside = at >= band.low
+            spread = np.where(inside, band.log_halfwidth, spread)
+            flags = np.where(inside, 0 if band.enough else bit("few-sites"), flags)
+        octaves = np.zeros_like(at)
+        for name in row.sizes:
+            span = fit.domain.get(name)
+            if span is not None:
+                value = np.log2(np.maximum(flat[name], 1e-9))
+                low, high = np.log2(max(span.low, 1e-9)), np.log2(max(span.high, 1e-9))
+                octaves = np.maximum(octaves, np.maximum(low - value, value - high))
+        flags |= np.where(octaves > 1e-6, bit("size-range"), 0)
+        spread = spread + fit.intervals.per_octave * octaves
+        if self._known is not None:
+            away = kriging.nearest_site(points, self._sites)
+            flags |= np.where(away > _FAR_OCTAVES, bit("far-site"), 0)
+            spread = spread + fit.intervals.per_distance * np.maximum(0.0, away - _FAR_OCTAVES)
+        return spread, flags | sum(bit(code) for code in fit.flags)

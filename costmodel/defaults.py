@@ -83,7 +83,7 @@ def published() -> tuple[tuple[Learnt, ...], Provenance]:
 
 
 def _wide(op: str, error: float) -> Intervals:
-    axis = forms.OP_CLASSES[op].sizes[-1]
+    axis = forms.OP_CLASSES[op].band
     band = Band(low=0, log_halfwidth=error, sites=0, enough=False)
     return Intervals(
         level=0.8, axis=axis, bands=(band,), per_octave=_PER_OCTAVE, per_distance=_PER_OCTAVE

@@ -98,8 +98,8 @@ class Coefficients:
     """The constants of one class, precision and kernel; see the module's formula.
 
     Times are seconds; ``terms`` are in the units of their names. ``l2_efficiency`` replaces
-    ``memory_efficiency`` (both relative to the memory's bandwidth) while the bytes fit 0.7 of L2;
-    0 means that there is no such regime.
+    ``memory_efficiency`` (both relative to the memory's bandwidth) while the bytes fit
+    `L2_KEEPS`; 0 means that there is no such regime.
     """
 
     compute_efficiency: float
@@ -113,7 +113,9 @@ class Coefficients:
     terms: Mapping[str, float] = field(default_factory=dict)
 
 
-L2_SHARE: Final = 0.7
+# Bytes up to 0.6 of L2 stay there from one launch to the next, beyond twice that nothing does; the
+# knee of decode attention in published tables of L40S (96 MB) and RTX PRO 6000 (128 MB).
+L2_KEEPS: Final = 0.6
 
 
 def seconds(work: Work, c: Coefficients, rates: Rates) -> FloatArray:
@@ -126,7 +128,7 @@ def seconds(work: Work, c: Coefficients, rates: Rates) -> FloatArray:
         raise ValueError("a collective needs the link's bandwidth")
     memory = work.bytes / (c.memory_efficiency * speed)
     if c.l2_efficiency and rates.l2_bytes:
-        share = np.clip(2 * (1 - work.bytes / (L2_SHARE * rates.l2_bytes)), 0.0, 1.0)
+        share = np.clip(2 - work.bytes / (L2_KEEPS * rates.l2_bytes), 0.0, 1.0)
         memory = memory / (1 + share * (c.l2_efficiency / c.memory_efficiency - 1))
     if c.contention:
         memory = memory * (1 + c.contention / work.streams)
@@ -160,7 +162,7 @@ def gemm(precision: str, rates: Rates, *, m: FloatArray, n: FloatArray, k: Float
 
     Compute-bound for large m, limited by reading the weights for small m, by t0 for small
     weights. ``quantise_passes`` multiplies 3mk/W: dynamic quantisation reads two bytes and writes
-    one per element of x.
+    one per element of x. ``us_per_kilodepth`` multiplies k/1024: one tile walks through k alone.
     """
     f = FORMATS[precision]
     return Work(
@@ -168,7 +170,10 @@ def gemm(precision: str, rates: Rates, *, m: FloatArray, n: FloatArray, k: Float
         bytes=f.activation_bytes * m * k + f.weight_bytes * n * k + f.output_bytes * m * n,
         fill=wave_fill(m, n, rates.units),
         streams=np.ones_like(m),
-        terms={"quantise_passes": 3 * m * k / rates.bandwidth},
+        terms={
+            "quantise_passes": 3 * m * k / rates.bandwidth,
+            "us_per_kilodepth": k / 1024 * 1e-6,
+        },
     )
 
 
@@ -403,17 +408,21 @@ def collective(op: str, *, bytes: FloatArray, ranks: FloatArray) -> Work:
 
 @dataclass(frozen=True, slots=True)
 class OpClass:
-    """A class of operations as data: its shape keywords, optional terms, site and size axes.
+    """A class of operations as data.
 
-    ``site`` are the keywords that name a weight or a head geometry, ``sizes`` those along which
-    one site is swept. ``kv`` says that there is a KV cache with a precision of its own.
+    ``site`` are the keywords that name a weight or a head geometry; the others sweep one site.
+    Errors of the closed form are alike along ``size_axes`` for all sites, along ``site_axes`` for
+    neighbouring sites, and along ``joint_axes`` (what decides the tiling); each axis is the log2
+    of a product of keywords. Intervals are kept by ranges of the product ``band``. ``kv`` says
+    that there is a KV cache with a precision of its own.
     """
 
     name: str
     shape: tuple[str, ...]
     site: tuple[str, ...]
-    sizes: tuple[str, ...]
-    terms: tuple[str, ...] = ()
+    size_axes: tuple[tuple[str, ...], ...]
+    band: tuple[str, ...]
+    joint_axes: tuple[tuple[str, ...], ...] = ()
     kind: str = ""
     kv: bool = False
 
@@ -422,32 +431,36 @@ class OpClass:
         """Name of the function that counts the work."""
         return self.kind or self.name
 
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The keywords along which one site is swept."""
+        return tuple(name for name in self.shape if name not in self.site)
+
 
 _HEADS: Final = ("heads", "kv_heads", "head_dim")
+_MLA: Final = ("heads", "kv_rank", "rope_dim")
+_CACHED: Final = ("batch", "kv_len")
+_MOE: Final = ("experts", "topk", "hidden", "inter", "local_experts")
 OP_CLASSES: Final[Mapping[str, OpClass]] = MappingProxyType(
     {
         op.name: op
         for op in (
-            OpClass("gemm", ("m", "n", "k"), ("n", "k"), ("m",), ("quantise_passes",)),
+            OpClass("gemm", ("m", "n", "k"), ("n", "k"), (("m",),), ("m",), (("m", "n"), ("k",))),
             OpClass("attention_prefill", ("batch", "query_len", "kv_len", *_HEADS), _HEADS,
-                    ("batch", "query_len", "kv_len"), ("us_per_kilotoken",), kv=True),
-            OpClass("attention_decode", ("batch", "kv_len", *_HEADS), _HEADS,
-                    ("batch", "kv_len"), ("us_per_query_head",), kv=True),
+                    (("batch", "heads"), ("query_len",), ("kv_len",)), _CACHED, kv=True),
+            OpClass("attention_decode", (*_CACHED, *_HEADS), _HEADS,
+                    (("batch", "kv_heads"), ("kv_len",)), _CACHED, kv=True),
             OpClass("mla_prefill",
-                    ("batch", "query_len", "kv_len", "heads", "kv_rank", "rope_dim", "nope_dim",
-                     "v_dim"),
-                    ("heads", "kv_rank", "rope_dim", "nope_dim", "v_dim"),
-                    ("batch", "query_len", "kv_len"), ("us_per_kilotoken",), kv=True),
-            OpClass("mla_decode", ("batch", "kv_len", "heads", "kv_rank", "rope_dim"),
-                    ("heads", "kv_rank", "rope_dim"), ("batch", "kv_len"), ("us_per_query_head",),
+                    ("batch", "query_len", "kv_len", *_MLA, "nope_dim", "v_dim"),
+                    (*_MLA, "nope_dim", "v_dim"),
+                    (("batch", "heads"), ("query_len",), ("kv_len",)), _CACHED, kv=True),
+            OpClass("mla_decode", (*_CACHED, *_MLA), _MLA, (("batch",), ("kv_len",)), _CACHED,
                     kv=True),
-            OpClass("grouped_gemm",
-                    ("tokens", "experts", "topk", "hidden", "inter", "local_experts"),
-                    ("experts", "topk", "hidden", "inter", "local_experts"), ("tokens",),
-                    ("us_per_pair",)),
-            *(OpClass(name, ("rows", "width"), ("width",), ("rows",), kind="elementwise")
+            OpClass("grouped_gemm", ("tokens", *_MOE), _MOE, (("tokens",),), ("tokens",)),
+            *(OpClass(name, ("rows", "width"), ("width",), (("rows",),), ("rows", "width"),
+                      kind="elementwise")
               for name in ELEMENTWISE_BYTES),
-            *(OpClass(name, ("bytes", "ranks"), ("ranks",), ("bytes",), ("us_per_hop",),
+            *(OpClass(name, ("bytes", "ranks"), ("ranks",), (("bytes",),), ("bytes",),
                       kind="collective")
               for name in LINK_SHARES),
         )

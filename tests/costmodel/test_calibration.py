@@ -6,19 +6,7 @@ import numpy as np
 import pytest
 
 from roofprobe.costmodel.calibration import FLAGS, default_calibration
-from roofprobe.costmodel.forms import OP_CLASSES
 from roofprobe.records.errors import RoofprobeError
-
-SHAPES = {
-    "m": 64, "n": 4096, "k": 4096, "batch": 8, "query_len": 512, "kv_len": 1024, "heads": 32,
-    "kv_heads": 8, "head_dim": 128, "kv_rank": 512, "rope_dim": 64, "nope_dim": 128, "v_dim": 128,
-    "tokens": 64, "experts": 128, "topk": 8, "hidden": 2048, "inter": 768, "local_experts": 128,
-    "rows": 64, "width": 4096, "bytes": 1 << 20, "ranks": 8,
-}  # fmt: skip
-
-
-def shape_of(op: str) -> dict[str, float]:
-    return {name: SHAPES[name] for name in OP_CLASSES[op].shape}
 
 
 def test_times_are_arrays_of_the_broadcast_shape() -> None:
@@ -53,7 +41,7 @@ def test_a_precision_without_a_peak_is_refused_with_a_sentence() -> None:
     assert reason is not None
     assert reason.code == "no-peak"
     with pytest.raises(RoofprobeError, match="no known dense peak for fp8"):
-        default_calibration("A100 SXM 80GB").time("gemm", "fp8", **shape_of("gemm"))
+        default_calibration("A100 SXM 80GB").time("gemm", "fp8", m=64, n=4096, k=4096)
 
 
 def test_an_unknown_operation_and_wrong_keywords_are_told() -> None:

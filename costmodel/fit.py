@@ -1,0 +1,243 @@
+"""From timed operations to a calibrated one: closed form, kriging of its residuals, intervals.
+
+The errors that are reported, and the intervals, come only from sites that the fit had not seen: in
+each of several random splits a quarter of the sites (weights, head geometries) is held out, the
+form and the kriging law are fitted to the rest, and the held-out rows are predicted. The constants
+that are kept are then fitted to all sites.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roofprobe.costmodel import conformal, forms, kriging
+from roofprobe.costmodel.calibration_file import HeldOut, Intervals, Kriging, OpFit, Site, Span
+from roofprobe.costmodel.closed_fit import choose, fit_form, ladder, take
+from roofprobe.costmodel.conformal import Scores
+from roofprobe.costmodel.forms import Coefficients, FloatArray, Rates, Work
+from roofprobe.costmodel.kriging_fit import fit_law, trimmed
+from roofprobe.costmodel.points import Points
+
+# Where intervals change: for m of matrix products, cached tokens of attention, tokens of experts.
+_EDGES: Final = {"gemm": (0, 33, 257, 2049), "grouped_gemm": (0, 257, 2049)}
+_CACHE_EDGES: Final = (0, 4097, 131073)
+_ROWS_TO_KRIGE: Final = 8
+_BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How sites are held out; the defaults are what published figures of this package used."""
+
+    splits: int = 12
+    share: float = 0.25
+    seed: int = 0
+
+
+def edges_of(op: str) -> tuple[float, ...]:
+    """Return the sizes at which intervals of an operation change."""
+    if forms.OP_CLASSES[op].kv:
+        return _CACHE_EDGES
+    return _EDGES.get(op, (0,))
+
+
+def splits(points: Points, settings: Settings) -> tuple[list[_BoolArray], str]:
+    """Return masks of held-out rows, one per split, and the words for how they were chosen.
+
+    Each site is held out about equally often. With fewer than four sites each is held out in turn;
+    a single site gives a quarter of its rows instead, which says less.
+    """
+    sites, number = points.sites()
+    rng = np.random.default_rng(settings.seed)
+    if len(sites) >= 4:
+        held = max(1, round(settings.share * len(sites)))
+        turns = max(1, round(settings.splits * held / len(sites)))
+        queue = np.concatenate([rng.permutation(len(sites)) for _ in range(turns + 1)])
+        chosen = [queue[i * held : (i + 1) * held] for i in range(settings.splits)]
+        chosen = [one for one in chosen if len(one) == held]
+        words = (
+            f"{len(chosen)} random splits, {held} of {len(sites)} sites held out in each, "
+            f"seed {settings.seed}"
+        )
+        return [np.isin(number, one) for one in chosen], words
+    if len(sites) > 1:
+        words = f"each of {len(sites)} sites held out in turn"
+        return [number == one for one in range(len(sites))], words
+    if len(points) < 4:
+        return [], "nothing held out: too few rows"
+    rows = rng.permutation(len(points))
+    parts = np.array_split(rows, min(4, len(points) // 2))
+    masks = [np.isin(np.arange(len(points)), part) for part in parts]
+    return masks, "one site only: rows held out, a quarter at a time"
+
+
+def count_points(points: Points, rates: Rates) -> Work:
+    """Count the work of all rows."""
+    return forms.count(
+        points.op, points.precision, points.shape, rates, kv_precision=points.kv_precision
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A closed form with the kriging of its residuals at the rows that it was fitted to."""
+
+    form: Coefficients
+    law: Kriging | None
+    known: kriging.Coordinates
+    residuals: FloatArray
+
+    def correction(self, points: kriging.Coordinates) -> FloatArray:
+        """Return the expected residual, ln t, at points."""
+        if self.law is None:
+            return np.zeros(len(points.size))
+        solved = kriging.weights(self.known, self.residuals, self.law)
+        return kriging.mean(points, self.known, self.law, solved)
+
+
+def fit_all(points: Points, work: Work, rates: Rates, names: tuple[str, ...]) -> Fitted:
+    """Fit form and kriging law to all rows of ``points``."""
+    form = fit_form(work, points.latency_s, rates, names)
+    known = kriging.coordinates(points.op, points.shape)
+    residuals = trimmed(np.log(points.latency_s / forms.seconds(work, form, rates)), known.size)
+    law = fit_law(known, residuals) if len(points) >= _ROWS_TO_KRIGE else None
+    return Fitted(form, law, known, residuals)
+
+
+def held_out_scores(
+    points: Points,
+    work: Work,
+    rates: Rates,
+    names: tuple[str, ...],
+    masks: list[_BoolArray],
+) -> Scores:
+    """Predict the rows of each mask from the others."""
+    _, number = points.sites()
+    everywhere = kriging.coordinates(points.op, points.shape)
+    size = np.prod([points.shape[name] for name in forms.OP_CLASSES[points.op].band], axis=0)
+    error, form_error, site, sizes, distance = [], [], [], [], []
+    for mask in masks:
+        fitted = fit_all(points.take(~mask), take(work, ~mask), rates, names)
+        off = np.log(points.latency_s[mask] / forms.seconds(take(work, mask), fitted.form, rates))
+        there = everywhere.take(mask)
+        form_error.append(off)
+        error.append(off - fitted.correction(there))
+        site.append(number[mask])
+        sizes.append(size[mask])
+        distance.append(kriging.nearest_site(there, np.unique(fitted.known.site, axis=0)))
+    if not masks:
+        none = np.zeros(0)
+        return Scores(none, none, np.zeros(0, dtype=np.intp), none, none)
+    return Scores(*(np.concatenate(part) for part in (error, form_error, site, sizes, distance)))
+
+
+def per_octave(points: Points, work: Work, rates: Rates, names: tuple[str, ...]) -> float:
+    """Return how much the error grows per octave beyond the measured sizes.
+
+    The two largest and two smallest octaves are predicted from the rest, one end at a time; the
+    80 % quantile there, spread over two octaves, is what one octave adds. A sweep that is too
+    short to cut gives a tenth.
+    """
+    size = np.log2(np.prod([points.shape[n] for n in forms.OP_CLASSES[points.op].band], axis=0))
+    grown = []
+    for mask in (size > size.max() - 2, size < size.min() + 2):
+        rest = points.take(~mask)
+        if len(rest) < 2 * len(names) + _ROWS_TO_KRIGE or not mask.any():
+            continue
+        fitted = fit_all(rest, take(work, ~mask), rates, names)
+        off = np.log(points.latency_s[mask] / forms.seconds(take(work, mask), fitted.form, rates))
+        off -= fitted.correction(kriging.coordinates(points.op, points.take(mask).shape))
+        grown.append(float(np.quantile(np.abs(off), conformal.LEVEL)) / 2)
+    return max(grown, default=0.1)
+
+
+def calibrate_points(
+    points: Points, rates: Rates, provenance: str, settings: Settings | None = None
+) -> OpFit:
+    """Return the calibrated operation of ``points``; they must be of one kernel and not empty."""
+    settings = settings or Settings()
+    work = count_points(points, rates)
+    masks, protocol = splits(points, settings)
+    names = choose(work, points.latency_s, rates, ladder(points.op, points.precision), masks[:6])
+    scores = held_out_scores(points, work, rates, names, masks)
+    fitted = fit_all(points, work, rates, names)
+    sites, _ = points.sites()
+    edges = edges_of(points.op)
+    form = fitted.form
+    row = forms.OP_CLASSES[points.op]
+    peak = rates.link if work.on_link else rates.bandwidth
+    assert peak is not None, "counting would have told"
+    return OpFit(
+        op=points.op,
+        precision=points.precision,
+        kv_precision=points.kv_precision,
+        kernel=points.kernel,
+        framework=points.framework,
+        compute_efficiency=form.compute_efficiency,
+        memory_efficiency=form.memory_efficiency,
+        t0_us=form.t0_s * 1e6,
+        exponent=form.exponent if np.isfinite(form.exponent) else None,
+        wave=form.wave,
+        contention=form.contention,
+        host_floor_us=form.host_floor_s * 1e6,
+        l2_efficiency=form.l2_efficiency,
+        terms=dict(form.terms),
+        peak_tflops=rates.flops / 1e12 if np.isfinite(rates.flops) else None,
+        peak_gbps=peak / 1e9,
+        units=rates.units,
+        domain={
+            name: Span(low=float(values.min()), high=float(values.max()))
+            for name, values in points.shape.items()
+        },
+        sites=_sites(points, fitted.residuals) if fitted.law is not None else (),
+        kriging=fitted.law,
+        held_out=_held_out(scores, edges, len(sites), len(masks), protocol),
+        intervals=Intervals(
+            level=conformal.LEVEL,
+            axis=row.band,
+            bands=conformal.bands(scores, edges),
+            per_octave=per_octave(points, work, rates, names),
+            per_distance=conformal.per_distance(scores),
+        ),
+        provenance=provenance,
+    )
+
+
+def _sites(points: Points, residuals: FloatArray) -> tuple[Site, ...]:
+    row = forms.OP_CLASSES[points.op]
+    sites, number = points.sites()
+    found = []
+    for index, key in enumerate(sites):
+        rows = number == index
+        found.append(
+            Site(
+                key=dict(zip(row.site, key.tolist(), strict=True)),
+                sizes={name: tuple(points.shape[name][rows].tolist()) for name in row.sizes},
+                residuals=tuple(np.round(residuals[rows], 4).tolist()),
+            )
+        )
+    return tuple(found)
+
+
+def _held_out(
+    scores: Scores, edges: tuple[float, ...], sites: int, turns: int, protocol: str
+) -> HeldOut | None:
+    if not len(scores.error):
+        return None
+    off, form_off = np.abs(np.expm1(-scores.error)), np.abs(np.expm1(-scores.form_error))
+    return HeldOut(
+        median=float(np.median(off)),
+        p90=float(np.quantile(off, 0.9)),
+        bias=float(np.median(np.expm1(-scores.error))),
+        form_median=float(np.median(form_off)),
+        form_p90=float(np.quantile(form_off, 0.9)),
+        coverage=conformal.coverage(scores, edges),
+        points=len(off),
+        sites=sites,
+        splits=turns,
+        protocol=protocol,
+    )
