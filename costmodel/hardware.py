@@ -18,8 +18,9 @@ from roofprobe.peaks.links import PCIE_FULL_WIDTH, pcie_peak_gbps
 from roofprobe.peaks.precisions import NAMES, headline_key, precision
 from roofprobe.records.errors import RoofprobeError
 
-# Vendors print how much memory the parts have; what a driver reports is a little less.
-_GB: Final = 1e9
+# Vendors print "GB" and mean 2^30 bytes of memory: an H100 of "80 GB" reports 81,559 MiB. What a
+# driver reports is up to a few percent less than printed.
+_GB: Final = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ FORBIDDEN = (
 SAY_IT_TO_FORBID_IT = {"tests/test_docs.py"}
 # Commands that only read: a test runs them as they are printed. Each with its exit codes; doctor
 # judges the host, so any of its verdicts will do.
-RUNNABLE = {"peaks": {0}, "schema": {0}, "show": {0}, "doctor": {0, 1, 3}}
+RUNNABLE = {"peaks": {0}, "schema": {0}, "show": {0}, "doctor": {0, 1, 3}, "plan": {0}}
+NAMES = {"plan"}  # alone a name of the command in running text, not a command
 PLACEHOLDERS = {"RUN", "NAME", "[NAME]"}
 # The least that is a run, for `probe show reports/latest`.
 RUN = {
@@ -124,7 +125,9 @@ def shown_and_runnable() -> list[str]:
         {
             shlex.join(words)
             for words in shown
-            if words[1] in RUNNABLE and not PLACEHOLDERS & set(words)
+            if words[1] in RUNNABLE
+            and not PLACEHOLDERS & set(words)
+            and not (len(words) == 2 and words[1] in NAMES)
         }
     )
 

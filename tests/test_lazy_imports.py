@@ -152,6 +152,51 @@ def test_reports_and_tables_are_written_without_torch(run_file: Path) -> None:
     assert done.stdout.split() == ["report.html", "report.md"]
 
 
+PLANNING = """
+import roofprobe
+rows = [{{"model": "llama-3.1-8b", "concurrency": 8}}, {{"model": "mixtral-8x7b", "tp": 4}}]
+assert all("error" not in found for found in roofprobe.plan_cases(rows, gpu="H100 SXM"))
+from roofprobe.cli import app
+try:
+    app({arguments!r})
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+
+
+def test_planning_loads_no_torch_and_no_tables() -> None:
+    names = ("torch", "triton", "pynvml", "pandas", "scipy", "matplotlib")
+    arguments = ["plan", "--model", "llama-3.1-8b", "--gpu", "H100 SXM"]
+    done = python(BLOCK_TORCH + PLANNING.format(arguments=arguments) + REPORT.format(names=names))
+    assert done.returncode == 0, done.stderr
+    assert "TPOT" in done.stdout
+
+
+def test_the_package_offers_what_it_lists_and_nothing_else() -> None:
+    code = "import roofprobe; assert all(hasattr(roofprobe, n) for n in roofprobe.__all__)\n"
+    code += "assert not hasattr(roofprobe, 'plans')\n"
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize(("many", "limit_s"), [(False, 1.0), (True, 2.0)], ids=["one", "10,000"])
+def test_planning_answers_in_time(tmp_path: Path, many: bool, limit_s: float) -> None:
+    row = "llama-3.1-8b,{tp},{c},{s},{o}\n"
+    rows = (row.format(tp=1 << n % 4, c=1 + n % 256, s=64 + n % 7000, o=1 + n % 1999)
+            for n in range(10_000))  # fmt: skip
+    file = tmp_path / "cases.csv"
+    file.write_text("model,tp,concurrency,input_len,output_len\n" + "".join(rows))
+    command = [sys.executable, "-m", "roofprobe", "plan", "--model", "llama-3.1-8b"]
+    command += ["--gpu", "H100 SXM", "--json", *(["--cases", str(file)] if many else [])]
+    seconds = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        seconds.append(time.perf_counter() - begun)
+    assert min(seconds) < limit_s, seconds
+
+
 @pytest.mark.alone
 def test_help_answers_within_0_4_seconds() -> None:
     seconds = []

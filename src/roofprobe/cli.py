@@ -258,6 +258,88 @@ def peaks(
 
 
 @app.command()
+def plan(
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="A preset, or a Hugging Face config.json or its folder."),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option("--gpu", help="A catalogue GPU: datasheet with stated default efficiencies."),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", help="A calibration.json, or the run folder that has one."),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="Of the weights; default the checkpoint's.")
+    ] = None,
+    kv_precision: Annotated[
+        str | None, typer.Option("--kv-precision", help="Of the KV cache; default 16 bits.")
+    ] = None,
+    tp: Annotated[int | None, typer.Option("--tp", help="Tensor-parallel degree.")] = None,
+    pp: Annotated[int | None, typer.Option("--pp", help="Pipeline stages.")] = None,
+    ep: Annotated[int | None, typer.Option("--ep", help="Degree of expert parallelism.")] = None,
+    dp: Annotated[int | None, typer.Option("--dp", help="Copies that share the requests.")] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Requests that start together.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", help="Requests kept in flight; default 1.")
+    ] = None,
+    input_len: Annotated[
+        int | None, typer.Option("--input-len", help="Prompt tokens; default 1024.")
+    ] = None,
+    output_len: Annotated[
+        int | None, typer.Option("--output-len", help="Output tokens; default 1024.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", help="GPUs in all.")] = None,
+    ttft_ms: Annotated[
+        float | None, typer.Option("--ttft-ms", help="Target: first token within, ms.")
+    ] = None,
+    tpot_ms: Annotated[
+        float | None, typer.Option("--tpot-ms", help="Target: each further token within, ms.")
+    ] = None,
+    tokens_per_minute: Annotated[
+        float | None, typer.Option("--tokens-per-minute", help="Load: output tokens per minute.")
+    ] = None,
+    requests_per_second: Annotated[
+        float | None, typer.Option("--requests-per-second", help="Load: requests per second.")
+    ] = None,
+    cases: Annotated[
+        Path | None,
+        typer.Option("--cases", help="A CSV of cases; columns are named like these options."),
+    ] = None,
+    allow_approximate: Annotated[
+        bool,
+        typer.Option("--allow-approximate", help="Plan unknown architectures as dense decoders."),
+    ] = False,
+    json_: AsJson = False,
+) -> None:
+    """Predict TTFT, TPOT, throughput, memory and GPU count of a language model."""
+    said = {
+        "model": model, "precision": precision, "kv_precision": kv_precision, "tp": tp, "pp": pp,
+        "ep": ep, "dp": dp, "batch": batch, "concurrency": concurrency, "input_len": input_len,
+        "output_len": output_len, "gpus": gpus, "ttft_ms": ttft_ms, "tpot_ms": tpot_ms,
+        "tokens_per_minute": tokens_per_minute, "requests_per_second": requests_per_second,
+    }  # fmt: skip
+
+    def run() -> int:
+        from roofprobe.costmodel.planner import choose_calibration, plan_from
+        from roofprobe.reporting import plan_view
+
+        chosen = choose_calibration(calibration, gpu)
+        found = plan_from(cases, said, chosen, allow_approximate=allow_approximate)
+        if json_:
+            _write_stdout(plan_view.to_json(found, single=cases is None))
+        else:
+            plan_view.render(found, _console(), chosen.hardware.name)
+        return 0
+
+    _exit_with(run, json_)
+
+
+@app.command()
 def calibrate(
     sources: Annotated[
         list[Path],

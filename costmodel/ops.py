@@ -1,0 +1,260 @@
+"""Operations of a step and what they cost together, with an interval.
+
+An `Op` is one operation of a step for many cases at once: its shape arrays and how often the step
+runs it. `price` asks a calibration for all operations of all steps in as few calls as there are
+(class, precision) pairs, and sums them up as a `Cost`.
+
+**Intervals.** All L layers run the same operation at the same shape, so their errors are one
+error: half-widths add linearly over executions and within a class, never divided by sqrt(L).
+Classes err independently of each other: their half-widths add as a root of squares. Clock and
+power state move everything together: a common relative width is added last.
+
+**Bounds.** An operation is bound by compute or by memory when that term alone, at the datasheet's
+peak, explains at least half of its time, and by latency otherwise (launch, prologue, too little
+work to fill the device, links). A phase is bound by what most of its time is bound by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from roofprobe.costmodel.forms import FORMATS, LINK_SHARES, OP_CLASSES, FloatArray, Rates, count
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from roofprobe.costmodel.calibration import Calibration
+    from roofprobe.records.schema import Reason
+
+BOUNDS: Final = ("compute", "memory", "latency")
+# Classes whose errors are one error: operations that share a kernel family.
+_FAMILIES: Final[Mapping[str, str]] = {
+    **{name: name for name in OP_CLASSES},
+    "mla_prefill": "attention_prefill",
+    "mla_decode": "attention_decode",
+    **{name: "elementwise" for name in ("rmsnorm", "silu_mul", "rope", "quantize", "sample")},
+    **{name: "link" for name in LINK_SHARES},
+}
+_PREFILLS: Final = ("attention_prefill", "mla_prefill")
+FAMILIES: Final = tuple(dict.fromkeys(_FAMILIES.values()))
+_ROW: Final = {name: FAMILIES.index(family) for name, family in _FAMILIES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operation of a step: its name in the model, its class, its shapes and how often it runs.
+
+    ``shape`` holds arrays (or numbers) that broadcast to the cases; ``count`` is executions per
+    step, 0 where a case has none.
+    """
+
+    name: str
+    op: str
+    precision: str
+    shape: Mapping[str, Any]
+    count: Any
+    kv_precision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds of a step for each case, by family of operations (rows: `FAMILIES`).
+
+    ``down_s`` and ``up_s`` are the half-widths to p10 and p90 of each family. ``bound_s`` splits
+    the median by `BOUNDS`. ``flags`` are the calibration's reasons to distrust a case.
+    """
+
+    median_s: FloatArray
+    down_s: FloatArray
+    up_s: FloatArray
+    bound_s: FloatArray
+    flags: NDArray[np.int64]
+
+    def __add__(self, other: Cost) -> Cost:
+        """Return both one after the other; errors of a family are shared, so they add linearly."""
+        return Cost(
+            self.median_s + other.median_s,
+            self.down_s + other.down_s,
+            self.up_s + other.up_s,
+            self.bound_s + other.bound_s,
+            self.flags | other.flags,
+        )
+
+    def times(self, factor: Any) -> Cost:
+        """Return ``factor`` (per case, not negative) such steps."""
+        factor = np.asarray(factor, dtype=float)
+        return Cost(
+            self.median_s * factor,
+            self.down_s * factor,
+            self.up_s * factor,
+            self.bound_s * factor,
+            np.where(factor > 0, self.flags, 0),
+        )
+
+    @property
+    def total_s(self) -> FloatArray:
+        """Median seconds per case."""
+        total: FloatArray = self.median_s.sum(axis=0)
+        return total
+
+    def interval_s(self, common: float) -> tuple[FloatArray, FloatArray]:
+        """Return (p10, p90) in seconds; ``common`` is the relative width all operations share."""
+        total = self.total_s
+        down = np.sqrt((self.down_s**2).sum(axis=0)) + common * total
+        up = np.sqrt((self.up_s**2).sum(axis=0)) + common * total
+        return np.maximum(total - down, 0.0), total + up
+
+    def bound(self) -> NDArray[np.int64]:
+        """Return per case the index in `BOUNDS` of what most of the time is bound by."""
+        return np.asarray(self.bound_s.argmax(axis=0), dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """What a step must do at least: seconds at the datasheet's peaks, per case."""
+
+    compute_s: FloatArray
+    memory_s: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The operations of one step for ``cases`` cases."""
+
+    ops: Sequence[Op]
+    cases: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Cases of a step that have an operation which the calibration cannot time, and why."""
+
+    step: int
+    cases: NDArray[np.int64]
+    reason: Reason
+
+
+def price(calibration: Calibration, steps: Sequence[Step]) -> tuple[list[Cost], list[Refusal]]:
+    """Return the cost of each step, with one call of the calibration per class and precision.
+
+    Where an operation cannot be timed, cases that run it cost NaN and the reason is returned.
+    """
+    refused: list[Refusal] = []
+    groups: dict[tuple[str, str, str | None], list[tuple[int, Op]]] = {}
+    for index, step in enumerate(steps):
+        for op in step.ops:
+            groups.setdefault((op.op, op.precision, op.kv_precision), []).append((index, op))
+    costs = [_nothing(step.cases) for step in steps]
+    for (name, precision, kv_precision), members in groups.items():
+        sizes = [steps[index].cases for index, _ in members]
+        executions = _joined([op.count for _, op in members], sizes)
+        present = np.flatnonzero(executions > 0)
+        if not present.size:
+            continue
+        owner = np.repeat(np.arange(len(members)), sizes)[present]
+        place = present - np.repeat(np.cumsum([0, *sizes[:-1]]), sizes)[present]
+        kv_precision = _timed_kv(calibration, name, precision, kv_precision)
+        reason = calibration.supports(name, precision, kv_precision)
+        if reason is not None:
+            for number, (index, _) in enumerate(members):
+                at = place[owner == number]
+                costs[index].median_s[_ROW[name], at] = np.nan
+                refused.append(Refusal(index, at, reason))
+            continue
+        arrays = {
+            key: _joined([op.shape[key] for _, op in members], sizes)[present]
+            for key in OP_CLASSES[name].shape
+        }
+        estimate = calibration.time(name, precision, kv_precision=kv_precision, **arrays)
+        seconds = executions[present] * estimate.median_s
+        kinds = _kinds(calibration, name, precision, kv_precision, arrays, estimate.median_s)
+        down = seconds * -np.expm1(-estimate.log_spread)
+        up = seconds * np.expm1(estimate.log_spread)
+        row = _ROW[name]
+        ends = np.searchsorted(owner, np.arange(len(members) + 1))
+        for (index, _), first, last in zip(members, ends, ends[1:], strict=False):
+            at, cost = place[first:last], costs[index]
+            cost.median_s[row, at] += seconds[first:last]
+            cost.down_s[row, at] += down[first:last]
+            cost.up_s[row, at] += up[first:last]
+            cost.bound_s[kinds[first:last], at] += seconds[first:last]
+            cost.flags[at] |= estimate.flags[first:last]
+    return costs, refused
+
+
+def _timed_kv(
+    calibration: Calibration, name: str, precision: str, kv_precision: str | None
+) -> str | None:
+    """Return the KV precision to time with: a prompt's own keys are not read from the cache yet.
+
+    So where prefill was not measured with a narrow cache, the one without tells its time.
+    """
+    if name in _PREFILLS and calibration.supports(name, precision, kv_precision) is not None:
+        return precision
+    return kv_precision
+
+
+def _nothing(cases: int) -> Cost:
+    shape = (len(FAMILIES), cases)
+    return Cost(
+        np.zeros(shape), np.zeros(shape), np.zeros(shape),
+        np.zeros((len(BOUNDS), cases)), np.zeros(cases, dtype=np.int64),
+    )  # fmt: skip
+
+
+def _joined(values: Sequence[Any], sizes: Sequence[int]) -> FloatArray:
+    return np.concatenate(
+        [
+            np.broadcast_to(np.asarray(value, dtype=float), size)
+            for value, size in zip(values, sizes, strict=True)
+        ]
+    )
+
+
+def _kinds(
+    calibration: Calibration,
+    name: str,
+    precision: str,
+    kv_precision: str | None,
+    shape: Mapping[str, FloatArray],
+    median_s: FloatArray,
+) -> NDArray[np.int64]:
+    """Return per execution the index in `BOUNDS` of what explains at least half of its time."""
+    if name in LINK_SHARES:
+        return np.full(median_s.shape, BOUNDS.index("latency"), dtype=np.int64)
+    least = _least(calibration, name, precision, kv_precision, shape)
+    compute, memory = 2 * least.compute_s >= median_s, 2 * least.memory_s >= median_s
+    larger = np.where(least.compute_s >= least.memory_s, 0, 1)
+    return np.where(compute | memory, larger, 2).astype(np.int64)
+
+
+def _least(
+    calibration: Calibration,
+    name: str,
+    precision: str,
+    kv_precision: str | None,
+    shape: Mapping[str, Any],
+) -> Roofline:
+    hardware = calibration.hardware
+    assert hardware.bandwidth is not None, "the operation was timed before"
+    peak = hardware.peak_flops.get(
+        FORMATS[precision].peak if precision in FORMATS else precision, float("inf")
+    )
+    work = count(name, precision, shape, Rates(peak, hardware.bandwidth), kv_precision=kv_precision)
+    return Roofline(work.flops / peak, work.bytes / hardware.bandwidth)
+
+
+def roofline(calibration: Calibration, step: Iterable[Op], cases: int) -> Roofline:
+    """Return what ``step`` must do at least at the datasheet's peaks; links are left out."""
+    compute, memory = np.zeros(cases), np.zeros(cases)
+    for op in step:
+        if op.op in LINK_SHARES:
+            continue
+        least = _least(calibration, op.op, op.precision, op.kv_precision, op.shape)
+        compute = compute + op.count * least.compute_s
+        memory = memory + op.count * least.memory_s
+    return Roofline(compute, memory)

@@ -1,0 +1,131 @@
+"""``roofprobe.plan``: from a model and a GPU, or a calibration, to what users will see.
+
+    roofprobe.plan("llama-3.1-8b", gpu="H100 SXM", concurrency=64, input_len=2048, output_len=256)
+
+One case is an object, a table of cases (``cases=``) a list of them; the keys are those of
+``probe plan --json`` (`roofprobe.costmodel.plan`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from roofprobe.costmodel.calibration import Calibration, default_calibration, load_calibration
+from roofprobe.costmodel.hardware import accelerator_of
+from roofprobe.costmodel.plan import plan_all
+from roofprobe.costmodel.plan_cases import BadCase, PlanCase, case_from, read_cases
+from roofprobe.records.errors import RoofprobeError
+
+Cases = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
+
+
+def plan(
+    model: str | None = None,
+    *,
+    gpu: str | None = None,
+    calibration: Calibration | str | os.PathLike[str] | None = None,
+    allow_approximate: bool = False,
+    mixed: bool = True,
+    **options: Any,
+) -> dict[str, Any]:
+    """Return what ``model`` does on ``gpu`` or by ``calibration``, for one case.
+
+    ``options`` are the fields of `plan_cases.PlanCase`. ``mixed=False`` is for engines that run
+    prompts in steps of their own. Raises ``RoofprobeError`` if the case cannot be planned.
+    """
+    chosen = choose_calibration(calibration, gpu)
+    said = {"model": model, **options}
+    return plan_from(None, said, chosen, allow_approximate=allow_approximate, mixed=mixed)[0]
+
+
+def plan_cases(
+    cases: Cases,
+    *,
+    gpu: str | None = None,
+    calibration: Calibration | str | os.PathLike[str] | None = None,
+    allow_approximate: bool = False,
+    mixed: bool = True,
+    **defaults: Any,
+) -> list[dict[str, Any]]:
+    """Return one object per case of a CSV file or of mappings, in order.
+
+    ``defaults`` stand in for what a case does not say. A case that cannot be planned has ``error``.
+    Raises ``RoofprobeError`` for what is wrong with all of them.
+    """
+    chosen = choose_calibration(calibration, gpu)
+    return plan_from(cases, defaults, chosen, allow_approximate=allow_approximate, mixed=mixed)
+
+
+def plan_from(
+    cases: Cases | None,
+    said: Mapping[str, Any],
+    calibration: Calibration,
+    *,
+    allow_approximate: bool = False,
+    mixed: bool = True,
+) -> list[dict[str, Any]]:
+    """Return the objects of ``cases`` with ``said`` as defaults, or of the one case ``said``.
+
+    Raises ``RoofprobeError`` if that one case cannot be planned.
+    """
+    read: list[PlanCase | BadCase]
+    if cases is None:
+        read = [case_from(said, {})]
+    elif isinstance(cases, str | os.PathLike):
+        read = read_cases(Path(cases), said)
+    else:
+        read = [case_from(case, said) for case in cases]
+    found = plan_all(read, calibration, allow_approximate=allow_approximate, mixed=mixed)
+    if cases is None and "error" in found[0]:
+        raise RoofprobeError(found[0]["error"]["code"], found[0]["error"]["sentence"])
+    return found
+
+
+def choose_calibration(
+    calibration: Calibration | str | os.PathLike[str] | None, gpu: str | None
+) -> Calibration:
+    """Return the calibration to plan with: that of a file, or the default of a catalogue GPU.
+
+    With both, the file's device that is that GPU. Raises ``RoofprobeError``: ``no-calibration``,
+    ``other-device``, ``not-calibrated``, and what reading raises.
+    """
+    if isinstance(calibration, Calibration):
+        return calibration
+    if calibration is None:
+        if gpu is None:
+            raise RoofprobeError(
+                "no-calibration",
+                "Nothing says which device to plan for; name a measured one with --calibration "
+                "FILE or a catalogue GPU with --gpu NAME.",
+            )
+        return default_calibration(gpu)
+    path = Path(calibration)
+    chosen = load_calibration(path) if gpu is None else _device_of(path, gpu)
+    if not chosen.device.ops:
+        raise RoofprobeError(
+            "not-calibrated",
+            f"{path} has no timed operation of {chosen.hardware.name}, only its ceilings; measure "
+            "them with `probe llm`, or plan with --gpu NAME.",
+        )
+    return chosen
+
+
+def _device_of(path: Path, gpu: str) -> Calibration:
+    try:
+        return load_calibration(path, device=gpu)
+    except RoofprobeError as error:
+        if error.code != "unknown-device":
+            raise
+    key = accelerator_of(gpu).key
+    first = load_calibration(path)
+    if first.hardware.catalogue_key == key:
+        return first
+    raise RoofprobeError(
+        "other-device",
+        f"{path} was calibrated on {first.hardware.name}, which is not {gpu}; leave --gpu out to "
+        "plan for the calibrated device, or --calibration to plan for the other from its "
+        "datasheet.",
+    )
