@@ -7,7 +7,7 @@ runs it. `price` asks a calibration for all operations of all steps in as few ca
 **Intervals.** All L layers run the same operation at the same shape, so their errors are one
 error: half-widths add linearly over executions and within a class, never divided by sqrt(L).
 Classes err independently of each other: their half-widths add as a root of squares. Clock and
-power state move everything together: a common relative width is added last.
+power state move everything together: one more, common error, independent of the others.
 
 **Bounds.** An operation is bound by compute or by memory when that term alone, at the datasheet's
 peak, explains at least half of its time, and by latency otherwise (launch, prologue, too little
@@ -104,8 +104,8 @@ class Cost:
     def interval_s(self, common: float) -> tuple[FloatArray, FloatArray]:
         """Return (p10, p90) in seconds; ``common`` is the relative width all operations share."""
         total = self.total_s
-        down = np.sqrt((self.down_s**2).sum(axis=0)) + common * total
-        up = np.sqrt((self.up_s**2).sum(axis=0)) + common * total
+        down = np.sqrt((self.down_s**2).sum(axis=0) + (common * total) ** 2)
+        up = np.sqrt((self.up_s**2).sum(axis=0) + (common * total) ** 2)
         return np.maximum(total - down, 0.0), total + up
 
     def bound(self) -> NDArray[np.int64]:
