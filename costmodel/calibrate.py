@@ -42,6 +42,7 @@ _TOO_FAST: Final = 0.7
 # wrong by 1000: real kernels that are this far off are those that take microseconds.
 _TOO_SLOW: Final = 50.0
 _SLOW_S: Final = 1e-3
+_LARGEST_L2: Final = 256e6  # bytes; what may be a cache's where its size is not known
 _LEAST_ROWS: Final = 3
 _RUN_SETTINGS: Final = Settings(splits=6)  # a run must not spend its time on fitting
 
@@ -221,7 +222,8 @@ def plausible(points: Points, rates: forms.Rates, notes: list[str]) -> Points:
     A row far below max(F/P, B/W) is a wrong unit, a wrong format, or a cache; alone it is left out
     and told. Raises ``RoofprobeError`` (``impossible-times``).
     """
-    bound = forms.bound_s(count_points(points, rates), rates)
+    cached = rates if rates.l2_bytes else replace(rates, l2_bytes=_LARGEST_L2)
+    bound = forms.bound_s(count_points(points, rates), cached)
     ratio = points.latency_s / np.maximum(bound, 1e-12)
     what = f"{points.describe()} of {points.source}"
     if np.median(ratio) < _TOO_FAST:
@@ -242,4 +244,4 @@ def plausible(points: Points, rates: forms.Rates, notes: list[str]) -> Points:
     if fast.any():
         notes.append(f"{what}: {int(fast.sum())} rows faster than the peak allows are left out")
         return points.take(~fast)
-    return replace(points)
+    return points
