@@ -2,7 +2,8 @@
 
 Several GPUs may stand in one table; each becomes a device of the file. Of several frameworks one is
 taken per operation: the one that was asked for, else the one with the most rows of that operation
-(all its precisions together), because mixing engines would describe none. Its kernels are fitted
+(all its precisions together; of equals the one with the most rows of all operations), because
+mixing engines would describe none. Its kernels are fitted
 each for itself; where they share an operation and precision (a library that switches kernels with
 m), the one that was measured nearest answers.
 """
@@ -154,8 +155,10 @@ def _provenance(points: Points, rows: int, settings: Settings) -> Provenance:
 def _chosen(found: list[Points], framework: str | None, notes: list[str]) -> list[Points]:
     """Return the points of one framework per operation; the most complete where none is named."""
     rows: dict[str, Counter[str]] = defaultdict(Counter)
+    overall: Counter[str] = Counter()
     for one in found:
         rows[one.op][_engine(one)] += len(one)
+        overall[_engine(one)] += len(one)
     if framework is not None:
         names = sorted({name for counts in rows.values() for name in counts if name})
         if not any(_is(name, framework) for name in names):
@@ -167,7 +170,7 @@ def _chosen(found: list[Points], framework: str | None, notes: list[str]) -> lis
     kept = []
     for op, counts in rows.items():
         asked = [name for name in counts if framework is not None and _is(name, framework)]
-        best = asked[0] if asked else max(counts, key=lambda name: counts[name])
+        best = asked[0] if asked else max(counts, key=lambda name: (counts[name], overall[name]))
         if framework is not None and not asked:
             notes.append(f"{op}: {framework} has no rows, so {best or 'the only source'} counts")
         others = [name or "a source without a name" for name in counts if name != best]
