@@ -45,6 +45,7 @@ _TOO_SLOW: Final = 50.0
 _SLOW_S: Final = 1e-3
 _LARGEST_L2: Final = 256e6  # bytes; what may be a cache's where its size is not known
 _LEAST_ROWS: Final = 3
+_RUN: Final = "run "  # how the sources of our own runs begin
 _RUN_SETTINGS: Final = Settings(splits=6)  # a run must not spend its time on fitting
 
 
@@ -140,7 +141,7 @@ def _fitted(
 
 
 def _provenance(points: Points, rows: int, settings: Settings) -> Provenance:
-    run = points.source.startswith("run ")
+    run = points.source.startswith(_RUN)
     return Provenance(
         key=points.source,
         origin="run" if run else "op-table",
@@ -212,7 +213,13 @@ def _fit(
     if rates is None:
         notes.append(f"{points.describe()}: no peak of {device.name} is known, so it is left out")
         return None
-    kept = plausible(points, rates, notes)
+    try:
+        kept = plausible(points, rates, notes)
+    except RoofprobeError as error:
+        if not points.source.startswith(_RUN):
+            raise
+        notes.append(error.sentence)  # a run keeps what it measured; its file must be written
+        return None
     if len(kept) < _LEAST_ROWS:
         notes.append(f"{points.describe()}: {len(kept)} rows are too few to fit, so it is left out")
         return None
