@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from roofprobe.costmodel import correction, forms
 from roofprobe.costmodel.calibration_file import (
@@ -32,7 +32,7 @@ from roofprobe.costmodel.calibration_file import (
 )
 from roofprobe.costmodel.correction import FLAGS, Corrector, Flag
 from roofprobe.costmodel.defaults import default_device
-from roofprobe.costmodel.forms import FloatArray
+from roofprobe.costmodel.forms import FloatArray, Rates, Work
 from roofprobe.costmodel.hardware import Hardware, hardware_of
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import Reason
@@ -85,31 +85,30 @@ class Calibration:
     __slots__ = ("_correctors", "_index", "device", "hardware", "provenance")
 
     def __init__(self, device: DeviceCalibration, provenance: tuple[Provenance, ...] = ()) -> None:
-        """Index the fits by operation and precisions; the first of several kernels counts."""
+        """Index the fits by operation and precisions."""
         self.device: Final = device
         self.provenance: Final = provenance
         self.hardware: Final = hardware_of(device)
         self._correctors: dict[int, Corrector] = {}
-        self._index: dict[tuple[str, str, str | None], OpFit] = {}
+        self._index: dict[tuple[str, str, str | None], list[OpFit]] = {}
         for fit in device.ops:
-            self._index.setdefault((fit.op, fit.precision, fit.kv_precision), fit)
+            self._index.setdefault((fit.op, fit.precision, fit.kv_precision), []).append(fit)
 
-    def fit(self, op: str, precision: str, kv_precision: str | None = None) -> OpFit | None:
-        """Return the fit that answers for an operation, a stand-in's where there is none."""
-        kv = (kv_precision or precision) if forms.OP_CLASSES[op].kv else None
+    def fits(self, op: str, precision: str, kv_precision: str | None = None) -> list[OpFit]:
+        """Return the fits that answer for an operation: one per kernel, or a stand-in's, or none.
+
+        Element-wise operations stand in for one another, and so do collectives.
+        """
+        row = forms.OP_CLASSES[op]
+        kv = (kv_precision or precision) if row.kv else None
         for name in (precision, *STAND_INS.get(precision, ())):
-            kvs = (kv, *STAND_INS.get(kv, ())) if kv is not None else (None,)
-            for known in kvs:
+            for known in (kv, *STAND_INS.get(kv, ())) if kv is not None else (None,):
                 if found := self._index.get((op, name, known)):
                     return found
-        row = forms.OP_CLASSES[op]
-        if row.kind == "elementwise":
-            return next((f for f in self.device.ops if f.op in forms.ELEMENTWISE_BYTES), None)
-        if row.kind == "collective":
-            same = [f for f in self.device.ops if f.op == op]
-            rest = [f for f in self.device.ops if f.op in forms.LINK_SHARES]
-            return next(iter((*same, *rest)), None)
-        return None
+        if row.kind not in ("elementwise", "collective"):
+            return []
+        kin = [f for f in self.device.ops if forms.OP_CLASSES[f.op].kind == row.kind]
+        return [f for f in kin if f.op == op][:1] or kin[:1]
 
     def supports(self, op: str, precision: str, kv_precision: str | None = None) -> Reason | None:
         """Return why an operation cannot be timed in this precision, or None when it can."""
@@ -149,7 +148,7 @@ class Calibration:
             return Reason(
                 code="no-link", sentence=f"The link bandwidth between devices of {name} is unknown."
             )
-        if self.fit(op, precision, kv_precision) is None:
+        if not self.fits(op, precision, kv_precision):
             kv = f" with a KV cache in {kv_precision or precision}" if row.kv else ""
             return Reason(
                 code="not-measured",
@@ -164,7 +163,7 @@ class Calibration:
         precision: str,
         *,
         kv_precision: str | None = None,
-        **shape: float | FloatArray | NDArray[np.int64],
+        **shape: ArrayLike,
     ) -> Estimate:
         """Return the time of an operation; shape keywords are those of `forms.OP_CLASSES`.
 
@@ -174,34 +173,55 @@ class Calibration:
         reason = self.supports(op, precision, kv_precision)
         if reason is not None:
             raise RoofprobeError(reason.code, reason.sentence)
-        fit = self.fit(op, precision, kv_precision)
-        assert fit is not None, "supports() would have told"
         kv = (kv_precision or precision) if forms.OP_CLASSES[op].kv else None
         rates = self._rates(precision)
         work = forms.count(op, precision, shape, rates, kv_precision=kv)
-        median = forms.seconds(work, coefficients_of(fit), rates)
-        arrays = {name: np.broadcast_to(np.asarray(value, float), median.shape)
-                  for name, value in shape.items()}  # fmt: skip
-        corrector = self._corrector(fit)
-        shift, spread, flags = corrector.apply(arrays)
-        if (fit.precision, fit.kv_precision) != (precision, kv) and fit.op == op:
+        arrays = {
+            name: np.broadcast_to(np.asarray(value, float), work.flops.shape)
+            for name, value in shape.items()
+        }
+        fits = self.fits(op, precision, kv_precision)
+        found = self._estimate(fits[0], work, rates, arrays)
+        outside = correction.octaves_outside(fits[0], arrays)
+        for fit in fits[
+            1:
+        ]:  # another kernel, where the size lies nearer to what it was measured at
+            other = self._estimate(fit, work, rates, arrays)
+            away = correction.octaves_outside(fit, arrays)
+            nearer = away < outside
+            outside = np.where(nearer, away, outside)
+            found = Estimate(
+                np.where(nearer, other.median_s, found.median_s),
+                np.where(nearer, other.log_spread, found.log_spread),
+                np.where(nearer, other.flags, found.flags),
+            )
+        median, spread, flags = found.median_s, found.log_spread, found.flags
+        row = forms.OP_CLASSES[op]
+        if (fits[0].precision, fits[0].kv_precision) != (precision, kv) and row.kind == "":
             flags = flags | correction.bit("stand-in")
             spread = spread + correction.STAND_IN_LOG
-        median = np.maximum(median * np.exp(shift), forms.bound_s(work, rates))
-        if op in forms.LINK_SHARES:
-            median = np.where(np.asarray(arrays["ranks"]) > 1, median, 0.0)
+        median = np.maximum(median, forms.bound_s(work, rates))
+        if row.kind == "collective":
+            median = np.where(arrays["ranks"] > 1, median, 0.0)
         return Estimate(np.asarray(median), np.asarray(spread), np.asarray(flags))
+
+    def _estimate(
+        self, fit: OpFit, work: Work, rates: Rates, arrays: Mapping[str, FloatArray]
+    ) -> Estimate:
+        closed = forms.seconds(work, coefficients_of(fit), rates)
+        shift, spread, flags = self._corrector(fit).apply(arrays)
+        return Estimate(np.asarray(closed * np.exp(shift)), spread, flags)
 
     def _corrector(self, fit: OpFit) -> Corrector:
         if id(fit) not in self._correctors:
             self._correctors[id(fit)] = Corrector(fit)
         return self._correctors[id(fit)]
 
-    def _rates(self, precision: str) -> forms.Rates:
+    def _rates(self, precision: str) -> Rates:
         hardware = self.hardware
         peak = forms.FORMATS[precision].peak if precision in forms.FORMATS else precision
         assert hardware.bandwidth is not None, "supports() would have told"
-        return forms.Rates(
+        return Rates(
             flops=hardware.peak_flops.get(peak, float("inf")),
             bandwidth=hardware.bandwidth,
             link=hardware.link,

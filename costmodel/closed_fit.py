@@ -107,7 +107,11 @@ def coefficients(names: Sequence[str], values: FloatArray) -> Coefficients:
         contention=given.get("contention", 0.0),
         host_floor_s=given.get("host_floor_us", 0.0) * 1e-6,
         l2_efficiency=given.get("l2_efficiency", 0.0),
-        terms={name: value for name, value in given.items() if name in _TERMS},
+        terms={
+            name: value
+            for name, value in given.items()
+            if name in _TERMS and value > 1e-6 * PARAMETERS[name].high
+        },
     )
 
 
@@ -185,7 +189,7 @@ def choose(
             continue
         errors = []
         for mask in held_out:
-            c = fit_form(take(work, ~mask), latency_s[~mask], rates, names)
+            c = fit_form(take(work, ~mask), latency_s[~mask], rates, names, starts=1)
             predicted = forms.seconds(take(work, mask), c, rates)
             errors.append(np.minimum(np.abs(np.log(latency_s[mask] / predicted)), 0.5))
         error = float(np.mean(np.concatenate(errors))) if errors else float("inf")

@@ -42,13 +42,17 @@ FLAGS: Final[Mapping[int, Flag]] = MappingProxyType(
                  "architecture"),
         32: Flag("published-fit", "constants are a published fit, not fitted to timings here"),
         64: Flag("few-sites", "too few measured sites for an 80 % interval; it is a guess"),
-        128: Flag("ragged-size", "a number of tokens lies between multiples of a tile, where some "
-                  "kernels are much slower, and none was measured there"),
-        256: Flag("near-l2", "the KV cache is about as large as L2, where the rate changes"),
+        128: Flag("ragged-size", "the number of tokens is no multiple of 128 and only such were "
+                  "measured; "
+                  "FP8 products of some engines take up to 1.7 times as long there"),
     }
 )  # fmt: skip
 STAND_IN_LOG: Final = 0.2  # added half-width of ln t where another precision stands in
 _FAR_OCTAVES: Final = 1.0
+# One row past a multiple of 128 makes FP8 products of vLLM and SGLang on Hopper 1.4 to 1.7 times as
+# slow (op tables of aiconfigurator-core 0.12.0); tables of powers of two do not show it.
+_TILE_ROWS: Final = 128
+_RAGGED: Final = ("fp8", "fp8-block")
 _BITS: Final = {flag.code: bit for bit, flag in FLAGS.items()}
 
 
@@ -62,10 +66,22 @@ def flags_of(mask: int) -> tuple[Flag, ...]:
     return tuple(flag for bit, flag in FLAGS.items() if mask & bit)
 
 
+def octaves_outside(fit: OpFit, shape: Mapping[str, FloatArray]) -> FloatArray:
+    """Return how many factors of two the farthest size lies outside the measured range."""
+    octaves = np.zeros_like(shape[OP_CLASSES[fit.op].shape[0]])
+    for name in OP_CLASSES[fit.op].sizes:
+        span = fit.domain.get(name)
+        if span is not None:
+            value = np.log2(np.maximum(shape[name], 1e-9))
+            low, high = np.log2(max(span.low, 1e-9)), np.log2(max(span.high, 1e-9))
+            octaves = np.maximum(octaves, np.maximum(low - value, value - high))
+    return octaves
+
+
 class Corrector:
     """The correction of one fit, with what it needs solved once."""
 
-    __slots__ = ("_known", "_sites", "_solved", "fit")
+    __slots__ = ("_known", "_only_powers", "_sites", "_solved", "fit")
 
     def __init__(self, fit: OpFit) -> None:
         """Solve for the weights of the measured points."""
@@ -73,6 +89,8 @@ class Corrector:
         self._known: Coordinates | None = None
         self._solved: FloatArray = np.zeros(0)
         self._sites: FloatArray = np.zeros((0, 0))
+        rows = {m for site in fit.sites for m in site.sizes.get("m", ())}
+        self._only_powers = all(m <= _TILE_ROWS or m % _TILE_ROWS == 0 for m in rows)
         if fit.sites:
             self._known, residuals = kriging.known_points(fit.op, fit.sites)
             self._sites = np.unique(self._known.site, axis=0)
@@ -105,7 +123,6 @@ class Corrector:
         self, flat: Mapping[str, FloatArray], points: Coordinates
     ) -> tuple[FloatArray, IntArray]:
         fit = self.fit
-        row = OP_CLASSES[fit.op]
         at = np.prod([flat[name] for name in fit.intervals.axis], axis=0)
         spread = np.zeros_like(at)
         flags = np.zeros(at.shape, dtype=np.int64)
@@ -113,15 +130,13 @@ class Corrector:
             inside = at >= band.low
             spread = np.where(inside, band.log_halfwidth, spread)
             flags = np.where(inside, 0 if band.enough else bit("few-sites"), flags)
-        octaves = np.zeros_like(at)
-        for name in row.sizes:
-            span = fit.domain.get(name)
-            if span is not None:
-                value = np.log2(np.maximum(flat[name], 1e-9))
-                low, high = np.log2(max(span.low, 1e-9)), np.log2(max(span.high, 1e-9))
-                octaves = np.maximum(octaves, np.maximum(low - value, value - high))
+        octaves = octaves_outside(fit, flat)
         flags |= np.where(octaves > 1e-6, bit("size-range"), 0)
         spread = spread + fit.intervals.per_octave * octaves
+        if fit.op == "gemm" and fit.precision in _RAGGED and self._only_powers:
+            beyond = flat["m"] > _TILE_ROWS
+            ragged = beyond & (np.mod(flat["m"], _TILE_ROWS) != 0)
+            flags |= np.where(ragged, bit("ragged-size"), 0)
         if self._known is not None:
             away = kriging.nearest_site(points, self._sites)
             flags |= np.where(away > _FAR_OCTAVES, bit("far-site"), 0)

@@ -1,20 +1,24 @@
 """Constants for GPUs that nobody has calibrated, learnt from op tables that others published.
 
 For each operation and precision the nearest relative answers: a fit of this very GPU, else of one
-of its architecture, else of any architecture, newest first. Efficiencies carry over to the GPU's
-own peaks; what that borrowing costs in accuracy is added to the interval and flagged. ``fitted``
-constants come from tables fitted by this package (`tools/fit_defaults.py`), ``published`` ones are
-fits of others, for classes whose tables are not at hand.
+of its architecture, else of any; among equals the one whose arithmetic per byte of memory is most
+alike. Efficiencies carry over to the GPU's own peaks. What such borrowing costs in accuracy was
+measured by predicting each fitted GPU with the constants of the others, is added to the interval,
+and flagged. ``fitted.json`` holds constants that this package fitted (``tools/fit_defaults.py``),
+``published.toml`` fits of others, for classes whose tables are not at hand; the former win.
 """
 
 from __future__ import annotations
 
 import functools
+import json
+import math
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 from roofprobe.costmodel import forms
 from roofprobe.costmodel.calibration_file import (
@@ -25,13 +29,12 @@ from roofprobe.costmodel.calibration_file import (
     OpFit,
     Provenance,
 )
-from roofprobe.costmodel.hardware import accelerator_of, datasheet_device
+from roofprobe.costmodel.hardware import accelerator_of, datasheet_ceilings, datasheet_device
 from roofprobe.peaks.accelerator import Accelerator
 from roofprobe.peaks.catalogue import load
 
-# Added half-width of ln t where constants are borrowed.
-SIBLING_LOG: Final = 0.15
-GENERIC_LOG: Final = 0.35
+# Added half-width of ln t where constants are borrowed and no pair of GPUs tells how much.
+_UNTOLD: Final[Mapping[str, float]] = {"sibling": 0.2, "generic": 0.4}
 _PER_OCTAVE: Final = 0.1
 
 
@@ -58,28 +61,77 @@ def published() -> tuple[tuple[Learnt, ...], Provenance]:
         key = row.pop("accelerator", None)
         median, p90 = row.pop("error")
         assumed = row.pop("assumed", None)
-        peaks = document["peaks"].get(key, {})
-        linked = forms.OP_CLASSES[row["op"]].kind == "collective"
-        pipe = forms.FORMATS[row["precision"]].peak
+        rescaled, peaks = _rescaled(row, key, document["peaks"].get(key, {}))
         rows.append(
             Learnt(
                 key,
-                OpFit(
-                    **row,
-                    peak_tflops=peaks.get(pipe, 1.0),
-                    peak_gbps=peaks.get("link" if linked else "memory", 1.0),
-                    held_out=HeldOut(
-                        median=median, p90=p90, bias=0, form_median=median, form_p90=p90, points=1,
-                        sites=1, splits=1, protocol=assumed or "as published",
-                    ),
-                    intervals=_wide(row["op"], p90),
-                    provenance=source.key,
-                    flags=("published-fit",),
-                    note=assumed,
+                OpFit.model_validate(
+                    {
+                        **rescaled,
+                        **peaks,
+                        "held_out": HeldOut(
+                            median=median, p90=p90, bias=0, form_median=median, form_p90=p90,
+                            points=1, sites=1, splits=1, protocol=assumed or "as published",
+                        ),
+                        "intervals": _wide(row["op"], p90),
+                        "flags": ("published-fit",),
+                        "provenance": source.key,
+                        "note": assumed,
+                    }
                 ),
             )
         )  # fmt: skip
     return tuple(rows), source
+
+
+def _rescaled(
+    row: dict[str, Any], key: str | None, used: Mapping[str, float]
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return a row with efficiencies relative to the catalogue's peaks, and those peaks."""
+    if key is None:
+        return row, {"peak_gbps": 1.0}
+    ceilings = datasheet_ceilings(load()[key].per_device())
+    linked = forms.OP_CLASSES[row["op"]].kind == "collective"
+    pipe = forms.FORMATS[row["precision"]].peak
+    memory = ceilings.link if linked else ceilings.memory
+    assert memory is not None, key
+    scaled = dict(row)
+    scaled["memory_efficiency"] *= used["link" if linked else "memory"] / memory.value
+    peaks = {"peak_gbps": memory.value}
+    if not linked and pipe in used:
+        scaled["compute_efficiency"] *= used[pipe] / ceilings.compute[pipe].value
+        peaks["peak_tflops"] = ceilings.compute[pipe].value
+    return scaled, peaks
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What this package fitted: constants, sources, and what borrowing costs (ln t)."""
+
+    learnt: tuple[Learnt, ...]
+    provenance: tuple[Provenance, ...]
+    borrowed: Mapping[str, Mapping[str, float]]
+    engines: Mapping[str, int]
+
+
+@functools.cache
+def fitted() -> Fitted:
+    """Return the constants of ``fitted.json``."""
+    document = json.loads(_text("fitted.json"))
+    engines: Counter[str] = Counter()
+    for row in document["fits"]:
+        engines[row["fit"].get("framework") or ""] += row["rows"]
+    return Fitted(
+        tuple(
+            Learnt(row["accelerator"], OpFit.model_validate(row["fit"])) for row in document["fits"]
+        ),
+        tuple(
+            Provenance.model_validate({"method": document["method"], **row})
+            for row in document["provenance"]
+        ),
+        document["borrowed"],
+        engines,
+    )
 
 
 def _wide(op: str, error: float) -> Intervals:
@@ -97,21 +149,29 @@ def default_device(gpu_name: str) -> tuple[DeviceCalibration, tuple[Provenance, 
     """
     row = accelerator_of(gpu_name)
     device = datasheet_device(row)
-    learnt, source = published()
-    keys = dict.fromkeys((one.fit.op, one.fit.precision, one.fit.kv_precision) for one in learnt)
-    ops = []
-    for key in keys:
+    others, source = published()
+    ours = fitted()
+    learnt = (*ours.learnt, *others)
+    ops: list[OpFit] = []
+    for key in dict.fromkeys(_key(one.fit) for one in learnt):
         same = [one for one in learnt if _key(one.fit) == key]
-        nearest = min(same, key=lambda one: _distance(one, row))
-        ops.append(_borrowed(nearest, row))
-    return device.model_copy(update={"ops": tuple(ops)}), (source,)
+        best = min(same, key=lambda one: _rank(one, row, ours.engines))
+        # Kernels that one engine switches between on one GPU belong together.
+        ops += [_borrowed(one, row) for one in same if _origin(one) == _origin(best)]
+    used = {fit.provenance for fit in ops}
+    told = tuple(one for one in (*ours.provenance, source) if one.key in used)
+    return device.model_copy(update={"ops": tuple(ops)}), told
 
 
 def _key(fit: OpFit) -> tuple[str, str, str | None]:
     return fit.op, fit.precision, fit.kv_precision
 
 
-def _architecture(key: str) -> str | None:
+def _origin(one: Learnt) -> tuple[str | None, ...]:
+    return one.accelerator, one.fit.framework, *one.fit.flags
+
+
+def architecture_of(key: str) -> str | None:
     """Return the compute capability of a catalogue row: variants of one die share it."""
     row = load()[key]
     return row.compute_capability or row.gcn_arch or row.rate_class
@@ -121,25 +181,41 @@ def _distance(one: Learnt, row: Accelerator) -> int:
     """Return 0 for this GPU (or any), 1 for its architecture, 2 for another."""
     if one.accelerator in (None, row.key):
         return 0
-    return 1 if _architecture(one.accelerator) == _architecture(row.key) else 2
+    return 1 if architecture_of(one.accelerator) == architecture_of(row.key) else 2
 
 
-_BORROWED: Final[Mapping[int, tuple[str | None, float]]] = {
-    0: (None, 0.0),
-    1: ("sibling", SIBLING_LOG),
-    2: ("generic", GENERIC_LOG),
-}
+def _rank(one: Learnt, row: Accelerator, engines: Mapping[str, int]) -> tuple[float, ...]:
+    """Return how far constants are carried: the kin, then ours, then balance, then the engine."""
+    unlike = 0.0
+    if one.accelerator is not None:
+        here, there = _balance(row), _balance(load()[one.accelerator].per_device())
+        unlike = abs(math.log(here / there)) if here and there else 9.0
+    return (
+        _distance(one, row), float("published-fit" in one.fit.flags), unlike,
+        -engines.get(one.fit.framework or "", 0),
+    )  # fmt: skip
+
+
+def _balance(row: Accelerator) -> float | None:
+    """Return operations per byte: the dense 16-bit peak over the memory's bandwidth."""
+    ceilings = datasheet_ceilings(row)
+    peak = ceilings.compute.get("fp16")
+    return peak.value / ceilings.memory.value if peak and ceilings.memory else None
+
+
+_KIN: Final = (None, "sibling", "generic")
 
 
 def _borrowed(one: Learnt, row: Accelerator) -> OpFit:
     """Return constants for ``row``, flagged and widened by how far they were carried."""
     fit = one.fit
-    flag, more = _BORROWED[_distance(one, row)]
+    flag = _KIN[_distance(one, row)]
+    if flag is None:
+        return fit
+    more = fitted().borrowed.get(flag, {}).get(fit.op, _UNTOLD[flag])
     bands = tuple(
         band.model_copy(update={"log_halfwidth": band.log_halfwidth + more})
         for band in fit.intervals.bands
     )
-    flags = (*fit.flags, *((flag,) if flag else ()))
-    return fit.model_copy(
-        update={"intervals": fit.intervals.model_copy(update={"bands": bands}), "flags": flags}
-    )
+    intervals = fit.intervals.model_copy(update={"bands": bands})
+    return fit.model_copy(update={"intervals": intervals, "flags": (*fit.flags, flag)})

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roofprobe.costmodel import conformal, forms, kriging
-from roofprobe.costmodel.calibration_file import HeldOut, Intervals, Kriging, OpFit, Site, Span
+from roofprobe.costmodel.calibration_file import (
+    HeldOut,
+    Intervals,
+    Kriging,
+    OpFit,
+    Site,
+    Span,
+    Surface,
+)
 from roofprobe.costmodel.closed_fit import choose, fit_form, ladder, take
 from roofprobe.costmodel.conformal import Scores
 from roofprobe.costmodel.forms import Coefficients, FloatArray, Rates, Work
@@ -31,11 +39,16 @@ _BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How sites are held out; the defaults are what published figures of this package used."""
+    """How sites are held out, and what is kept.
+
+    Without ``keep_sites`` only what all sites have in common is kept (constants that shall serve
+    other GPUs), and the held-out errors are those of that.
+    """
 
     splits: int = 12
     share: float = 0.25
     seed: int = 0
+    keep_sites: bool = True
 
 
 def edges_of(op: str) -> tuple[float, ...]:
@@ -91,12 +104,21 @@ class Fitted:
     known: kriging.Coordinates
     residuals: FloatArray
 
-    def correction(self, points: kriging.Coordinates) -> FloatArray:
+    def correction(self, points: kriging.Coordinates, settings: Settings) -> FloatArray:
         """Return the expected residual, ln t, at points."""
         if self.law is None:
             return np.zeros(len(points.size))
+        if not settings.keep_sites:
+            return kriging.interpolate(self.surface(), points.size)
         solved = kriging.weights(self.known, self.residuals, self.law)
         return kriging.mean(points, self.known, self.law, solved)
+
+    def surface(self) -> Surface:
+        """Return what all sites have in common; one size axis gets every octave, more every two."""
+        assert self.law is not None, "nothing was kriged"
+        solved = kriging.weights(self.known, self.residuals, self.law)
+        step = 1.0 if self.known.size.shape[1] == 1 else 2.0
+        return kriging.common_surface(self.known, self.law, solved, step)
 
 
 def fit_all(points: Points, work: Work, rates: Rates, names: tuple[str, ...]) -> Fitted:
@@ -114,6 +136,7 @@ def held_out_scores(
     rates: Rates,
     names: tuple[str, ...],
     masks: list[_BoolArray],
+    settings: Settings,
 ) -> Scores:
     """Predict the rows of each mask from the others."""
     _, number = points.sites()
@@ -125,7 +148,7 @@ def held_out_scores(
         off = np.log(points.latency_s[mask] / forms.seconds(take(work, mask), fitted.form, rates))
         there = everywhere.take(mask)
         form_error.append(off)
-        error.append(off - fitted.correction(there))
+        error.append(off - fitted.correction(there, settings))
         site.append(number[mask])
         sizes.append(size[mask])
         distance.append(kriging.nearest_site(there, np.unique(fitted.known.site, axis=0)))
@@ -135,7 +158,9 @@ def held_out_scores(
     return Scores(*(np.concatenate(part) for part in (error, form_error, site, sizes, distance)))
 
 
-def per_octave(points: Points, work: Work, rates: Rates, names: tuple[str, ...]) -> float:
+def per_octave(
+    points: Points, work: Work, rates: Rates, names: tuple[str, ...], settings: Settings
+) -> float:
     """Return how much the error grows per octave beyond the measured sizes.
 
     The two largest and two smallest octaves are predicted from the rest, one end at a time; the
@@ -150,7 +175,7 @@ def per_octave(points: Points, work: Work, rates: Rates, names: tuple[str, ...])
             continue
         fitted = fit_all(rest, take(work, ~mask), rates, names)
         off = np.log(points.latency_s[mask] / forms.seconds(take(work, mask), fitted.form, rates))
-        off -= fitted.correction(kriging.coordinates(points.op, points.take(mask).shape))
+        off -= fitted.correction(kriging.coordinates(points.op, points.take(mask).shape), settings)
         grown.append(float(np.quantile(np.abs(off), conformal.LEVEL)) / 2)
     return max(grown, default=0.1)
 
@@ -163,7 +188,7 @@ def calibrate_points(
     work = count_points(points, rates)
     masks, protocol = splits(points, settings)
     names = choose(work, points.latency_s, rates, ladder(points.op, points.precision), masks[:6])
-    scores = held_out_scores(points, work, rates, names, masks)
+    scores = held_out_scores(points, work, rates, names, masks, settings)
     fitted = fit_all(points, work, rates, names)
     sites, _ = points.sites()
     edges = edges_of(points.op)
@@ -177,15 +202,15 @@ def calibrate_points(
         kv_precision=points.kv_precision,
         kernel=points.kernel,
         framework=points.framework,
-        compute_efficiency=form.compute_efficiency,
-        memory_efficiency=form.memory_efficiency,
-        t0_us=form.t0_s * 1e6,
-        exponent=form.exponent if np.isfinite(form.exponent) else None,
-        wave=form.wave,
-        contention=form.contention,
-        host_floor_us=form.host_floor_s * 1e6,
-        l2_efficiency=form.l2_efficiency,
-        terms=dict(form.terms),
+        compute_efficiency=_short(form.compute_efficiency),
+        memory_efficiency=_short(form.memory_efficiency),
+        t0_us=_short(form.t0_s * 1e6),
+        exponent=_short(form.exponent) if np.isfinite(form.exponent) else None,
+        wave=_short(form.wave),
+        contention=_short(form.contention),
+        host_floor_us=_short(form.host_floor_s * 1e6),
+        l2_efficiency=_short(form.l2_efficiency),
+        terms={name: _short(value) for name, value in form.terms.items()},
         peak_tflops=rates.flops / 1e12 if np.isfinite(rates.flops) else None,
         peak_gbps=peak / 1e9,
         units=rates.units,
@@ -193,18 +218,24 @@ def calibrate_points(
             name: Span(low=float(values.min()), high=float(values.max()))
             for name, values in points.shape.items()
         },
-        sites=_sites(points, fitted.residuals) if fitted.law is not None else (),
-        kriging=fitted.law,
+        sites=_sites(points, fitted.residuals) if fitted.law and settings.keep_sites else (),
+        kriging=fitted.law if settings.keep_sites else None,
+        surface=fitted.surface() if fitted.law and not settings.keep_sites else None,
         held_out=_held_out(scores, edges, len(sites), len(masks), protocol),
         intervals=Intervals(
             level=conformal.LEVEL,
             axis=row.band,
             bands=conformal.bands(scores, edges),
-            per_octave=per_octave(points, work, rates, names),
+            per_octave=per_octave(points, work, rates, names, settings),
             per_distance=conformal.per_distance(scores),
         ),
         provenance=provenance,
     )
+
+
+def _short(value: float) -> float:
+    """Return a constant to four digits; timings tell no more, and a bound of zero is zero."""
+    return float(f"{value:.4g}") if abs(value) > 1e-7 else 0.0
 
 
 def _sites(points: Points, residuals: FloatArray) -> tuple[Site, ...]:

@@ -145,14 +145,13 @@ def seconds(work: Work, c: Coefficients, rates: Rates) -> FloatArray:
 def bound_s(work: Work, rates: Rates) -> FloatArray:
     """Return the physical least time, max(F/P, B/W), in seconds: nothing runs faster.
 
-    Except from a cache: where the bytes fit L2, only the arithmetic bounds.
+    At most as many bytes as L2 holds may come from there and not from memory.
     """
     speed = rates.link if work.on_link else rates.bandwidth
     if speed is None:
         raise ValueError("a collective needs the link's bandwidth")
-    memory = work.bytes / speed
-    if rates.l2_bytes and not work.on_link:
-        memory = np.where(work.bytes < rates.l2_bytes, 0.0, memory)
+    cached = 0.0 if work.on_link else rates.l2_bytes or 0.0
+    memory = np.maximum(work.bytes - cached, 0.0) / speed
     bound: FloatArray = np.maximum(work.flops / rates.flops, memory)
     return bound
 

@@ -12,9 +12,10 @@ from typing import Final
 
 from roofprobe.costmodel.calibration_file import Ceilings, DeviceCalibration, Peak
 from roofprobe.peaks.accelerator import Accelerator
+from roofprobe.peaks.derive import datasheet_derived_peaks
 from roofprobe.peaks.find import UnknownAcceleratorError, find
 from roofprobe.peaks.links import PCIE_FULL_WIDTH, pcie_peak_gbps
-from roofprobe.peaks.precisions import NAMES, precision
+from roofprobe.peaks.precisions import NAMES, headline_key, precision
 from roofprobe.records.errors import RoofprobeError
 
 # Vendors print "GB" and mean 2^30 bytes of memory: an H100 of "80 GB" reports 81,559 MiB. What a
@@ -51,12 +52,16 @@ def accelerator_of(gpu_name: str) -> Accelerator:
 
 
 def datasheet_ceilings(row: Accelerator) -> Ceilings:
-    """Return the catalogue's dense peaks, bandwidth and one-way link as ceilings with sources."""
+    """Return the catalogue's dense peaks, bandwidth and one-way link as ceilings with sources.
+
+    A peak that nobody published is derived from units, rate and clock where those are known.
+    """
 
     def cited(field: str) -> str:
         return "datasheet: " + ", ".join(row.sources.get(field, ("catalogue",)))
 
-    compute = {}
+    compute: dict[str, Peak] = {}
+    derived = datasheet_derived_peaks(row)
     for name in NAMES:
         key = row.headline_key(name)
         if key is not None:
@@ -65,6 +70,17 @@ def datasheet_ceilings(row: Accelerator) -> Ceilings:
                 unit=precision(name).unit,
                 kind="datasheet",
                 source=cited(f"dense.{key}"),
+            )
+            continue
+        known = headline_key(
+            name, derived, rates=row.rates().ops_per_clock(), rate_class=row.rate_class
+        )
+        if known is not None:
+            compute[name] = Peak(
+                value=derived[known].value,
+                unit=precision(name).unit,
+                kind="derived",
+                source=f"units x rate x clock: {derived[known].basis}",
             )
     memory = None
     if row.mem_bw_gbps is not None:

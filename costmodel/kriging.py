@@ -92,6 +92,23 @@ def mean(points: Coordinates, known: Coordinates, law: Kriging, solved: FloatArr
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
+def common_surface(known: Coordinates, law: Kriging, solved: FloatArray, step: float) -> Surface:
+    """Return the part that all sites share, on a grid of ``step`` octaves over the known sizes."""
+    knots = []
+    for axis in range(known.size.shape[1]):
+        low, high = known.size[:, axis].min(), known.size[:, axis].max()
+        count = max(1, round((high - low) / step))
+        knots.append(tuple(np.round(np.linspace(low, high, count + 1), 3).tolist()))
+    grid = np.stack(
+        [g.ravel() for g in np.meshgrid(*(np.array(k) for k in knots), indexing="ij")], 1
+    )
+    points = Coordinates(grid, np.zeros((len(grid), known.site.shape[1])),
+                         np.zeros((len(grid), known.joint.shape[1])))  # fmt: skip
+    shared = law.model_copy(update={"site_sd": 0.0, "local_sd": 0.0, "joint_sd": 0.0})
+    values = mean(points, known, shared, solved)
+    return Surface(knots=tuple(knots), values=tuple(np.round(values, 3).tolist()))
+
+
 def nearest_site(points: Coordinates, sites: FloatArray) -> FloatArray:
     """Return the distance in octaves from each point to the nearest of ``sites`` (rows)."""
     if not sites.shape[1] or not len(sites):

@@ -17,7 +17,8 @@ from types import FrameType
 
 from roofprobe.acceptance.judge import judge
 from roofprobe.acceptance.validity import invalidate
-from roofprobe.costmodel.efficiency import efficiency_factors
+from roofprobe.costmodel.calibrate import calibration_of_run
+from roofprobe.costmodel.calibration_file import calibration_bytes
 from roofprobe.probes import host
 from roofprobe.probes.devices import select
 from roofprobe.probes.plan import expected_s, follow_ups, plan_cases, policy_for
@@ -161,7 +162,7 @@ def write_files(folder: Path, run: Run) -> None:
     """Write every file of the run but the journal; the record itself comes first."""
     runfolder.write_run(folder, run)
     runfolder.write_whole(folder / "measurements.csv", measurements_csv(run))
-    runfolder.write_whole(folder / "calibration.json", efficiency_factors(run))
+    runfolder.write_whole(folder / "calibration.json", calibration_bytes(calibration_of_run(run)))
     for name, data in render_files(run).items():
         runfolder.write_whole(folder / name, data)
 
