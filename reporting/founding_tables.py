@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from roofprobe.costmodel import founding_notes as notes
+from roofprobe.costmodel.calibration import default_calibration
 from roofprobe.costmodel.founding_model import (
     MIXED_PRECISION_ADAM,
     REQUEST_TOKENS,
@@ -41,10 +42,37 @@ from roofprobe.reporting.markdown_text import table
 from roofprobe.reporting.numbers import UNKNOWN, digits
 
 _BLOCK: Final = re.compile(r"(<!-- computed: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_CONSTANT_CARDS: Final = ("A100 SXM 80GB", "A800", "L20", "H20 96G", "H800")
+_CONSTANTS: Final = (
+    ("gemm", "bf16", None), ("gemm", "int8", None), ("gemm", "fp8-block", None),
+    ("grouped_gemm", "fp8-block", None), ("attention_prefill", "bf16", "bf16"),
+    ("attention_decode", "bf16", "bf16"), ("mla_prefill", "bf16", "bf16"),
+    ("mla_decode", "bf16", "bf16"), ("all_reduce", "bf16", None), ("all_to_all", "bf16", None),
+)  # fmt: skip
+_WHOSE: Final = {"generic": "any", "sibling": "sibling"}
 _GPT_3_CARDS: Final = (4, 5, 6, 8)
 # A card that the notes recommend for its bandwidth beside those of their table.
 _ALSO_RECOMMENDED: Final = "A30"
 _CARDS_MODEL: Final = "deepseek-r1-distill-qwen-7b"
+
+
+def constants() -> str:
+    """Return whose timings the constants behind this page are, with their held-out errors."""
+    calibrations = [default_calibration(card) for card in _CONSTANT_CARDS]
+    rows = []
+    for op, precision, kv_precision in _CONSTANTS:
+        cells = []
+        for calibration in calibrations:
+            if calibration.supports(op, precision, kv_precision) is not None:
+                cells.append(UNKNOWN)
+                continue
+            fit = calibration.fits(op, precision, kv_precision)[0]
+            whose = next((word for flag, word in _WHOSE.items() if flag in fit.flags), "own")
+            other = f", {fit.precision}" if fit.precision != precision else ""
+            error = "" if fit.held_out is None else f": {fit.held_out.median * 100:.1f} %"
+            cells.append(f"{whose}{other}{error}")
+        rows.append((f"`{op}`", precision, *cells))
+    return table(("operation", "precision", *_CONSTANT_CARDS), rows)
 
 
 def recommended() -> str:
@@ -237,6 +265,7 @@ def card_cells() -> str:
 
 
 BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
+    "constants": constants,
     "recommended": recommended,
     "deepseek-weights": deepseek_weights,
     "gpt-3-layouts": gpt_3_layouts,
