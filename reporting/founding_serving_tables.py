@@ -231,7 +231,7 @@ def _hosts_of(host: notes.H20Host, calibration: Any) -> tuple[str, str]:
     tokens = host.input_len + host.output_len
     hosts = copies_for_load(best.capacity_requests_per_second, tokens,
                             wanted_tokens_per_minute=host.wanted_tokens_per_minute)  # fmt: skip
-    return f"{hosts:,} at TPOT {digits(best.tpot_s * 1e3)} ms", UNKNOWN
+    return f"{hosts:,}, each with {best.concurrency} in flight at {ms(best.tpot_s)} ms", UNKNOWN
 
 
 def a800_test() -> str:

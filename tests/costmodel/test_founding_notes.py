@@ -27,6 +27,9 @@ from roofprobe.costmodel.models import load_model
 from roofprobe.costmodel.plan_layout import Degrees
 from roofprobe.costmodel.sizing import cold_start_s
 from roofprobe.costmodel.steps import Layout
+from roofprobe.costmodel.throughput import throughput
+from roofprobe.peaks.find import find
+from roofprobe.peaks.founding_notes import founding_columns
 from roofprobe.records.errors import RoofprobeError
 
 ROWS = [(row, cards) for row in notes.RECOMMENDATIONS for cards in row.options]
@@ -199,6 +202,34 @@ def test_ttft_is_a_line_between_a_floor_and_attention(gpu: str) -> None:
     assert long.normalised_s == pytest.approx(middle.normalised_s, rel=0.1)
     assert longest.normalised_s > 2 * middle.normalised_s
     assert long.attention_share < 0.25 < 0.5 < longest.attention_share
+
+
+def test_short_prompts_cost_more_the_more_compute_there_is_per_byte() -> None:
+    over = {}
+    for gpu in ("L20", "A100 SXM 80GB", "H20 96G", "H200"):
+        hardware = default_calibration(gpu).hardware
+        assert hardware.bandwidth is not None
+        short, middle = prompts(gpu, "deepseek-r1-distill-qwen-7b", (100, 2048), "bf16")
+        over[hardware.peak_flops["bf16"] / hardware.bandwidth] = (
+            short.normalised_s / middle.normalised_s
+        )
+    assert [over[balance] for balance in sorted(over)] == sorted(over.values())
+
+
+def test_the_cards_named_for_their_bandwidth_have_little() -> None:
+    own = {title: find(title).per_device().mem_bw_gbps or 0 for title in founding_columns()}
+    others = [gbps for title, gbps in own.items() if title not in ("T4", "L20")]
+    assert max(own["L20"], find("A30").mem_bw_gbps or 0) < min(others)
+
+
+def test_48_arrivals_per_second_are_more_than_the_cards_could_serve() -> None:
+    test = notes.A800_TEST
+    found = throughput(
+        test.model, test.input_len, test.output_len, calibration=default_calibration(test.gpu),
+        precision=test.precision, gpus=test.cards,
+    )  # fmt: skip
+    assert test.requests > found.capacity_requests_per_second
+    assert test.requests * test.output_len > 5 * test.tokens_per_second
 
 
 def test_units_of_the_split_deployment_close_and_hold_what_the_notes_say() -> None:
