@@ -6,6 +6,8 @@
 PYTHON ?= python3
 VENV := .venv
 OUT := reports/
+# Side by side, but each file's tests in one process, so that its whole run is made once.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 export PYTHON
 
 .PHONY: probe test test-aot check bench clean
@@ -15,7 +17,7 @@ probe: $(VENV)/.ready
 
 # Tests that time something run alone, after the others.
 test: $(VENV)/.ready-test
-	$(VENV)/bin/python -m pytest -n auto --dist loadgroup -m "not alone and not aot_all"
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m "not alone and not aot_all"
 	$(VENV)/bin/python -m pytest -m alone
 
 check: $(VENV)/.ready-dev
@@ -26,7 +28,7 @@ check: $(VENV)/.ready-dev
 
 # Every Triton configuration for every architecture: instructions, shared memory, spills.
 test-aot: $(VENV)/.ready-test
-	$(VENV)/bin/python -m pytest -n auto --dist loadgroup -m aot_all
+	$(VENV)/bin/python -m pytest -n auto -m aot_all
 
 bench: $(VENV)/.ready-test
 	$(VENV)/bin/python -m pytest benchmarks --benchmark-enable

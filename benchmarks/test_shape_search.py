@@ -21,6 +21,7 @@ Run with ``make bench``, or ``pytest benchmarks/test_shape_search.py -s``.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 import statistics
@@ -33,12 +34,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 
 from roofprobe.probes import host
 from roofprobe.probes.candidates import Limits, Shape, Space, flops, space_for
 from roofprobe.probes.search import CandidateFailed, Found, compare, exhaustive, grid, halving
+from roofprobe.probes.telemetry import CpuSource, Sampler
 
 if TYPE_CHECKING:
     import torch
@@ -157,25 +158,6 @@ class ByIterations:
         return flops(shape) / statistics.median(times_s) / 1e12
 
 
-class Neighbours:
-    """What other processes of this host did with its cores since this was made."""
-
-    def __init__(self) -> None:
-        """Take the first reading."""
-        self.began = time.monotonic(), self._others_s()
-
-    def share(self) -> float:
-        """Return the cores' time that went to others, or was taken by a hypervisor, 0 to 1."""
-        elapsed_s = time.monotonic() - self.began[0]
-        return (self._others_s() - self.began[1]) / (elapsed_s * (os.cpu_count() or 1))
-
-    @staticmethod
-    def _others_s() -> float:
-        all_s, own = psutil.cpu_times(), psutil.Process().cpu_times()
-        idle_s = all_s.idle + getattr(all_s, "iowait", 0.0)
-        return float(sum(all_s[:8]) - idle_s - own.user - own.system)
-
-
 @pytest.fixture(scope="module")
 def scale() -> Scale:
     import torch
@@ -213,14 +195,15 @@ def test_our_search_beside_brute_force(
     theirs = scale.brute_force(name)
     device = Device(scale, [ours, theirs])
     warm_up(device, ours)
-    neighbours = Neighbours()
+    neighbours = Sampler(CpuSource(), math.inf)  # looks before and after only
+    neighbours.start()
     brute = exhaustive(theirs, ByIterations(device), 0.0)
     found = timed_once(benchmark, ours, device)
     assert brute.best is not None
     assert brute.best_tflops is not None
     assert found.best is not None
     turns = in_turns(device, brute.best, brute.best_tflops, found.best)
-    others = neighbours.share()
+    others = (neighbours.stop().others_cores or 0.0) / (os.cpu_count() or 1)
     per_shape_s = brute.elapsed_s / len(theirs.shapes)
     figures = {
         "brute force, shapes": len(theirs.shapes),

@@ -82,6 +82,7 @@ def evaluate(cases: Sequence[Planned], calibration: Calibration, *, mixed: bool 
                     static=static[at],
                     waiting=np.maximum(asked[at] - in_flight[at], 0.0),
                 ),
+                separate_quantise=quantises_apart(calibration, precision),
             )
         )
     served = serve(calibration, groups, mixed=mixed)
@@ -118,6 +119,17 @@ def evaluate(cases: Sequence[Planned], calibration: Calibration, *, mixed: bool 
             for case, reason in one.refused.items()
         },
     )
+
+
+def quantises_apart(calibration: Calibration, precision: str) -> bool:
+    """Return whether converting activations is an operation beside the calibrated product.
+
+    Our own runs time the product alone; published tables time an engine's layer, conversion
+    included.
+    """
+    origins = {source.key: source.origin for source in calibration.provenance}
+    fits = calibration.fits("gemm", precision)
+    return bool(fits) and origins.get(fits[0].provenance) == "run"
 
 
 def _requests(case: Planned) -> float:

@@ -12,6 +12,7 @@ from typing import Final
 
 from roofprobe.costmodel.calibration_file import Ceilings, DeviceCalibration, Peak
 from roofprobe.peaks.accelerator import Accelerator
+from roofprobe.peaks.catalogue import load
 from roofprobe.peaks.derive import datasheet_derived_peaks
 from roofprobe.peaks.find import UnknownAcceleratorError, find
 from roofprobe.peaks.links import PCIE_FULL_WIDTH, pcie_peak_gbps
@@ -106,6 +107,19 @@ def datasheet_ceilings(row: Accelerator) -> Ceilings:
     return Ceilings(compute=compute, memory=memory, link=link)
 
 
+def _l2_bytes(row: Accelerator) -> int | None:
+    """Return the size of L2; where the row has none, the greatest of cards with the same die.
+
+    Of a regime that a larger cache opens too early, the fit tells; a cache taken for too small
+    would make true timings look impossible.
+    """
+    sizes = [row.l2_mb] if row.l2_mb is not None else []
+    if not sizes:
+        kin = (one for one in load() if one.architecture == row.architecture)
+        sizes = [one.l2_mb for one in kin if one.l2_mb is not None]
+    return int(max(sizes) * 1e6) if sizes else None
+
+
 def datasheet_device(row: Accelerator) -> DeviceCalibration:
     """Return a catalogue row as a device of a calibration without any operation."""
     return DeviceCalibration(
@@ -114,7 +128,7 @@ def datasheet_device(row: Accelerator) -> DeviceCalibration:
         catalogue_key=row.key,
         units=row.unit_count,
         memory_bytes=None if row.mem_gb is None else int(row.mem_gb * _GB),
-        l2_bytes=None if row.l2_mb is None else int(row.l2_mb * 1e6),
+        l2_bytes=_l2_bytes(row),
         ceilings=datasheet_ceilings(row),
     )
 
@@ -130,6 +144,9 @@ def hardware_of(device: DeviceCalibration) -> Hardware:
     for name in ("memory_bytes", "units", "l2_bytes"):
         if getattr(device, name) is not None:
             sources[name] = f"datasheet: {catalogue}" if device.device_id is None else "the device"
+    row = load().accelerators.get(device.catalogue_key or "")
+    if device.device_id is None and row is not None and row.l2_mb is None and device.l2_bytes:
+        sources["l2_bytes"] = f"assumed: the greatest of cards with {row.architecture}"
     return Hardware(
         name=device.name,
         catalogue_key=device.catalogue_key,

@@ -87,13 +87,17 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Cases that share a model and its precisions; the arrays are in layout and requests."""
+    """Cases that share a model and its precisions; the arrays are in layout and requests.
+
+    ``separate_quantise``: the calibration's products do not contain converting their input.
+    """
 
     model: ModelShape
     precision: str
     kv_precision: str
     layout: Layout
     requests: Requests
+    separate_quantise: bool = False
 
     @property
     def cases(self) -> int:
@@ -150,7 +154,6 @@ def serve(
     *,
     mixed: bool = True,
     budget: int = TOKEN_BUDGET,
-    separate_quantise: bool = False,
 ) -> list[Served]:
     """Return what users of each case see; all operations of all groups are timed together.
 
@@ -166,7 +169,7 @@ def serve(
                 precision=group.precision,
                 kv_precision=group.kv_precision,
                 layout=group.layout,
-                separate_quantise=separate_quantise,
+                separate_quantise=group.separate_quantise,
             )
             steps.append(Step(ops, group.cases))
     costs, refusals = price(calibration, steps)

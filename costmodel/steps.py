@@ -21,7 +21,10 @@ dispatched and combined by two all-to-alls. Weights of untouched experts are not
 absorbs both halves of ``kv_b`` into the query and the output and attends to the compressed cache,
 which every GPU of a tensor-parallel group holds whole.
 
-Not counted: looking up embeddings, biases, the host's work between steps.
+**Cache.** Attention reads the KV cache; the step's new keys and values are copied into it first, an
+element-wise operation of its own.
+
+Not counted: biases, the host's work between steps, expanding a cached prefix under MLA.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from roofprobe.costmodel.forms import FORMATS, FloatArray
+from roofprobe.costmodel.forms import FORMATS, KV_BYTES, FloatArray
 from roofprobe.costmodel.model_shape import (
     DenseMlp,
     EncoderShape,
@@ -119,6 +122,11 @@ class _Setting:
             shape = {"rows": self.rows, "width": k}
             yield Op(f"{name}_quantize", "quantize", self.compute, shape, count)
 
+    def kv_write(self, rows: Any, width: Any, count: int) -> Op:
+        """Copy new keys and values into the cache: as they are, or narrowed to one byte."""
+        narrow = KV_BYTES[self.kv_precision] == 1
+        return self.rowwise("kv_write", "quantize" if narrow else "rope", rows, width, count)
+
     def rowwise(self, name: str, op: str, rows: Any, width: Any, count: Any) -> Op:
         return Op(name, op, self.compute, {"rows": np.maximum(rows, 1.0), "width": width}, count)
 
@@ -165,6 +173,7 @@ def _grouped_query(s: _Setting, a: GroupedQueryAttention, count: int) -> Iterato
         yield s.rowwise("qk_norm", "rmsnorm", rows, a.head_dim, count)
     if not s.model.learned_positions:
         yield s.rowwise("rope", "rope", s.rows * (heads + kv_heads), a.head_dim, count)
+    yield s.kv_write(s.rows * 2 * kv_heads, a.head_dim, count)
     common = {"heads": heads, "kv_heads": kv_heads, "head_dim": a.head_dim}
     load = s.load
     total = np.asarray(load.prompt_len, dtype=float) + load.prefix_len
@@ -217,6 +226,7 @@ def _latent(s: _Setting, a: LatentAttention, count: int) -> Iterator[Op]:
         yield from s.gemm("q_b", queries, a.q_rank, count)
     yield s.rowwise("kv_norm", "rmsnorm", s.rows / 2, a.kv_rank, count)
     yield s.rowwise("rope", "rope", s.rows * (heads + 1), a.rope_dim, count)
+    yield s.kv_write(s.rows, compressed, count)
     # The two halves of kv_b: applied to keys and values in prefill, absorbed in decode.
     yield from s.gemm("kv_b", heads * (a.nope_dim + a.v_dim), a.kv_rank, count, s.compute)
     common = {"heads": heads, "kv_rank": a.kv_rank, "rope_dim": a.rope_dim}
@@ -290,10 +300,12 @@ def _between(s: _Setting, mlp: DenseMlp | MoeMlp, norms: int, count: int) -> Ite
 
 
 def _end(s: _Setting) -> Iterator[Op]:
-    """Yield the last norm, the logits of each sequence's newest token, sampling, and sends."""
+    """Yield the look-up, last norm, logits of each sequence's newest token, sampling, sends."""
     tp, pp = (np.asarray(x, dtype=float) for x in (s.layout.tp, s.layout.pp))
     hidden, vocab = s.model.hidden, s.model.vocab
     sequences = np.maximum(np.asarray(s.load.prompts, dtype=float) + s.load.decodes, 1.0)
+    # A row of the table is read and written, as many bytes as rotating it would move.
+    yield s.rowwise("embed", "rope", s.rows, hidden, 1)
     yield s.rowwise("final_norm", "rmsnorm", s.rows, hidden, 1)
     shape = {"m": sequences, "n": np.ceil(vocab / tp), "k": hidden}
     yield Op("lm_head", "gemm", s.compute, shape, 1)

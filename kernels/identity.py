@@ -31,8 +31,6 @@ from roofprobe.kernels import lowering
 from roofprobe.kernels.kernel_names import KernelName, native_instruction, read_name
 
 if TYPE_CHECKING:
-    from torch.profiler import ProfilerActivity
-
     from roofprobe.kernels.work import Target
 
 
@@ -263,14 +261,13 @@ def _read_mkl(line: str) -> LibraryCall | None:
 
 def _identify_on_gpu(launch: Callable[[], object], target: Target) -> Identity:
     import torch
-    from torch.profiler import ProfilerActivity
 
     def once() -> None:
         launch()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 
-    events, said = _profiled(once, (ProfilerActivity.CPU, ProfilerActivity.CUDA))
+    events, said = _profiled(once, "cuda")
     names = tuple(name for name, on_cpu in events if not on_cpu)
     if not names:
         return Identity((), reason=f"the profiler saw no device kernel: {said or 'it gave none'}")
@@ -278,9 +275,7 @@ def _identify_on_gpu(launch: Callable[[], object], target: Target) -> Identity:
 
 
 def _identify_on_cpu(launch: Callable[[], object]) -> Identity:
-    from torch.profiler import ProfilerActivity
-
-    events, said = _profiled(launch, (ProfilerActivity.CPU,))
+    events, said = _profiled(launch, None)
     operations = tuple(name for name, _ in events if name.startswith("aten::"))
     with _captured() as captured, _libraries_verbose():
         launch()
@@ -291,16 +286,20 @@ def _identify_on_cpu(launch: Callable[[], object]) -> Identity:
 
 
 def _profiled(
-    launch: Callable[[], object], activities: tuple[ProfilerActivity, ...]
+    launch: Callable[[], object], device: str | None
 ) -> tuple[tuple[tuple[str, bool], ...], str]:
-    """Return (name, whether on the CPU) of what one launch did, and why there is nothing if so."""
-    from torch.profiler import profile
+    """Return (name, whether on the CPU) of what one launch did, and why there is nothing if so.
+
+    ``device`` is torch's type of the accelerator that is watched besides the processor.
+    """
+    # What torch.profiler is made of; entering that one imports torch's compiler, 1.5 s of work.
+    from torch.autograd.profiler import profile
 
     # The profiler's library writes its log to standard error, and torch warns without a device.
     with _captured() as captured, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
-            watcher = profile(activities=activities)
+            watcher = profile(use_device=device, use_kineto=True)
             watcher.__enter__()
         except (RuntimeError, AssertionError) as error:
             return (), str(error).splitlines()[0]
@@ -308,7 +307,9 @@ def _profiled(
             launch()
         finally:
             watcher.__exit__(None, None, None)
-        events = [(event.name, event.device_type.name == "CPU") for event in watcher.events()]
+        events = [
+            (event.name, event.device_type.name == "CPU") for event in watcher.function_events or ()
+        ]
     logged = [line for line in captured.errors.splitlines() if line and not _TRACE.match(line)]
     said = [str(warning.message) for warning in warned] + logged
     return tuple(events), said[0] if said else ""

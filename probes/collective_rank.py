@@ -37,7 +37,7 @@ from roofprobe.kernels import collectives as kernels
 from roofprobe.kernels.collectives import BY_WAY_OF, Exchange, Layout
 from roofprobe.kernels.work import Check, Unsupported
 from roofprobe.probes import host, statistics
-from roofprobe.probes.collectives import (
+from roofprobe.probes.collective_cases import (
     JOB,
     RESULT,
     CollectiveCase,

@@ -17,7 +17,8 @@ from roofprobe.probes.backends import (
     CudaBackend,
     available_backends,
 )
-from roofprobe.probes.nvml import Nvml, NvmlDevice, NvmlUnavailable, open_nvml
+from roofprobe.probes.nvml import Nvml, NvmlDevice, open_nvml
+from roofprobe.probes.nvml_facts import NvmlUnavailable
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import Device, Limits, Telemetry
 

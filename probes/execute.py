@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from roofprobe.kernels import identity
 from roofprobe.kernels.work import Check, Unsupported, Work
-from roofprobe.probes import gemm, latency, launch, links, memory, shape_search
+from roofprobe.probes import gemm, latency, launch, links, memory, peers, shape_search
 from roofprobe.probes.arenas import WORTH_RELEASING_BYTES
 from roofprobe.probes.figures import figures_of
 from roofprobe.probes.measure import Declined, Policy, WrongResult, sample, verify
@@ -174,6 +174,14 @@ def _transfer(case: Case, policy: Policy, session: Session) -> Fields:
     return _measured(case, policy, session, work, timer)
 
 
+def _to_peer(case: Case, policy: Policy, session: Session) -> Fields:
+    """Measure a transfer to another device, and ask right after it what joins the two."""
+    session.arenas.drop()
+    work, timer = peers.prepare(case, session)
+    fields = _measured(case, policy, session, work, timer)
+    return {**fields, "link": peers.link_of(case, session)}
+
+
 def _search(case: Case, policy: Policy, session: Session) -> Fields:
     """Search for the best shape, then check and sample it, briefly: its route follows anyway."""
     search, route = shape_search.search(case, session, policy, policy.search_method)
@@ -235,6 +243,7 @@ _BY_OP: dict[str, _Doing] = {
     "pipe": _product,
     "search": _search,
     "stability": _stable,
+    **dict.fromkeys(peers.OPERATIONS, _to_peer),
 }
 _BY_FAMILY: dict[Family, _Doing] = {
     "memory": _stream,

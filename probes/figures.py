@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from roofprobe.kernels.transfers import PEER_BY_NAME
 from roofprobe.kernels.work import Work
 from roofprobe.probes import host, statistics
 from roofprobe.probes.measure import Sampled
@@ -69,7 +70,9 @@ def _rate(case: Case, work: Work, sampled: Sampled) -> Distribution | None:
         unit = "TOPS" if case.precision.startswith("int") else "TFLOPS"
         return statistics.rates(sampled.samples_us, work.flops, unit)
     moved = work.bytes_read + work.bytes_written
-    if work.accesses or not moved:
+    peer_row = PEER_BY_NAME.get(case.op)
+    is_message = peer_row is not None and peer_row.message_bytes is not None
+    if work.accesses or is_message or not moved:
         return None
     return statistics.rates(sampled.samples_us, moved, "GB/s")
 

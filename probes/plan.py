@@ -91,6 +91,8 @@ def policy_for(case: Case, device: Device, options: Options) -> Policy:
         return _SETTLED[options.tier]
     if case.family == "latency":
         return replace(_BRIEF[kind], warmup_s=latency.warmup_s(case), max_time_s=0.3, timeout_s=120)
+    if case.peer is not None:
+        return replace(_BRIEF[kind], warmup_s=0.05, min_time_s=0.1, max_time_s=0.3)
     if case.op == memory.CHECK:
         return replace(_BURST[(kind, options.tier)], timeout_s=1800.0)
     if case.family == "launch":

@@ -3,7 +3,8 @@
 Each case is handed to the device's worker, and its measurement journaled, before the next one
 begins. A worker that crashes, prints nonsense or does not answer in time is replaced: its case ends
 as ``failed`` with the reason, and the following cases go on. Accelerators are measured side by
-side; the CPU afterwards, alone, since it also feeds them.
+side; the CPU afterwards, alone, since it also feeds them; then, one at a time, the jobs that
+concern several devices.
 """
 
 from __future__ import annotations
@@ -70,12 +71,14 @@ Planned = tuple[Case, Policy, float]
 class Job:
     """A device and its cases, each with its sampling policy and expected duration.
 
-    ``follow_ups`` names what a measurement calls for; it is measured right after it.
+    ``follow_ups`` names what a measurement calls for; it is measured right after it. A job that is
+    ``alone`` runs while no other does.
     """
 
     device: Device
     cases: tuple[Planned, ...]
     follow_ups: Callable[[Measurement], tuple[Planned, ...]] = lambda measurement: ()
+    alone: bool = False
 
 
 @dataclass
@@ -233,12 +236,13 @@ class Runner:
         self._stop = threading.Event()
         self._workers: set[Worker] = set()
         self._failure: BaseException | None = None
+        self._given_up: dict[str, Reason] = {}  # by device, for its jobs to come
         self.outcome = Outcome()
 
     def run(self, jobs: Sequence[Job]) -> Outcome:
         """Run all jobs; returns when they are done. Interrupts stop the workers and pass on."""
-        together = [job for job in jobs if job.device.backend != "cpu"]
-        alone = [job for job in jobs if job.device.backend == "cpu"]
+        alone = [job for job in jobs if job.alone or job.device.backend == "cpu"]
+        together = [job for job in jobs if not (job.alone or job.device.backend == "cpu")]
         for group in (together, *([job] for job in alone)):
             threads = [
                 threading.Thread(target=self._guarded, args=(job,), daemon=True) for job in group
@@ -300,7 +304,6 @@ class Runner:
     def _run_job(self, job: Job) -> None:
         worker: Worker | None = None
         crashes = 0
-        given_up: Reason | None = None
         name = "".join(c if c.isalnum() else "-" for c in job.device.device_id)
         try:
             with open(self._folder / f"worker-{name}.log", "ab") as log:
@@ -311,9 +314,10 @@ class Runner:
                         self.outcome.finished = False
                         return
                     self._watcher.started(job.device.device_id, case)
+                    given_up = self._why_given_up(job.device, case)
                     reason = given_up or self._over_budget(expected_s)
                     if reason is not None:
-                        status = "failed" if reason is given_up else "skipped"
+                        status = "failed" if given_up else "skipped"
                         self._keep(_unmeasured(case, job.device, status, reason))
                         continue
                     try:
@@ -329,7 +333,7 @@ class Runner:
                         crashes += 1
                         measurement, ending = self._after_crash(case, job.device, gone), None
                         if crashes >= _CRASHES_IN_A_ROW:
-                            given_up = self._give_up(job.device, gone)
+                            self._give_up(job.device, gone)
                     self._keep(measurement)
                     more = job.follow_ups(measurement)
                     if more:
@@ -387,14 +391,21 @@ class Runner:
         )
         return _unmeasured(case, device, "failed", reason)
 
-    def _give_up(self, device: Device, gone: WorkerGone) -> Reason:
+    def _why_given_up(self, device: Device, case: Case) -> Reason | None:
+        """Return why nothing runs any more on ``device``, or on the peer that a case also needs."""
+        ends = [device.device_id, *([case.peer.device_id] if case.peer else [])]
+        return next((self._given_up[end] for end in ends if end in self._given_up), None)
+
+    def _give_up(self, device: Device, gone: WorkerGone) -> None:
         sentence = (
             f"{device.name} was given up after {_CRASHES_IN_A_ROW} failures in a row "
             f"(the last: {gone.sentence})"
         )
         self.event("device-given-up", sentence, device.device_id)
         self._watcher.message(sentence)
-        return Reason(code="device-given-up", sentence=sentence, remedy="probe doctor")
+        self._given_up[device.device_id] = Reason(
+            code="device-given-up", sentence=sentence, remedy="probe doctor"
+        )
 
     def _over_budget(self, expected_s: float) -> Reason | None:
         if self._deadline is None or time.monotonic() + expected_s <= self._deadline:

@@ -33,7 +33,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Protocol
 
-from roofprobe.probes.nvml import Snapshot, throttle_names
+from roofprobe.probes.nvml_facts import Snapshot, throttle_names
 
 __all__ = [
     "CpuSource",

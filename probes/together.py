@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import IO
 
 from roofprobe.kernels.collectives import BY_NAME
-from roofprobe.probes.collectives import CollectiveCase, CollectiveResult, Effort, run_collectives
+from roofprobe.probes.collective_cases import CollectiveCase, CollectiveResult, Effort
+from roofprobe.probes.collectives import run_collectives
 from roofprobe.records.schema import Case, Device, Measurement, Options
 
 _KIB, _MIB = 1 << 10, 1 << 20

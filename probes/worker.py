@@ -16,6 +16,7 @@ torch in doubt) the worker ends, and another has to be started.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -44,6 +45,13 @@ def main() -> int:
 
 def serve(requests: IO[str], replies: IO[str]) -> None:
     """Answer each line of ``requests`` with one line on ``replies``."""
+    try:
+        _serve(requests, replies)
+    finally:
+        gc.unfreeze()  # so that libraries can take down at the end what they hold
+
+
+def _serve(requests: IO[str], replies: IO[str]) -> None:
     session: Session | None = None
     for line in requests:
         request = json.loads(line)
@@ -51,6 +59,9 @@ def serve(requests: IO[str], replies: IO[str]) -> None:
         try:
             if request["op"] == "open":
                 session = opened(Device.model_validate(request["device"]), int(request["seed"]))
+                # What torch's modules are made of stays: no collection needs to walk through it,
+                # be it one that makes room between two cases or one that falls into a measurement.
+                gc.freeze()
                 reply, ends = {"opened": True}, False
             else:
                 reply, ends = _answer(session, request)

@@ -20,7 +20,9 @@ never used.
 A link's ceiling (PCIe one way and both ways at once, NVLink of the catalogue) is a bound only where
 it surely is the link that the data take: not beside a processor in the same module (Grace), which
 has links of its own, and not where the slot is said to be slower than the device, because virtual
-machines invent their slots.
+machines invent their slots. Two devices are held against NVLink where the driver says that it joins
+them, against the PCIe link of the one that is measured where it says that it does not, and against
+nothing where it does not say.
 """
 
 from __future__ import annotations
@@ -49,6 +51,11 @@ LINK_OF: Mapping[str, str] = {
     "both": links.PCIE_BOTH,
     "p2p": links.NVLINK,
     "p2p-both": links.NVLINK_BOTH,
+}
+# What bounds two devices that no NVLink joins: each one's own PCIe link.
+_WITHOUT_NVLINK: Mapping[str, str] = {
+    links.NVLINK: links.PCIE,
+    links.NVLINK_BOTH: links.PCIE_BOTH,
 }
 _DIFFERENT = 0.005  # two ways of telling the memory's bandwidth that differ by more say so
 _FIRST_WITH_C2C = 90  # Hopper is the first architecture that is sold in a module with a processor
@@ -94,10 +101,9 @@ def ceilings_for(
     peak only, and neither of them is ever a dense matrix product's ceiling. What stays in a cache
     is held against no memory peak, a transfer against its own link only.
     """
-    case = measurement.case
     for ceiling in ceilings:
         same_device = ceiling.device_id == measurement.device_id
-        if same_device and ceiling.kind == kind and _applies(ceiling, case):
+        if same_device and ceiling.kind == kind and _applies(ceiling, measurement):
             yield ceiling
 
 
@@ -143,14 +149,24 @@ def pcie_peak_under_load(measurement: Measurement) -> float | None:
     )
 
 
-def _applies(ceiling: Ceiling, case: Case) -> bool:
+def _applies(ceiling: Ceiling, measurement: Measurement) -> bool:
+    case = measurement.case
     if ceiling.family != case.family:
         return False
     if case.family == "memory":
         return case.level is None
     if case.family == "interconnect":
-        return ceiling.peak_key == LINK_OF.get(case.op)
+        return ceiling.peak_key == _link_key(measurement)
     return _bounds(ceiling, case)
+
+
+def _link_key(measurement: Measurement) -> str | None:
+    """Return which link's peak counts; between devices only the driver knows what joins them."""
+    key = LINK_OF.get(measurement.case.op)
+    if measurement.case.peer is None or key is None:
+        return key
+    kind = measurement.link.kind if measurement.link else None
+    return {"nvlink": key, "pcie": _WITHOUT_NVLINK[key]}.get(kind or "")
 
 
 def _bounds(ceiling: Ceiling, case: Case) -> bool:

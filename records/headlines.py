@@ -4,7 +4,8 @@ What competes is what the line is about: products of uniform random data in the 
 fast as they go, each sampled in full. Data patterns, sweeps over layouts and odd sizes, the brief
 looks of a surface or a search, and health checks are shown beside it, but a row of zeros multiplied
 quickly is no result, and neither is the luckiest of a hundred glances. The pipe's own rate, without
-memory traffic, is the headline only of rows that no matrix product exists for.
+memory traffic, is the headline only of rows that no matrix product exists for. Transfers between
+devices have a matrix of their own: the best of many pairs would hide the worst.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def _competes(measurement: Measurement) -> bool:
     if not _rated(measurement):
         return False
     if case.family != "compute":
-        return case.role != "curve"
+        return case.role != "curve" and case.peer is None
     if case.row is None:
         return True
     if case.pattern != _UNIFORM:

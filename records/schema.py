@@ -61,6 +61,13 @@ class Note(Record):
     figures: dict[str, float] = {}
 
 
+class Peer(Record):
+    """The device at the other end of a transfer: its stable id, and where torch found it."""
+
+    device_id: str
+    torch_device: str
+
+
 class Case(Record):
     """One thing to measure on one device, before anything is known about its result.
 
@@ -71,7 +78,8 @@ class Case(Record):
     ``config`` names a configuration of our own kernel, where it is not the best known one.
     ``convention`` says which bytes count: a stream's reads and writes, or of a transfer each byte
     once per direction. ``level`` is the level of memory in which the arrays lie, where that is not
-    device memory; such a case is not held against the pins.
+    device memory; such a case is not held against the pins. ``peer`` is the device that a transfer
+    goes to.
     """
 
     case_id: str
@@ -94,6 +102,7 @@ class Case(Record):
     regime: Regime = "burst"
     convention: Literal["read+write", "one-way"] | None = None
     level: Literal["l1", "l2"] | None = None
+    peer: Peer | None = None
 
 
 class Distribution(Record):
@@ -163,6 +172,23 @@ class Telemetry(Record):
     missing: dict[str, str] = {}
     trace: tuple[TracePoint, ...] = ()
     others_cores: float | None = None
+
+
+class PeerLink(Record):
+    """What joins two devices, as the driver told right after a transfer between them.
+
+    ``nvlink_count`` counts the active links that lead to the other device (where a switch stands
+    between, all of them), out of ``nvlink_active`` on the device itself; ``nvlink_gbps`` is what
+    the driver gives those that lead there, together and one way. ``missing`` says why a field is
+    absent.
+    """
+
+    kind: Literal["nvlink", "pcie"] | None = None
+    switched: bool | None = None
+    nvlink_count: int | None = None
+    nvlink_active: int | None = None
+    nvlink_gbps: float | None = None
+    missing: dict[str, str] = {}
 
 
 class Timing(Record):
@@ -251,6 +277,7 @@ class Measurement(Record):
     ``energy_j_per_tflop`` is the energy counter's difference over all work of its window.
     ``access_ns`` is the time per dependent load of a pointer chase, which has no rate;
     ``access_populations`` are the groups that single loads of it fall into, the fastest first.
+    ``link`` is what joins the two devices of a transfer between devices.
     """
 
     case: Case
@@ -271,6 +298,7 @@ class Measurement(Record):
     correctness: Correctness | None = None
     timing: Timing | None = None
     telemetry: Telemetry | None = None
+    link: PeerLink | None = None
     identity: KernelIdentity | None = None
     search: Search | None = None
     clock_mhz: Span | None = None

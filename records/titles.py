@@ -24,7 +24,8 @@ def label_of(case: Case) -> str:
     if case.family == "interconnect":
         far = " far" if case.config == "far" else ""
         ranks = f" x{case.shape['ranks']}" if "ranks" in case.shape else ""
-        return f"{case.op if ranks else case.route}{ranks}{far}"
+        peer = f" to {case.peer.torch_device}" if case.peer else ""
+        return f"{case.op if ranks else case.route}{ranks}{far}{peer}"
     engine = " (copy engine)" if case.engine == "copy-engine" else ""
     return f"{case.op} {case.precision}{engine}"
 

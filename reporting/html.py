@@ -42,6 +42,7 @@ from roofprobe.reporting.gap_figure import gap
 from roofprobe.reporting.heatmap import heatmap
 from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.numbers import UNKNOWN
+from roofprobe.reporting.pair_tables import pair_tables
 from roofprobe.reporting.plain_text import clean, with_remedy
 from roofprobe.reporting.roofline import roofline
 from roofprobe.reporting.search_tables import SearchRow, search_rows, searches_of
@@ -161,6 +162,7 @@ def to_html(run: Run) -> str:
         pressing=[row for row in findings if row.judgement != "pass"],
         passed=[row for row in findings if row.judgement == "pass"],
         sections=sections,
+        pairs=pair_tables(run),
         matrix=support_matrix(run, {d.device_id: short_address(d) for d in run.devices}),
         conditions=run_facts(run),
         events=tables.event_lines(run),

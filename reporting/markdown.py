@@ -23,9 +23,10 @@ from roofprobe.reporting.markdown_compute import compute_parts, support_matrix_t
 from roofprobe.reporting.markdown_text import code, escape, folded, named, opening, table
 from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.numbers import UNKNOWN
+from roofprobe.reporting.pair_tables import pair_tables
 from roofprobe.reporting.plain_text import clean, listed, plural, with_remedy
 from roofprobe.reporting.tables import AbsentGroup, Column, FindingRow, HeadlineRow
-from roofprobe.reporting.wire_tables import wire_tables
+from roofprobe.reporting.wire_tables import SmallTable, wire_tables
 
 _FIRST_COLUMN: dict[Family, str] = {
     "compute": "row", "memory": "kernel", "interconnect": "link",
@@ -60,6 +61,11 @@ def to_markdown(run: Run) -> str:
     parts = [_title(run), _summary(run)]
     for device_id in device_ids(run):
         parts.append(_device(run, device_id))
+    for pairs in pair_tables(run):
+        parts.append(f"## {escape(pairs.title)}")
+        for small in pairs.tables:
+            parts += _small_table(small)
+        parts.append(_bullets(opening(note) for note in pairs.notes))
     matrix = support_matrix(run, {d.device_id: short_address(d) for d in run.devices})
     if matrix:
         parts += ["## Support on all devices", support_matrix_table(matrix)]
@@ -105,10 +111,7 @@ def _device(run: Run, device_id: str) -> str:
         if rows:
             parts += [f"### {_TITLES[family]}", _result_table(_FIRST_COLUMN[family], rows)]
     for small in wire_tables(run, device_id):
-        cells = [[escape(cell) for cell in row] for row in small.rows]
-        right = range(1, len(small.heads))
-        heads = [escape(head) for head in small.heads]
-        parts += [f"### {small.title}", escape(small.sentence), table(heads, cells, right)]
+        parts += _small_table(small)
     parts += compute_parts(run, device_id)
     absent = tables.absent_groups(run, device_id)
     if absent:
@@ -121,6 +124,13 @@ def _device(run: Run, device_id: str) -> str:
     if facts:
         parts.append(folded("Device conditions", _facts(facts)))
     return "\n\n".join(parts)
+
+
+def _small_table(small: SmallTable) -> list[str]:
+    cells = [[escape(cell) for cell in row] for row in small.rows]
+    heads = [escape(head) for head in small.heads]
+    grid = table(heads, cells, range(1, len(heads)))
+    return [f"### {small.title}", escape(small.sentence), grid]
 
 
 def _result_table(first: str, rows: Sequence[HeadlineRow]) -> str:

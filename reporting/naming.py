@@ -30,7 +30,8 @@ def triple_text(shape: tuple[int, int, int] | None) -> str:
 def case_kind(case: Case) -> str:
     """Name what is measured and how, without the shape: ``gemm fp32 torch.mm``."""
     words = (case.op, case.row or case.precision, case.route)
-    return clean(" ".join(dict.fromkeys(word for word in words if word != "none")))
+    peer = f" to {case.peer.torch_device}" if case.peer else ""
+    return clean(" ".join(dict.fromkeys(word for word in words if word != "none")) + peer)
 
 
 def case_name(case: Case) -> str:
@@ -49,6 +50,7 @@ def variant_text(case: Case) -> str:
         f"{case.sparsity} sparse" if case.sparsity else None,
         f"configuration {case.config}" if case.config else None,
         "copy engine" if case.engine == "copy-engine" else None,
+        f"to {case.peer.torch_device}" if case.peer else None,
         f"{case.pattern} data",
     ]
     return clean(", ".join(part for part in parts if part))

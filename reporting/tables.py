@@ -218,7 +218,7 @@ def absent_groups(run: Run, device_id: str) -> tuple[AbsentGroup, ...]:
         if measurement.status != "ok":
             reason = measurement.reason or Reason(code="unknown", sentence="No reason was given.")
             remedy = reason.remedy or ""
-            key = (measurement.status, reason.code, _figureless(reason.sentence), remedy)
+            key = (measurement.status, reason.code, figureless(reason.sentence), remedy)
             members.setdefault(key, []).append((reason, measurement))
     groups = [
         AbsentGroup(
@@ -239,7 +239,7 @@ def note_groups(run: Run, device_id: str) -> tuple[NoteGroup, ...]:
     members: dict[tuple[str, str], list[tuple[str, Measurement]]] = {}
     for measurement in measurements_of(run, device_id):
         for note in measurement.notes:
-            key = (note.code, _figureless(note.sentence))
+            key = (note.code, figureless(note.sentence))
             members.setdefault(key, []).append((note.sentence, measurement))
     return tuple(
         NoteGroup(
@@ -252,7 +252,8 @@ def note_groups(run: Run, device_id: str) -> tuple[NoteGroup, ...]:
     )
 
 
-def _figureless(sentence: str) -> str:
+def figureless(sentence: str) -> str:
+    """Return a sentence without its figures, so that those that say the same are one."""
     return re.sub(r"\d[\d.,]*", "#", sentence)
 
 

@@ -19,6 +19,7 @@ from roofprobe.reporting.compute_text import compute_sections
 from roofprobe.reporting.facts import device_line, observed_facts
 from roofprobe.reporting.naming import device_ids, device_title
 from roofprobe.reporting.numbers import UNKNOWN
+from roofprobe.reporting.pair_tables import pair_tables
 from roofprobe.reporting.plain_text import clean, in_encoding, listed, plural, shorten, with_remedy
 from roofprobe.reporting.tables import AbsentGroup, Column, HeadlineRow
 from roofprobe.reporting.wire_tables import SmallTable, wire_tables
@@ -92,6 +93,16 @@ def render_run(
         page.line("No device was found, so nothing was measured.")
     for device_id in device_ids(run):
         _device(page, run, device_id, full)
+    for pairs in pair_tables(run):
+        page.gap()
+        page.line(pairs.title, style="bold")
+        for small in pairs.tables:
+            page.gap()
+            _small_table(page, small)
+            page.line(small.sentence, indent=2, style="dim")
+        page.gap()
+        for note in pairs.notes:
+            page.line(note, indent=2, hang=2)
     if run.headlines:
         page.gap()
         page.line(HOW_TO_READ, style="dim")
@@ -182,9 +193,25 @@ def _small_table(page: _Page, small: SmallTable) -> None:
     page.line(small.title, style="bold")
     cells = [[page.text(cell) for cell in line] for line in (small.heads, *small.rows)]
     widths = [max(_cell_width(line[i]) for line in cells) for i in range(len(small.heads))]
-    for number, line in enumerate(cells):
-        text = "  " + _aligned(line, widths)
-        page.styled(Text(text, style="" if number else "dim"))
+    for columns in _fitting(widths, page.width):
+        for number, line in enumerate(cells):
+            text = "  " + _aligned([line[i] for i in columns], [widths[i] for i in columns])
+            page.styled(Text(text.rstrip(), style="" if number else "dim"))
+
+
+def _fitting(widths: Sequence[int], most: int) -> list[list[int]]:
+    """Return columns in groups that fit beside the first one, which heads each group."""
+    groups: list[list[int]] = []
+    for column in range(1, len(widths)):
+        longer = [*(groups[-1] if groups else [0]), column]
+        if groups and sum(widths[i] + 2 for i in longer) > most:
+            longer = [0, column]
+            groups.append(longer)
+        elif groups:
+            groups[-1] = longer
+        else:
+            groups.append(longer)
+    return groups
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -252,6 +279,11 @@ class _Page:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._blank = True
+
+    @property
+    def width(self) -> int:
+        """Return how many columns a line has."""
+        return self._console.width
 
     def text(self, text: str) -> str:
         """Return ``text`` in signs of the console's encoding."""

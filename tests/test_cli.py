@@ -6,26 +6,32 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from roofprobe.costmodel.calibration_file import calibration_json_schema
 from roofprobe.kernels.rows import ROWS, select
 from roofprobe.records.schema import run_json_schema
 
+OP_TABLE = Path(__file__).parent / "costmodel" / "data" / "gemm.csv"
 PROBE = (sys.executable, "-m", "roofprobe")
-# The whole command with little time per case: every row, route, search and follow-up is there.
+# The whole command with little time per case: every row, route, search and follow-up is there. A
+# stream's arrays are as small as the caches allow: most of a brief case's time goes into the pages.
 BRIEF = """
 from dataclasses import replace
-from roofprobe.probes import plan
+from roofprobe.probes import memory, plan
 from roofprobe.probes.measure import Policy
 
 brief = Policy(0.001, 0.0, 0.01, 0.03, min_samples=3)
 plan._BURST[("cpu", "quick")] = plan._BRIEF["cpu"] = brief
 plan._SETTLED["quick"] = replace(brief, warmup_s=0.05)
 plan._SEARCH_S[("cpu", "quick")] = 0.1
+memory._CPU_ARRAY_BYTES = 0
 from roofprobe.cli import main
 main()
 """
@@ -46,12 +52,17 @@ def brief(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def quick_run(tmp_path_factory: pytest.TempPathFactory) -> QuickRun:
-    """Run the whole command once, at tier quick, as JSON."""
+def quick_run(
+    tmp_path_factory: pytest.TempPathFactory,
+    every_core: Callable[[], AbstractContextManager[None]],
+) -> QuickRun:
+    """Run the whole command once, at tier quick on the whole host, as JSON."""
     out = tmp_path_factory.mktemp("reports")
-    done = brief(
-        "all", "--out", out, "--tier", "quick", "--device", "cpu", "--sweep", "layouts", "--json"
-    )
+    with every_core():
+        done = brief(
+            *("all", "--out", out, "--tier", "quick"),
+            *("--device", "cpu", "--sweep", "layouts", "--json"),
+        )
     assert done.returncode == 0, done.stderr
     return out, json.loads(done.stdout), done.stderr
 
@@ -198,6 +209,7 @@ def test_the_run_folder_holds_its_files(quick_run: QuickRun) -> None:
     assert "median_us" in header
     assert len(rows) == len(document["measurements"])
     factors = json.loads((folder / "calibration.json").read_text())
+    jsonschema.validate(factors, calibration_json_schema())
     assert factors["devices"][0]["gemm"]["fp32"]["achieved"] > 0
 
 
@@ -224,7 +236,7 @@ def test_resuming_a_complete_run_with_json_measures_nothing(
     quick_run: QuickRun,
 ) -> None:
     out, document, _ = quick_run
-    again = json.loads(probe("all", "--out", out, "--resume", "--json", "--quiet").stdout)
+    again = json.loads(brief("all", "--out", out, "--resume", "--json", "--quiet").stdout)
     assert again["measurements"] == document["measurements"]
 
 
@@ -345,6 +357,48 @@ def test_an_unknown_accelerator_is_one_sentence() -> None:
 
 def test_the_printed_schema_is_the_published_one() -> None:
     assert json.loads(probe("schema").stdout) == run_json_schema()
+
+
+def test_the_schema_of_the_calibration_is_printed_too() -> None:
+    assert json.loads(probe("schema", "calibration").stdout) == calibration_json_schema()
+    done = probe("schema", "nonesuch")
+    assert done.returncode == 2
+    assert "run, calibration" in done.stderr
+
+
+def test_calibrate_fits_a_table_prints_it_and_writes_the_file(tmp_path: Path) -> None:
+    out = tmp_path / "calibration.json"
+    done = probe("calibrate", OP_TABLE, "--out", out, "--gpu", "A100 SXM 80GB")
+    assert done.returncode == 0, done.stderr
+    assert "NVIDIA A100 SXM4 80GB" in done.stdout
+    assert "gemm (vllm_default)" in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) <= 100
+    document = json.loads(out.read_text())
+    jsonschema.validate(document, calibration_json_schema())
+    assert document["devices"][0]["ops"][0]["held_out"]["sites"] == 6
+
+
+def test_calibrate_as_json_prints_the_file(tmp_path: Path) -> None:
+    out = tmp_path / "calibration.json"
+    arguments = ("--gpu", "H100 SXM", "--framework", "sglang", "--json")
+    done = probe("calibrate", OP_TABLE, "--out", out, *arguments)
+    assert done.stdout == out.read_text()
+
+
+def test_calibrate_takes_a_run(quick_run: QuickRun, tmp_path: Path) -> None:
+    out = tmp_path / "calibration.json"
+    done = probe("calibrate", quick_run[0], "--out", out, "--quiet")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert json.loads(out.read_text())["devices"][0]["device_id"] == "cpu"
+
+
+def test_a_table_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("a,b\n1,2\n")
+    done = probe("calibrate", table, "--out", tmp_path / "c.json")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "op_name" in done.stderr
 
 
 def test_doctor_judges_this_host(tmp_path: Path) -> None:

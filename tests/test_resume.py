@@ -36,7 +36,8 @@ compute._DEPTHS[("cpu", "standard")] = replace(
     compute._DEPTHS[("cpu", "standard")], anchors=len(shapes), surface_ms=()
 )
 brief = Policy(0.0005, 0.0, 0.02, 0.03, min_samples=3)
-plan._BURST[("cpu", "standard")] = plan._SETTLED["standard"] = plan._BRIEF["cpu"] = brief
+plan._BURST[("cpu", "standard")] = plan._SETTLED["standard"] = brief
+plan._BRIEF["cpu"] = plan._PATTERN["cpu"] = brief
 plan._SEARCH_S[("cpu", "standard")] = 0.1
 finished = flow.probe_all(
     flow.options_from(("compute",), "cpu", "standard", "fp32", None, 0),

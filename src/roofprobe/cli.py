@@ -241,6 +241,48 @@ def peaks(
 
 
 @app.command()
+def calibrate(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN|TABLE...", help="Run folders, run.json files, op tables (CSV, Parquet)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The calibration file to write.")],
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", help="Only this GPU; names it where a table does not.")
+    ] = None,
+    framework: Annotated[
+        str | None,
+        typer.Option("--framework", help="The engine to take (default: the most complete)."),
+    ] = None,
+    json_: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit efficiency factors from runs, or from op tables published by others."""
+
+    def run() -> int:
+        from roofprobe.costmodel.calibrate import calibrate
+        from roofprobe.costmodel.calibration_file import calibration_bytes
+        from roofprobe.records.runfolder import write_whole
+        from roofprobe.reporting.calibration_view import render_calibration
+
+        progress = (lambda _: None) if quiet else _say
+        outcome = calibrate(sources, gpu=gpu, framework=framework, progress=progress)
+        document = calibration_bytes(outcome.file)
+        write_whole(out, document)
+        if json_:
+            _write_stdout(document)
+        elif not quiet:
+            render_calibration(outcome.file, _console())
+        for note in () if quiet else outcome.notes:
+            _say(f"Note: {note}")
+        return 0
+
+    _exit_with(run, json_)
+
+
+@app.command()
 def plan(
     model: Annotated[
         str | None,
@@ -317,48 +359,6 @@ def plan(
             _write_stdout(plan_view.to_json(found, single=cases is None))
         else:
             plan_view.render(found, _console(), chosen.hardware.name)
-        return 0
-
-    _exit_with(run, json_)
-
-
-@app.command()
-def calibrate(
-    sources: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="RUN|TABLE...", help="Run folders, run.json files, op tables (CSV, Parquet)."
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="The calibration file to write.")],
-    gpu: Annotated[
-        str | None, typer.Option("--gpu", help="Only this GPU; names it where a table does not.")
-    ] = None,
-    framework: Annotated[
-        str | None,
-        typer.Option("--framework", help="The engine to take (default: the most complete)."),
-    ] = None,
-    json_: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Fit efficiency factors from runs, or from op tables published by others."""
-
-    def run() -> int:
-        from roofprobe.costmodel.calibrate import calibrate
-        from roofprobe.costmodel.calibration_file import calibration_bytes
-        from roofprobe.records.runfolder import write_whole
-        from roofprobe.reporting.calibration_view import render_calibration
-
-        progress = (lambda _: None) if quiet else _say
-        outcome = calibrate(sources, gpu=gpu, framework=framework, progress=progress)
-        document = calibration_bytes(outcome.file)
-        write_whole(out, document)
-        if json_:
-            _write_stdout(document)
-        elif not quiet:
-            render_calibration(outcome.file, _console())
-        for note in () if quiet else outcome.notes:
-            _say(f"Note: {note}")
         return 0
 
     _exit_with(run, json_)

@@ -19,7 +19,7 @@ from roofprobe.acceptance.judge import judge
 from roofprobe.acceptance.validity import invalidate
 from roofprobe.costmodel.calibrate import calibration_of_run
 from roofprobe.costmodel.calibration_file import calibration_bytes
-from roofprobe.probes import host
+from roofprobe.probes import host, peers
 from roofprobe.probes.devices import select
 from roofprobe.probes.plan import expected_s, follow_ups, plan_cases, policy_for
 from roofprobe.probes.runner import (
@@ -210,10 +210,18 @@ def _plan(
     """Return each device's cases that are still to be measured, and what may follow from them.
 
     What followed from earlier measurements of a resumed run is planned as it was then. A case that
-    time ran out for gets another chance.
+    time ran out for gets another chance. Transfers between devices come last, each by itself.
     """
     past = journal.settled(past)
     done = journal.done_keys(past)
+
+    def left(device: Device, cases: Sequence[Case]) -> tuple[Planned, ...]:
+        return tuple(
+            _planned(case, device, options)
+            for case in cases
+            if (device.device_id, case.case_id) not in done
+        )
+
     jobs = []
     for device in devices:
         known = plan_cases(device, options)
@@ -224,18 +232,9 @@ def _plan(
                 followed[measurement.case.case_id] = following.cases(measurement)
 
         cases = [each for case in known for each in _expanded(case, followed)]
-        jobs.append(
-            Job(
-                device,
-                tuple(
-                    _planned(case, device, options)
-                    for case in cases
-                    if (device.device_id, case.case_id) not in done
-                ),
-                following,
-            )
-        )
-    return tuple(jobs)
+        jobs.append(Job(device, left(device, cases), following))
+    between = peers.by_source(devices, options)
+    return (*jobs, *(Job(device, left(device, cases), alone=True) for device, cases in between))
 
 
 def _expanded(case: Case, followed: Mapping[str, Sequence[Case]]) -> Iterator[Case]:

@@ -24,6 +24,7 @@ class PlainCalibration:
     seconds: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     log_spread: float = 0.0
     refuse: frozenset[str] = frozenset()
+    provenance: tuple[Any, ...] = ()
     hardware: Hardware = field(
         default_factory=lambda: Hardware(
             name="plain",
@@ -42,6 +43,9 @@ class PlainCalibration:
         if op in self.refuse:
             return Reason(code="not-measured", sentence=f"{op} was never measured on plain.")
         return None
+
+    def fits(self, op: str, precision: str, kv_precision: str | None = None) -> list[Any]:
+        return []
 
     def time(
         self, op: str, precision: str, *, kv_precision: str | None = None, **shape: Any

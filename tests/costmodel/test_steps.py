@@ -75,6 +75,19 @@ def test_logits_are_of_the_last_token_of_each_sequence_only() -> None:
     assert shape_of(ops, "sample") == {"rows": 5, "width": 128256}
 
 
+def test_new_keys_and_values_are_written_before_the_cache_is_read() -> None:
+    def written(kv_precision: str, tp: int) -> tuple[str, float]:
+        ops = step_ops(
+            LLAMA_8B, Load(decodes=4.0, context=9.0), precision="bf16", kv_precision=kv_precision,
+            layout=Layout(tp=tp),
+        )  # fmt: skip
+        (op,) = [op for op in ops if op.name == "kv_write"]
+        return op.op, float(op.shape["rows"] * op.shape["width"])
+
+    assert written("bf16", 1) == ("rope", 4 * 2 * 8 * 128)
+    assert written("fp8", 16) == ("quantize", 4 * 2 * 1 * 128)
+
+
 def test_tensor_parallelism_divides_columns_then_rows_and_reduces_twice_per_layer() -> None:
     ops = ops_of(LLAMA_8B, Load(decodes=8.0, context=100.0), tp=4)
     assert shape_of(ops, "qkv") == {"m": 8, "n": 6144 / 4, "k": 4096}

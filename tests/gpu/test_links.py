@@ -8,14 +8,16 @@ from roofprobe.kernels import launches, transfers
 from roofprobe.kernels.host_memory import Place
 from roofprobe.kernels.work import Target, Unsupported
 from roofprobe.peaks.links import PCIE
-from roofprobe.probes import numa
+from roofprobe.probes import numa, peers, worker
 from roofprobe.probes.backends import target_of
 from roofprobe.probes.devices import discover
+from roofprobe.probes.execute import measure_case
 from roofprobe.probes.measure import Policy, sample
 from roofprobe.probes.session import Session
 from roofprobe.probes.timers import EventTimer, GraphTimer, for_copies, launch_timer
 from roofprobe.records.ceilings import ceilings_of
-from roofprobe.records.schema import Device
+from roofprobe.records.pairs import pair_peak
+from roofprobe.records.schema import Device, Options
 
 pytestmark = pytest.mark.gpu
 
@@ -109,3 +111,28 @@ def test_no_pinned_copy_is_faster_than_its_link(gpu: Device, session: Session) -
         timer = for_copies(session.timer, blocking=False)
         best_us = min(sample(work, timer, POLICY).samples_us)
         assert SIZE / best_us / 1e3 < bounds[0].value * 1.005
+
+
+def test_every_pair_of_gpus_is_measured_or_skipped_with_its_reason() -> None:
+    found = [device for device in discover() if device.backend != "cpu"]
+    if len(found) < 2:
+        pytest.skip("there is one GPU")
+    options = Options(families=("interconnect",), tier="quick")
+    for device, cases in peers.by_source(found, options):
+        opened = worker.opened(device, seed=0)
+        for case in cases:
+            measured = measure_case(case, POLICY, opened)
+            if measured.status == "skipped":
+                assert measured.reason is not None
+                assert measured.reason.code == "no-peer-access"
+                continue
+            assert measured.status == "ok", (case.case_id, measured.reason)
+            assert (measured.rate is None) == (case.op == "p2p-latency")
+            if device.backend != "cuda" or measured.rate is None:
+                continue
+            assert measured.link is not None
+            assert measured.link.kind in ("nvlink", "pcie"), measured.link.missing
+            peak = pair_peak(measured, ceilings_of(device))
+            if peak is not None:
+                # The wire is a little faster than what is printed for it.
+                assert measured.rate.median < 1.1 * peak.gbps

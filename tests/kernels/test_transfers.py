@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -146,9 +147,41 @@ def test_data_are_random_and_differ_between_sets_and_directions(
     prepare("both-pinned", buffer_sets=3)
     peers("p2p-both", buffer_sets=3)
     assert seeds == [3, 4, 5, 6, 7, 8] * 2
-    ((_, _, data),) = transfers._random_bytes(1 << 16, seed=3)
+    ((_, _, data),) = transfers._random_bytes(torch.empty(1 << 16, dtype=torch.uint8), seed=3)
     counts = torch.bincount(data.int(), minlength=256)
     assert int(counts.min()) > 150  # of 256 expected each
+
+
+@pytest.mark.parametrize("seed", [0, 3, (1 << 31) - 1])
+def test_data_are_a_hash_of_the_place_whatever_the_chunk(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def word(place: int) -> bytes:
+        def signed_shift(value: int, by: int) -> int:
+            return ((value - (1 << 64) if value >> 63 else value) >> by) % (1 << 64)
+
+        x = (place + seed * (1 << 40) + 1) * 0x9E3779B97F4A7C15 % (1 << 64)
+        x = (x ^ signed_shift(x, 30)) * 0xBF58476D1CE4E5B9 % (1 << 64)
+        x = (x ^ signed_shift(x, 27)) * 0x94D049BB133111EB % (1 << 64)
+        return (x ^ signed_shift(x, 31)).to_bytes(8, sys.byteorder)
+
+    wanted = b"".join(word(place) for place in range(40))[:313]
+    like = torch.empty(313, dtype=torch.uint8)
+    for chunk in (64, 1 << 20):
+        monkeypatch.setattr(transfers, "_CHUNK_BYTES", chunk)
+        made = torch.cat([data for _, _, data in transfers._random_bytes(like, seed)])
+        assert bytes(made.tolist()) == wanted
+
+
+def test_what_a_buffer_holds_is_there_before_other_streams_use_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settled: list[int] = []
+    monkeypatch.setattr(transfers, "_settle", lambda tensor: settled.append(tensor.data_ptr()))
+    leg, back = legs_of(peers("p2p-both"))
+    assert settled == [leg.source.data_ptr(), back.source.data_ptr()]
+    leg.poison()
+    assert settled[2:] == [leg.destination.data_ptr()]
 
 
 def test_a_destination_is_poisoned_in_every_byte() -> None:

@@ -20,9 +20,8 @@ import pytest
 import torch
 
 from roofprobe.kernels.collectives import BY_NAME, ITEM_BYTES, layout_of
-from roofprobe.probes import collectives
-from roofprobe.probes.collective_rank import aligning_timer, batch_of, figures, place_of
-from roofprobe.probes.collectives import (
+from roofprobe.probes import collective_cases, collectives, rank_watch
+from roofprobe.probes.collective_cases import (
     JOB,
     RESULT,
     CollectiveCase,
@@ -30,11 +29,10 @@ from roofprobe.probes.collectives import (
     Effort,
     RankJob,
     plan_cases,
-    run_collectives,
     sizes_between,
 )
-
-pytestmark = pytest.mark.xdist_group("collectives")  # they would slow each other down
+from roofprobe.probes.collective_rank import aligning_timer, batch_of, figures, place_of
+from roofprobe.probes.collectives import run_collectives
 
 BRIEF = Effort(batch_s=0.0005, warmup_s=0.0, samples=5, max_time_s=0.3)
 SIZES_BYTES = (1 << 10, 1 << 18)
@@ -363,7 +361,7 @@ time.sleep(3600)
 
 
 def test_ranks_that_fail_again_and_again_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collectives, "_GRACE_S", 0.2)
+    monkeypatch.setattr(rank_watch, "_GRACE_S", 0.2)
     act = """
 tell(event="ready")
 if rank == 0:
@@ -393,7 +391,8 @@ def test_fewer_than_two_devices_exchange_nothing(devices: tuple[str, ...]) -> No
 
 PARENT = """
 import sys
-from roofprobe.probes.collectives import CollectiveCase, run_collectives
+from roofprobe.probes.collective_cases import CollectiveCase
+from roofprobe.probes.collectives import run_collectives
 command = (sys.executable, "-c", sys.argv[1])
 cases = [CollectiveCase("all_reduce", "fp32", 4096)]
 run_collectives(("cpu",) * 2, "gloo", cases, timeout_s=3600, command=command)
@@ -529,8 +528,8 @@ def test_events_stand_behind_an_operation_that_is_not_timed(
 
 def test_sizes_are_a_geometric_series_up_to_the_most() -> None:
     assert sizes_between(1024, 20_000) == (1024, 4096, 16384)
-    assert collectives.DEFAULT_SIZES_BYTES[0] == 1 << 10
-    assert collectives.DEFAULT_SIZES_BYTES[-1] == 4 << 30
+    assert collective_cases.DEFAULT_SIZES_BYTES[0] == 1 << 10
+    assert collective_cases.DEFAULT_SIZES_BYTES[-1] == 4 << 30
 
 
 def test_a_launcher_may_leave_the_local_place_unsaid() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import subprocess
 import sys
@@ -14,16 +15,15 @@ import pynvml
 import pytest
 
 from roofprobe.probes import nvml as subject
-from roofprobe.probes.nvml import (
+from roofprobe.probes import nvml_facts, nvml_interview, nvml_links, nvml_readers
+from roofprobe.probes.nvml import Nvml, NvmlDevice, open_nvml
+from roofprobe.probes.nvml_facts import (
     DeviceLimits,
     GpuProcess,
     Identity,
-    Nvml,
-    NvmlDevice,
     NvmlUnavailable,
     ProcessList,
     Snapshot,
-    open_nvml,
     reason_code,
     throttle_names,
 )
@@ -33,14 +33,13 @@ if TYPE_CHECKING:
 
 
 def _calls_in_the_code() -> list[str]:
-    """Return every NVML function that the source names in full."""
-    assert subject.__file__ is not None
-    with open(subject.__file__, encoding="utf-8") as source:
-        tree = ast.parse(source.read())
+    """Return every NVML function that the sources name in full."""
+    modules = (subject, nvml_facts, nvml_interview, nvml_links, nvml_readers)
     return sorted(
         {
             node.value
-            for node in ast.walk(tree)
+            for module in modules
+            for node in ast.walk(ast.parse(inspect.getsource(module)))
             if isinstance(node, ast.Constant)
             and isinstance(node.value, str)
             and node.value.startswith("nvml")
@@ -99,6 +98,9 @@ FIELDS_OF = {
     "nvmlDeviceGetMPSComputeRunningProcesses_v3": {"mps"},
     "nvmlDeviceGetGraphicsRunningProcesses_v3": {"graphics"},
     "nvmlDeviceGetDeviceHandleFromMigDeviceHandle": set(),  # not a slice
+    "nvmlDeviceGetP2PStatus": set(),  # of a pair: test_peers.py
+    "nvmlDeviceGetNvLinkState": set(),
+    "nvmlDeviceGetNvLinkRemotePciInfo": set(),
     "nvmlDeviceGetPciInfo": set(),  # the older ways are not needed on this device
     "nvmlDeviceGetTemperature": set(),
     "nvmlDeviceGetCurrentClocksThrottleReasons": set(),
@@ -171,6 +173,13 @@ def test_numbers_of_the_interface_are_those_of_pynvml() -> None:
     assert subject.THRESHOLD_SLOWDOWN == pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
     assert pynvml.nvmlMemory_v2 == subject.MEMORY_INFO_V2
     assert subject.FIELD_MEMORY_TEMPERATURE == pynvml.NVML_FI_DEV_MEMORY_TEMP
+    assert nvml_links.FIELD_NVLINK_COUNT == pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT
+    assert nvml_links.FIELD_NVLINK_SPEED == pynvml.NVML_FI_DEV_NVLINK_GET_SPEED
+    assert nvml_links.P2P_BY_NVLINK == pynvml.NVML_P2P_CAPS_INDEX_NVLINK
+    assert (nvml_links.P2P_OK, nvml_links.P2P_UNKNOWN) == (
+        pynvml.NVML_P2P_STATUS_OK,
+        pynvml.NVML_P2P_STATUS_UNKNOWN,
+    )
     assert {name: numbers[0] for name, numbers in subject.THROTTLE_FIELDS.items()} == {
         "power": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_POWER_CAP,
         "sync": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_SYNC_BOOST,
@@ -191,12 +200,12 @@ def test_value_members_are_in_the_order_of_the_value_types() -> None:
         "siVal": pynvml.NVML_VALUE_TYPE_SIGNED_INT,
         "usVal": pynvml.NVML_VALUE_TYPE_UNSIGNED_SHORT,
     }
-    assert {name: number for number, name in enumerate(subject.VALUE_MEMBERS)} == types
-    assert [name for name, _ in pynvml.c_nvmlValue_t._fields_] == list(subject.VALUE_MEMBERS)
+    assert {name: number for number, name in enumerate(nvml_readers.VALUE_MEMBERS)} == types
+    assert [name for name, _ in pynvml.c_nvmlValue_t._fields_] == list(nvml_readers.VALUE_MEMBERS)
 
 
 def test_throttle_bits_are_those_of_pynvml() -> None:
-    assert {name: bit for bit, name in subject.THROTTLE_NAMES.items()} == {
+    assert {name: bit for bit, name in nvml_facts.THROTTLE_NAMES.items()} == {
         "idle": pynvml.nvmlClocksEventReasonGpuIdle,
         "application_clocks": pynvml.nvmlClocksEventReasonApplicationsClocksSetting,
         "sw_power_cap": pynvml.nvmlClocksEventReasonSwPowerCap,
@@ -227,7 +236,7 @@ def test_throttle_bits_are_those_of_pynvml() -> None:
     ],
 )
 def test_error_numbers_are_those_of_pynvml(code: str, constant: str) -> None:
-    assert subject.ERROR_CODES[getattr(pynvml, constant)] == code
+    assert nvml_interview.ERROR_CODES[getattr(pynvml, constant)] == code
 
 
 def test_the_module_imports_neither_pynvml_nor_psutil() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from roofprobe.probes.measure import Policy
 from roofprobe.probes.runner import Job, Planned, Runner, discover_devices
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.journal import Header, JournalWriter, read_journal
-from roofprobe.records.schema import Case, Device, Environment, Measurement, Options
+from roofprobe.records.schema import Case, Device, Environment, Measurement, Options, Peer
 
 WORKER = """
 import json, os, signal, sys, time
@@ -205,6 +206,39 @@ def test_a_device_that_never_opens_is_given_up_and_the_others_go_on(folder: Path
     assert codes.count("worker-crashed") == 4
     assert codes.count("device-given-up") == 2
     assert "given up after 4 failures" in watcher.messages[0]
+
+
+def test_jobs_that_are_alone_come_last_one_after_the_other(folder: Path) -> None:
+    first, second = (
+        replace(job("fine", on=device(device_id=name)), alone=True) for name in ("a", "b")
+    )
+    cpu = job("fine", on=device(backend="cpu", device_id="cpu"))
+    events: list[str] = []
+
+    class Watching(Quiet):
+        def started(self, device_id: str, case: Case) -> None:
+            events.append(f"{device_id} begins")
+
+        def finished(self, device_id: str, measurement: Measurement) -> None:
+            events.append("and ends")
+
+    runner = Runner(JournalWriter(folder), Watching(), folder, seed=0, command=COMMAND)
+    runner.run([first, second, cpu, job("fine", on=device(device_id="own"))])
+    assert events[:2] == ["own begins", "and ends"]
+    assert events[2:] == [
+        "a begins", "and ends", "b begins", "and ends", "cpu begins", "and ends",
+    ]  # fmt: skip
+
+
+def test_what_needs_a_device_that_was_given_up_fails_at_once(folder: Path) -> None:
+    def to_peer(case: Case) -> Case:
+        return case.model_copy(update={"peer": Peer(device_id="b", torch_device="npu:1")})
+
+    broken = job(*["fine"] * 4, on=device("broken", device_id="b"))
+    ((case, policy, expected_s),) = job("fine").cases
+    pairs = Job(device(), ((to_peer(case), policy, expected_s),), alone=True)
+    results, _ = run(folder, broken, replace(broken, alone=True), pairs)
+    assert [code for _, code in results] == ["worker-crashed"] * 4 + ["device-given-up"] * 5
 
 
 def test_what_the_time_budget_leaves_out_is_skipped(folder: Path) -> None:

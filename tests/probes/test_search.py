@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,6 +28,7 @@ from roofprobe.probes.search import (
     halving,
 )
 from roofprobe.probes.search_turns import MAX_SECONDS
+from roofprobe.probes.telemetry import CpuSource, Sampler
 
 if TYPE_CHECKING:
     import torch
@@ -425,25 +425,6 @@ class TorchMm:
         return flops(shape) / statistics.median(launches_s) / 1e12
 
 
-class Neighbours:
-    """What other processes of this host did with its cores since this was made."""
-
-    def __init__(self) -> None:
-        """Take the first reading."""
-        self.began = time.monotonic(), self._others_s()
-
-    def share(self) -> float:
-        """Return the cores' time that went to others, or was taken by a hypervisor, 0 to 1."""
-        elapsed_s = time.monotonic() - self.began[0]
-        return (self._others_s() - self.began[1]) / (elapsed_s * (os.cpu_count() or 1))
-
-    @staticmethod
-    def _others_s() -> float:
-        all_s, own = psutil.cpu_times(), psutil.Process().cpu_times()
-        idle_s = all_s.idle + getattr(all_s, "iowait", 0.0)
-        return float(sum(all_s[:8]) - idle_s - own.user - own.system)
-
-
 @pytest.fixture
 def this_cpu() -> TorchMm:
     import torch
@@ -461,7 +442,8 @@ def test_on_this_cpu_three_seeds_find_what_brute_force_finds_in_an_eighth_of_its
 ) -> None:
     sizes = (192, 256, 384, 512)
     space = grid(sizes, sizes, sizes)
-    neighbours = Neighbours()
+    neighbours = Sampler(CpuSource(), math.inf)  # looks before and after only
+    neighbours.start()
     brute = exhaustive(space, this_cpu, 0.15)
     assert brute.best is not None
     for seed in range(3):
@@ -471,8 +453,10 @@ def test_on_this_cpu_three_seeds_find_what_brute_force_finds_in_an_eighth_of_its
         ratios = [in_turns(this_cpu, brute.best, found.best)]
         while ratios[-1] < 0.98 and len(ratios) < 4:
             ratios.append(in_turns(this_cpu, brute.best, found.best))
-        if ratios[-1] < 0.98 and neighbours.share() > 0.02:
-            pytest.skip(f"the host is not idle: others had {neighbours.share():.1%} of its cores")
+        if ratios[-1] < 0.98:
+            others = (neighbours.stop().others_cores or 0.0) / (os.cpu_count() or 1)
+            if others > 0.02:
+                pytest.skip(f"the host is not idle: others had {others:.1%} of its cores")
         assert ratios[-1] >= 0.98, f"{found.best} against {brute.best}: {ratios}"
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from roofprobe.probes.nvml import Nvml, Snapshot, open_nvml
+from roofprobe.probes.nvml import Nvml, open_nvml
+from roofprobe.probes.nvml_facts import Snapshot
 from roofprobe.probes.telemetry import (
     CpuSource,
     NoSource,

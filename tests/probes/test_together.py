@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from roofprobe.probes import together
-from roofprobe.probes.collectives import CollectiveCase, CollectiveResult
+from roofprobe.probes.collective_cases import CollectiveCase, CollectiveResult
 from roofprobe.records.schema import Device, Distribution, Measurement, Options, Reason
 
 CPU = Device(device_id="cpu", torch_device="cpu", backend="cpu", name="Example CPU")

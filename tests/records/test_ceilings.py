@@ -13,7 +13,7 @@ from roofprobe.records.ceilings import (
     clock_normalised_peak,
     pcie_peak_under_load,
 )
-from roofprobe.records.schema import Ceiling, Device, Limits, Span, Telemetry
+from roofprobe.records.schema import Ceiling, Device, Limits, Peer, PeerLink, Span, Telemetry
 
 SMS, GREATEST_MHZ = 132, 1980.0
 H100 = Device(
@@ -353,6 +353,30 @@ def test_each_transfer_is_held_against_its_own_link(make: Any) -> None:
         ("p2p", "datasheet"): 450.0,
         ("p2p-both", "datasheet"): 900.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("link", "found"),
+    [
+        (PeerLink(kind="nvlink"), {"p2p": 450.0, "p2p-both": 900.0}),
+        (PeerLink(kind="pcie"), {"p2p": 63.015, "p2p-both": 126.031}),
+        (PeerLink(), {}),
+        (None, {}),
+    ],
+)
+def test_two_devices_are_held_against_what_the_driver_says_joins_them(
+    make: Any, link: PeerLink | None, found: dict[str, float]
+) -> None:
+    ceilings = ceilings_of(linked())
+    peer = Peer(device_id="GPU-y", torch_device="cuda:1")
+    held = {}
+    for op in ("p2p", "p2p-both", "p2p-latency"):
+        transfer = make(1.0, family="interconnect", op=op, peer=peer, link=link)
+        for kind in ("datasheet", "derived"):
+            ceiling = ceiling_for(transfer, kind, ceilings)
+            if ceiling is not None:
+                held[op] = round(ceiling.value, 3)
+    assert held == found
 
 
 def test_nvlink_comes_from_the_catalogue_with_its_sources() -> None:

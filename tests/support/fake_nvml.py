@@ -38,12 +38,13 @@ class FakeGpu:
     """One GPU. ``answers`` holds what each function returns, by name or by name and argument.
 
     An answer may be a value, a `Refusal`, an exception, or an iterator whose values are given one
-    by one. ``fields`` maps a field number to ``(type, value)`` or a `Refusal`. After
-    ``lost_after`` further questions the device is gone. ``chip`` makes this a MIG slice of it.
+    by one. ``fields`` maps a field number, or (number, link), to ``(type, value)`` or a `Refusal`.
+    After ``lost_after`` further questions the device is gone. ``chip`` makes this a MIG slice of
+    it.
     """
 
     answers: dict[Any, Any]
-    fields: dict[int, Any] = field(default_factory=dict)
+    fields: dict[Any, Any] = field(default_factory=dict)
     lost_after: int | None = None
     chip: FakeGpu | None = None
 
@@ -63,11 +64,11 @@ class FakeGpu:
             raise pynvml.NVMLError(FUNCTION_NOT_FOUND)
         return _settle(found)
 
-    def _field_values(self, numbers: list[int]) -> Any:
+    def _field_values(self, numbers: list[int | tuple[int, int]]) -> Any:
         values = (pynvml.c_nvmlFieldValue_t * len(numbers))()
         for value, number in zip(values, numbers, strict=True):
             told = self.fields.get(number, Refusal(NOT_SUPPORTED))
-            value.fieldId = number
+            value.fieldId, value.scopeId = number if isinstance(number, tuple) else (number, 0)
             if isinstance(told, Refusal):
                 value.nvmlReturn = told.code
                 value.value.ullVal = 0xDEAD  # what is left in the union must not be read
