@@ -194,7 +194,7 @@ class Arena:
         self._packed = row.operand == "uint4"
         self._seed = seed
         self._generator = torch.Generator(device=self._device).manual_seed(seed)
-        sizes = [_parts(shape, sets_wanted(row, shape, cache_bytes)) for shape in shapes]
+        sizes = [self._sizes(shape, self.sets_wanted(shape)) for shape in shapes]
         wanted = [max(size[part] for size in sizes) for part in range(3)]
         total = self._bytes(wanted)
         if limit_bytes is not None:
@@ -227,6 +227,18 @@ class Arena:
         self._scales = [_as_scales(none, row.scaling), _as_scales(none, row.scaling)]
         self._draw_scales(shapes)
 
+    def sets_wanted(self, shape: tuple[int, int, int]) -> int:
+        """Return how many sets of a shape should go round."""
+        return sets_wanted(self.row, shape, self._cache_bytes)
+
+    def _sizes(self, shape: tuple[int, int, int], sets: int) -> tuple[int, int, int]:
+        """Return the elements of A, B and C that so many sets take."""
+        return _parts(shape, sets)
+
+    def _places(self, index: int) -> tuple[int, int, int]:
+        """Return which A, which B and which C the set with this number has."""
+        return index, index, index
+
     @property
     def nbytes(self) -> int:
         """Return the bytes of all three stretches."""
@@ -245,15 +257,15 @@ class Arena:
         per_byte = 2 if self._packed else 1
         steps = [part // per_byte for part in _parts(shape, 1)[:2]]
         step_out = _parts(shape, 1)[2]
-        wanted = sets_wanted(self.row, shape, self._cache_bytes)
-        count = min(wanted, self.capacity(shape))
+        count = min(self.sets_wanted(shape), self.capacity(shape))
         self._draw_scales((shape,))
         made = []
         for index in range(count):
-            a = self._view(self._a, index * steps[0], m, k // per_byte, layout[0] == "T")
-            b = self._view(self._b, index * steps[1], n, k // per_byte, layout[1] == "N")
-            out = self._out[index * step_out :][: m * n].view(m, n)
-            stored = (self._stored(a, 0, index, k), self._stored(b, 1, index, k))
+            of_a, of_b, of_c = self._places(index)
+            a = self._view(self._a, of_a * steps[0], m, k // per_byte, layout[0] == "T")
+            b = self._view(self._b, of_b * steps[1], n, k // per_byte, layout[1] == "N")
+            out = self._out[of_c * step_out :][: m * n].view(m, n)
+            stored = (self._stored(a, 0, of_a, k), self._stored(b, 1, of_b, k))
             made.append(Operands(*stored, out, index, layout))
         return tuple(made)
 
@@ -262,7 +274,7 @@ class Arena:
         if scaling is None:
             return Stored(values)
         size = _scale_shape(scaling, side, values.shape[0], k)
-        start = index * _aligned(math.prod(size))
+        start = index * aligned(math.prod(size))
         scales = self._scales[side][start:][: math.prod(size)].view(size)
         block = _BLOCKS[scaling][side] if scaling in _BLOCKS else (1, 1)
         return Stored(values, scales, scaling, block, self._packed)
@@ -281,8 +293,8 @@ class Arena:
         plain = self.pattern in ("constant", "zeros") or row.sparsity is not None
         for side in (0, 1):
             wanted = max(
-                min(sets_wanted(row, shape, self._cache_bytes), self.capacity(shape))
-                * _aligned(math.prod(_scale_shape(row.scaling, side, shape[side], shape[2])))
+                min(self.sets_wanted(shape), self.capacity(shape))
+                * aligned(math.prod(_scale_shape(row.scaling, side, shape[side], shape[2])))
                 for shape in shapes
             )
             have = self._scales[side].numel()
@@ -315,14 +327,15 @@ class Arena:
         return fill(count, self.row, self._dtype, self.pattern, self._generator)
 
 
-def _aligned(count: int) -> int:
+def aligned(count: int) -> int:
+    """Return ``count`` elements rounded up to where the next view may begin."""
     return -(-count // _ALIGN) * _ALIGN
 
 
 def _parts(shape: tuple[int, int, int], sets: int) -> tuple[int, int, int]:
     """Return the elements of A, B and C for ``sets`` sets, each set aligned."""
     m, n, k = shape
-    a, b, c = (_aligned(size) * sets for size in (m * k, n * k, m * n))
+    a, b, c = (aligned(size) * sets for size in (m * k, n * k, m * n))
     return a, b, c
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from roofprobe.kernels.operands import Arena, sets_wanted
+from roofprobe.kernels.operands import Arena
 from roofprobe.kernels.rows import ComputeRow
 from roofprobe.kernels.work import Target
 
@@ -38,22 +38,24 @@ class Arenas:
         pattern: str,
         seed: int,
         limit_bytes: int | None = None,
+        kind: type[Arena] = Arena,
     ) -> Arena:
         """Return an arena that holds ``shapes``, a new one where the last does not.
 
-        A new one may use ``limit_bytes``, or a third of the free memory where none are given.
+        A new one may use ``limit_bytes``, or a third of the free memory where none are given;
+        ``kind`` says what goes round in it.
         Raises ``Unsupported`` (``memory``) when that is too little for one set.
         """
-        key = (row.name, target, cache_bytes, pattern, seed)
-        if self._arena is not None and key == self._key and self._holds(row, shapes, cache_bytes):
+        key = (kind, row.name, target, cache_bytes, pattern, seed)
+        if self._arena is not None and key == self._key and self._holds(shapes):
             return self._arena
         self.drop()
-        self._arena = Arena(
+        self._arena = kind(
             row,
             target,
             shapes,
             cache_bytes=cache_bytes,
-            limit_bytes=self._share() if limit_bytes is None else limit_bytes,
+            limit_bytes=self.share() if limit_bytes is None else limit_bytes,
             pattern=pattern,
             seed=seed,
         )
@@ -68,9 +70,10 @@ class Arenas:
         """
         self._arena = None
         self._release()
-        return self._share()
+        return self.share()
 
-    def _share(self) -> int | None:
+    def share(self) -> int | None:
+        """Return the bytes that a new arena may use, if the free memory is told."""
         free = self._free_bytes()
         return None if free is None else int(free * _SHARE_OF_FREE)
 
@@ -81,10 +84,10 @@ class Arenas:
         if large:
             self._release()
 
-    def _holds(self, row: ComputeRow, shapes: tuple[Shape, ...], cache_bytes: int | None) -> bool:
+    def _holds(self, shapes: tuple[Shape, ...]) -> bool:
         arena = self._arena
         assert arena is not None
         return all(
-            arena.capacity(shape) >= min(arena.limit_sets, sets_wanted(row, shape, cache_bytes))
+            arena.capacity(shape) >= min(arena.limit_sets, arena.sets_wanted(shape))
             for shape in shapes
         )

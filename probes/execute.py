@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from roofprobe.kernels import identity
 from roofprobe.kernels.work import Check, Unsupported, Work
-from roofprobe.probes import gemm, latency, launch, links, memory, peers, shape_search
+from roofprobe.probes import gemm, latency, launch, links, llm, memory, peers, shape_search
 from roofprobe.probes.arenas import WORTH_RELEASING_BYTES
 from roofprobe.probes.figures import figures_of
 from roofprobe.probes.measure import Declined, Policy, WrongResult, sample, verify
@@ -100,7 +100,7 @@ def _attempt(case: Case, policy: Policy, session: Session) -> Measurement:
 
     try:
         # what this version does not know is refused by the compute probe, with a sentence
-        doing = _BY_OP.get(case.op) or _BY_FAMILY.get(case.family, _product)
+        doing = _BY_KIND.get((case.family, case.op)) or _BY_FAMILY.get(case.family, _product)
         return ended("ok", **doing(case, policy, session))
     except Unsupported as reason:
         return ended("skipped", reason=_reason(reason.code, reason.sentence, reason.remedy))
@@ -182,6 +182,12 @@ def _to_peer(case: Case, policy: Policy, session: Session) -> Fields:
     return {**fields, "link": peers.link_of(case, session)}
 
 
+def _language(case: Case, policy: Policy, session: Session) -> Fields:
+    """Measure an operation of a language model."""
+    work, timer = llm.prepare(case, session)
+    return _measured(case, policy, session, work, timer)
+
+
 def _search(case: Case, policy: Policy, session: Session) -> Fields:
     """Search for the best shape, then check and sample it, briefly: its route follows anyway."""
     search, route = shape_search.search(case, session, policy, policy.search_method)
@@ -237,19 +243,19 @@ def _memory_check(case: Case, policy: Policy, session: Session) -> Fields:
 
 
 _Doing = Callable[[Case, Policy, Session], Fields]
-_BY_OP: dict[str, _Doing] = {
-    memory.CHECK: _memory_check,
-    "gemm": _product,
-    "pipe": _product,
-    "search": _search,
-    "stability": _stable,
-    **dict.fromkeys(peers.OPERATIONS, _to_peer),
+_BY_KIND: dict[tuple[Family, str], _Doing] = {
+    ("memory", memory.CHECK): _memory_check,
+    ("compute", "search"): _search,
+    ("compute", "stability"): _stable,
+    **{("interconnect", op): _to_peer for op in peers.OPERATIONS},
 }
 _BY_FAMILY: dict[Family, _Doing] = {
+    "compute": _product,
     "memory": _stream,
     "latency": _chase,
     "launch": _launch,
     "interconnect": _transfer,
+    llm.FAMILY: _language,
 }
 
 
@@ -274,6 +280,8 @@ def _measured(
 
 
 def _identity(case: Case, session: Session, work: Work) -> KernelIdentity | None:
+    if case.family == llm.FAMILY:
+        return _seen(case, session, work)
     if case.op not in ("gemm", "pipe") or case.role not in _IDENTIFIED:
         return None
     if case.op == "pipe" and not session.target.is_gpu:  # machine code that we wrote ourselves
@@ -290,6 +298,20 @@ def _identity(case: Case, session: Session, work: Work) -> KernelIdentity | None
         instruction=seen.instruction,
         converts=seen.converts,
         fallback=fallback,
+        missing=seen.reason,
+    )
+
+
+def _seen(case: Case, session: Session, work: Work) -> KernelIdentity | None:
+    """Name the kernels of a product or an attention on a GPU, for a model must not mix them."""
+    if case.op not in llm.IDENTIFIED or case.role != "anchor" or not session.target.is_gpu:
+        return None
+    seen = identity.identify(work.launches[0], session.target)
+    return KernelIdentity(
+        names=seen.names,
+        library=seen.library,
+        instruction=seen.instruction,
+        converts=seen.converts,
         missing=seen.reason,
     )
 

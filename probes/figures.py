@@ -17,6 +17,7 @@ from roofprobe.records.schema import (
     Telemetry,
     Timing,
 )
+from roofprobe.records.titles import is_arithmetic
 
 _NOISY_CI = 0.02
 _RESIDUE_SHARE = 0.03
@@ -66,7 +67,7 @@ def figures_of(
 
 def _rate(case: Case, work: Work, sampled: Sampled) -> Distribution | None:
     """Return operations or bytes over time; None for work that is neither, but a latency."""
-    if case.family == "compute":
+    if case.family == "compute" or is_arithmetic(case):
         unit = "TOPS" if case.precision.startswith("int") else "TFLOPS"
         return statistics.rates(sampled.samples_us, work.flops, unit)
     moved = work.bytes_read + work.bytes_written

@@ -34,7 +34,8 @@ class Policy:
     ``warmup_s`` the time of work before the first sample, ``min_time_s`` and ``min_samples``
     the least that is measured, ``max_time_s`` the most, ``target_ci`` the relative half-width
     of the median's 95 % interval at which sampling stops, ``timeout_s`` the time after which the
-    runner gives the case up, set-up included.
+    runner gives the case up, set-up included. With ``whole_rounds`` a sample goes round all buffer
+    sets at least once, where a few launches would come back to the same few sets again and again.
     """
 
     batch_s: float = 0.001
@@ -47,6 +48,7 @@ class Policy:
     timeout_s: float = 60.0
     rest_s: float = 0.0
     pause_s: float = 0.0
+    whole_rounds: bool = False
     search_s: float = 0.0
     search_method: str = "halving"
 
@@ -115,14 +117,14 @@ def sample(
     sets = len(work.launches)
     launch_s = timer.time_batch(work.launches, 1)  # libraries load and compile in this one
     launch_s = min(launch_s, timer.time_batch(work.launches, 1))
-    count = _batch_size(launch_s, policy.batch_s, sets)
+    count = _batch_size(launch_s, policy, sets)
     warmup_launches, warm = 2, 1
     while now() - begun < policy.warmup_s or warm != count:
         launch_s = min(launch_s, timer.time_batch(work.launches, count) / count)
         warmup_launches, warm = warmup_launches + count, count
         # A batch is recorded anew when its size changes, so only a clear misjudgement changes it.
         if count * launch_s < policy.batch_s / 2:
-            count = _batch_size(launch_s, policy.batch_s, sets)
+            count = _batch_size(launch_s, policy, sets)
     if policy.rest_s:
         sleep(policy.rest_s)
     clock = clock or NoClock()
@@ -146,12 +148,12 @@ def sample(
     )
 
 
-def _batch_size(launch_s: float, batch_s: float, sets: int) -> int:
+def _batch_size(launch_s: float, policy: Policy, sets: int) -> int:
     """Return how many launches make a sample: long enough, and whole rounds where it is many."""
     most = MAX_LAUNCHES_PER_SAMPLE // sets * sets or MAX_LAUNCHES_PER_SAMPLE
     if launch_s <= 0:
         return most
-    count = max(1, math.ceil(batch_s / launch_s))
+    count = max(sets if policy.whole_rounds else 1, math.ceil(policy.batch_s / launch_s))
     if count > sets:
         count = math.ceil(count / sets) * sets
     return min(count, most)

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
-from roofprobe.probes import compute, latency, launch, links, memory
+from roofprobe.probes import compute, latency, launch, links, llm, memory
 from roofprobe.probes.measure import Policy
 from roofprobe.records.schema import Case, Device, Measurement, Options
 
-PROBES = (compute, memory, latency, launch, links)
+PROBES = (compute, memory, latency, launch, links, llm)
 
 # (device kind, tier) → how a burst case is sampled. On a GPU the device rests first, and pauses
 # between samples of a few milliseconds keep it cool; a processor's clock has no such memory.
@@ -48,15 +48,24 @@ _PATTERN = {
     "cpu": Policy(0.002, 0.05, 0.15, 0.4, target_ci=0.005, timeout_s=60),
     "gpu": Policy(0.02, 0.6, 0.3, 0.5, target_ci=0.003, timeout_s=120),
 }
+# Hundreds of small cases of one operation each, many of them a few microseconds long. Operands go
+# round from sample to sample; a graph is always replayed from its start, so it holds whole rounds.
+_OPERATION = {
+    "cpu": Policy(0.001, 0.008, 0.03, 0.12, min_samples=7, target_ci=0.02, timeout_s=180),
+    "gpu": Policy(0.0005, 0.005, 0.02, 0.06, min_samples=8, target_ci=0.01, timeout_s=240,
+                  whole_rounds=True),
+}  # fmt: skip
 _SEARCH_S = {
     ("cpu", "quick"): 1.0, ("cpu", "standard"): 2.5, ("cpu", "soak"): 20.0,
     ("gpu", "quick"): 1.0, ("gpu", "standard"): 5.0, ("gpu", "soak"): 60.0,
 }  # fmt: skip
 _EXHAUSTIVE_SHAPES, _EXHAUSTIVE_S = 64, 0.25
 _SETUP_S = {"cpu": 0.8, "gpu": 0.3}
+_OPERATION_SETUP_S = {"cpu": 0.02, "gpu": 0.15}  # filled, checked, on a GPU named by the profiler
 _REFUSAL_S = 0.01
 _BRIEFLY = ("surface", "layout", "alignment", "curve", "tune")
-_STAGES = {"anchor": 0, "pipe": 1, "stability": 1, "surface": 3, "curve": 3}  # everything else: 2
+_STAGES = {"anchor": 0, "pipe": 1, "stability": 1, "surface": 4, "curve": 4}  # everything else: 2
+_LLM_STAGE = 3  # in its own order, which keeps weights from case to case
 
 
 def plan_cases(device: Device, options: Options) -> tuple[Case, ...]:
@@ -65,7 +74,8 @@ def plan_cases(device: Device, options: Options) -> tuple[Case, ...]:
     for probe in PROBES:
         if probe.FAMILY in options.families:
             for case in probe.cases(device, options):
-                stages.setdefault(_STAGES.get(case.role, 2), []).append(case)
+                stage = _LLM_STAGE if probe is llm else _STAGES.get(case.role, 2)
+                stages.setdefault(stage, []).append(case)
     first = stages.pop(0, [])
     return (*_in_rounds(first), *(case for stage in sorted(stages) for case in stages[stage]))
 
@@ -89,6 +99,11 @@ def policy_for(case: Case, device: Device, options: Options) -> Policy:
         return _PATTERN[kind]
     if case.regime == "settled":
         return _SETTLED[options.tier]
+    if case.family == llm.FAMILY:
+        policy = _OPERATION[kind]
+        return (
+            replace(policy, max_time_s=4 * policy.max_time_s) if options.tier == "soak" else policy
+        )
     if case.family == "latency":
         return replace(_BRIEF[kind], warmup_s=latency.warmup_s(case), max_time_s=0.3, timeout_s=120)
     if case.peer is not None:
@@ -133,6 +148,8 @@ def expected_s(case: Case, device: Device, options: Options) -> float:
         return _REFUSAL_S
     policy = policy_for(case, device, options)
     sampling = policy.rest_s + policy.warmup_s + (policy.min_time_s + policy.max_time_s) / 2
+    if case.family == llm.FAMILY:
+        return _OPERATION_SETUP_S[kind] + sampling
     if case.role in (*_BRIEFLY, "pattern") or case.family in ("latency", "launch"):
         return 0.05 + sampling
     if case.role == "search":
@@ -149,6 +166,8 @@ def _may_run(case: Case, device: Device) -> bool:
     on_cpu = device.backend == "cpu"
     if case.family == links.FAMILY:
         return on_cpu == (case.op == "host-copy")
+    if case.family == llm.FAMILY:
+        return llm.may_run(case, device)
     return case.route not in (("triton", "copy-engine") if on_cpu else ("machine-code",))
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from roofprobe.records.attribution import attribution_of, is_ceiling
 from roofprobe.records.ceilings import ceiling_for, clock_mhz_of, clock_normalised_peak
 from roofprobe.records.schema import Ceiling, Device, Headline, Measurement, Role
-from roofprobe.records.titles import label_of, title_of
+from roofprobe.records.titles import has_line, label_of, title_of
 
 COMPETING: frozenset[Role] = frozenset({"anchor", "route", "tune", "settled"})
 _UNIFORM = "uniform"
@@ -113,6 +113,8 @@ def _competes(measurement: Measurement) -> bool:
     case = measurement.case
     if not _rated(measurement):
         return False
+    if case.family == "llm":
+        return case.role in COMPETING and has_line(case)
     if case.family != "compute":
         return case.role != "curve" and case.peer is None
     if case.row is None:

@@ -19,16 +19,17 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA_VERSION: Literal[1] = 1
 METHOD_VERSION = 1
 
-Family = Literal["compute", "memory", "latency", "launch", "interconnect"]
+Family = Literal["compute", "memory", "latency", "launch", "interconnect", "llm"]
 Status = Literal["ok", "skipped", "failed", "invalid"]
 Regime = Literal["burst", "settled"]
 # Why a case is in the plan: a fixed shape that every run has; a search; what follows a search at
 # the shape it found (each route, each configuration of our kernel, the settled regime, each data
 # pattern); a sweep over shapes, layouts or alignments; the pipe's own rate; the health check; a
-# sweep over the sizes of arrays, through the caches.
+# sweep over the sizes of arrays, through the caches; the work of another case launched one by one,
+# where that one is replayed from a graph.
 Role = Literal[
     "anchor", "search", "route", "tune", "settled", "pattern", "surface", "layout", "alignment",
-    "pipe", "stability", "curve",
+    "pipe", "stability", "curve", "eager",
 ]  # fmt: skip
 RunStatus = Literal["running", "complete", "incomplete"]
 Judgement = Literal["pass", "warn", "fail", "unknown"]
@@ -72,9 +73,11 @@ class Case(Record):
     """One thing to measure on one device, before anything is known about its result.
 
     ``shape`` is ``{"m", "n", "k"}`` of a matrix product or ``{"elements"}`` of a stream; empty
-    where the case itself looks for one. ``row`` names the line of the compute result, ``role`` why
-    the case is there. ``layout`` names how A and B are stored (``TN``: both contiguous along k).
-    ``pipe`` is the unit that should do the work. ``scaling`` says how operands get their scales.
+    where the case itself looks for one. Operations of language models (family ``llm``) have the
+    sizes that their operation takes, and attention the format of its cache in ``kv_precision``.
+    ``row`` names the line of the compute result, ``role`` why the case is there. ``layout`` names
+    how A and B are stored (``TN``: both contiguous along k). ``pipe`` is the unit that should do
+    the work. ``scaling`` says how operands get their scales.
     ``config`` names a configuration of our own kernel, where it is not the best known one.
     ``convention`` says which bytes count: a stream's reads and writes, or of a transfer each byte
     once per direction. ``level`` is the level of memory in which the arrays lie, where that is not
@@ -88,6 +91,7 @@ class Case(Record):
     precision: str
     route: str
     shape: dict[str, int]
+    kv_precision: str | None = None
     row: str | None = None
     role: Role = "anchor"
     layout: str | None = None

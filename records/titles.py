@@ -11,6 +11,35 @@ _FORMS = {"fp32": "FP32 (IEEE)", "fp16-acc16": "FP16, FP16 sums"}
 _SCALINGS = {"rowwise": " row-wise", "blockwise": " 1x128/128x128 blocks"}
 
 
+# Operation of a language model → what its lines are called, and the size and the least of it from
+# which arithmetic is what usually limits it. The other operations have no lines of their own.
+_MODEL_WORK: dict[str, tuple[str, str, int]] = {
+    "gemm": ("GEMM", "m", 256),
+    "attention_prefill": ("attention", "query_len", 1),
+    "attention_decode": ("attention", "query_len", 1),
+    "mla_prefill": ("MLA", "query_len", 1),
+    "mla_decode": ("MLA", "query_len", 1),
+    "grouped_gemm": ("experts", "tokens", 256),
+}
+
+
+def is_arithmetic(case: Case) -> bool:
+    """Return whether a model's operation is told in operations per second, not in bytes.
+
+    Products of many rows and prefill are bound by arithmetic; decoding and what works row by row by
+    the stream of their operands.
+    """
+    if case.family != "llm" or case.op not in _MODEL_WORK:
+        return False
+    _, size, least = _MODEL_WORK[case.op]
+    return case.shape.get(size, 0) >= least
+
+
+def has_line(case: Case) -> bool:
+    """Return whether a case may be a line of the result: of a model's operations only the large."""
+    return case.family != "llm" or case.op in _MODEL_WORK
+
+
 def label_of(case: Case) -> str:
     """Return the name of the line that a case competes for.
 
@@ -26,6 +55,12 @@ def label_of(case: Case) -> str:
         ranks = f" x{case.shape['ranks']}" if "ranks" in case.shape else ""
         peer = f" to {case.peer.torch_device}" if case.peer else ""
         return f"{case.op if ranks else case.route}{ranks}{far}{peer}"
+    if case.family == "llm" and case.op in _MODEL_WORK:
+        phase = "prefill" if is_arithmetic(case) else "decode"
+        cache = (
+            f", {case.kv_precision} KV" if case.kv_precision not in (None, case.precision) else ""
+        )
+        return f"{phase} {_MODEL_WORK[case.op][0]} {case.precision}{cache}"
     engine = " (copy engine)" if case.engine == "copy-engine" else ""
     return f"{case.op} {case.precision}{engine}"
 

@@ -40,12 +40,14 @@ from roofprobe.reporting.facts import (
 )
 from roofprobe.reporting.gap_figure import gap
 from roofprobe.reporting.heatmap import heatmap
+from roofprobe.reporting.llm_tables import llm_tables
 from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.pair_tables import pair_tables
 from roofprobe.reporting.plain_text import clean, with_remedy
 from roofprobe.reporting.roofline import roofline
 from roofprobe.reporting.search_tables import SearchRow, search_rows, searches_of
+from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.surface import Surface, surfaces
 from roofprobe.reporting.svg import StyleSheet, figure_style, inline_svg
 from roofprobe.reporting.sweep_tables import (
@@ -62,7 +64,7 @@ from roofprobe.reporting.time_figures import (
     trace_figure,
     trace_rows,
 )
-from roofprobe.reporting.wire_tables import SmallTable, wire_tables
+from roofprobe.reporting.wire_tables import wire_tables
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -111,7 +113,8 @@ class _Section:
     compute: _Results
     memory: _Results
     links: _Results
-    wires: tuple[SmallTable, ...]
+    models: _Results
+    small: tuple[SmallTable, ...]
     figures: tuple[_Figure, ...]
     tall: bool
     roofline: bool
@@ -203,7 +206,8 @@ def _section(run: Run, device_id: str, sheet: StyleSheet) -> _Section:
         compute=_results(compute),
         memory=_results(tables.headline_rows(run, device_id, "memory")),
         links=_results(tables.headline_rows(run, device_id, "interconnect")),
-        wires=wire_tables(run, device_id),
+        models=_results(tables.headline_rows(run, device_id, "llm")),
+        small=(*wire_tables(run, device_id), *llm_tables(run, device_id)),
         figures=tuple(
             _figure(drawing, f"{key}-{name}", sheet)
             for name, drawing in overview.items()

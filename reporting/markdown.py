@@ -19,20 +19,24 @@ from roofprobe.reporting.facts import (
     observed_facts,
     run_facts,
 )
+from roofprobe.reporting.llm_tables import llm_tables
 from roofprobe.reporting.markdown_compute import compute_parts, support_matrix_table
 from roofprobe.reporting.markdown_text import code, escape, folded, named, opening, table
 from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.pair_tables import pair_tables
 from roofprobe.reporting.plain_text import clean, listed, plural, with_remedy
+from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.tables import AbsentGroup, Column, FindingRow, HeadlineRow
-from roofprobe.reporting.wire_tables import SmallTable, wire_tables
+from roofprobe.reporting.wire_tables import wire_tables
 
 _FIRST_COLUMN: dict[Family, str] = {
     "compute": "row", "memory": "kernel", "interconnect": "link",
+    "llm": "operation",
 }  # fmt: skip
 _TITLES: dict[Family, str] = {
     "compute": "Compute", "memory": "Memory", "interconnect": "Links",
+    "llm": "Language models",
 }  # fmt: skip
 _RESULT_COLUMNS: tuple[Column, ...] = (
     Column("±", "spread"),
@@ -110,7 +114,7 @@ def _device(run: Run, device_id: str) -> str:
     for family, rows in results:
         if rows:
             parts += [f"### {_TITLES[family]}", _result_table(_FIRST_COLUMN[family], rows)]
-    for small in wire_tables(run, device_id):
+    for small in (*wire_tables(run, device_id), *llm_tables(run, device_id)):
         parts += _small_table(small)
     parts += compute_parts(run, device_id)
     absent = tables.absent_groups(run, device_id)

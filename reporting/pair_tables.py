@@ -15,8 +15,8 @@ from roofprobe.records.schema import Device, Measurement, PeerLink, Reason, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.naming import short_address
 from roofprobe.reporting.plain_text import clean, listed, with_remedy
+from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.tables import figureless
-from roofprobe.reporting.wire_tables import SmallTable
 
 _CORNER = "from, to"
 _MOST_PAIRS = 6

@@ -17,12 +17,14 @@ from roofprobe.reporting import tables
 from roofprobe.reporting.compute_tables import support_lines
 from roofprobe.reporting.compute_text import compute_sections
 from roofprobe.reporting.facts import device_line, observed_facts
+from roofprobe.reporting.llm_tables import llm_tables
 from roofprobe.reporting.naming import device_ids, device_title
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.pair_tables import pair_tables
 from roofprobe.reporting.plain_text import clean, in_encoding, listed, plural, shorten, with_remedy
+from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.tables import AbsentGroup, Column, HeadlineRow
-from roofprobe.reporting.wire_tables import SmallTable, wire_tables
+from roofprobe.reporting.wire_tables import wire_tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,11 +55,13 @@ _COLUMNS: dict[Family, tuple[Column, ...]] = {
         Column("derived", "derived"),
         Column("%", "share_derived"),
     ),
+    "llm": (Column("±", "spread"),),
 }
 # A processor has no datasheet peak; what is derived then stands in its place.
 _DERIVED = Column("derived", "share_derived")
 _TITLES: dict[Family, str] = {
     "compute": "Compute", "memory": "Memory", "interconnect": "Links",
+    "llm": "Language models",
 }  # fmt: skip
 _JUDGEMENT_STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "unknown": "magenta"}
 _STATUS_STYLES = {"failed": "red", "invalid": "magenta", "skipped": "dim"}
@@ -130,7 +134,7 @@ def _device(page: _Page, run: Run, device_id: str, full: bool) -> None:
         if rows:
             page.gap()
             _result_table(page, family, rows)
-    for small in wire_tables(run, device_id):
+    for small in (*wire_tables(run, device_id), *llm_tables(run, device_id, brief=not full)):
         page.gap()
         _small_table(page, small)
     for section in compute_sections(run, device_id):

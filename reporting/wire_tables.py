@@ -1,49 +1,31 @@
 """What moves bytes besides the streams: latency by footprint, sizes through the caches, launches.
 
-Each is a small table of one device, ready for every renderer: a title, a sentence that says what to
-see, heads and cells of text. A table that has nothing to show is not there.
+A table that has nothing to show is not there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from roofprobe.records.ceilings import clock_mhz_of
-from roofprobe.records.schema import Family, Measurement, Run
+from roofprobe.records.schema import Measurement, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.numbers import capacity
 from roofprobe.reporting.plain_text import clean
-from roofprobe.reporting.tables import measurements_of
+from roofprobe.reporting.small_table import SmallTable, done
 
 _USUAL = ("l1", "default pages")  # every cache may be used, pages as the system gives them
 _HOW = {"l2": "first cache skipped"}
 
 
-@dataclass(frozen=True, slots=True)
-class SmallTable:
-    """A table with its title and what to see in it; the first column is words, the rest figures."""
-
-    title: str
-    sentence: str
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
 def wire_tables(run: Run, device_id: str) -> tuple[SmallTable, ...]:
     """Return the tables of a device that have rows, in the order in which bytes travel."""
     made = (
-        _latency(_done(run, device_id, "latency")),
-        _curve(_done(run, device_id, "memory")),
-        _launches(_done(run, device_id, "launch")),
+        _latency(done(run, device_id, "latency")),
+        _curve(done(run, device_id, "memory")),
+        _launches(done(run, device_id, "launch")),
     )
     return tuple(table for table in made if table.rows)
-
-
-def _done(run: Run, device_id: str, family: Family) -> list[Measurement]:
-    return [
-        m for m in measurements_of(run, device_id) if m.status == "ok" and m.case.family == family
-    ]
 
 
 def _latency(measured: Sequence[Measurement]) -> SmallTable:

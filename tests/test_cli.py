@@ -321,6 +321,30 @@ def test_groups_precisions_and_rows_choose_what_is_measured(tmp_path: Path, word
     assert "search" not in {m["case"]["role"] for m in document["measurements"]}
 
 
+def test_the_llm_command_measures_operations_alone_and_one_precision_if_asked(
+    tmp_path: Path,
+) -> None:
+    done = brief("llm", "--out", tmp_path, "--device", "cpu", "--tier", "quick", "--json",
+                 "--precision", "fp32")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, run_json_schema(), jsonschema.Draft202012Validator)
+    measured = document["measurements"]
+    assert {m["case"]["family"] for m in measured} == {"llm"}
+    assert {m["case"]["precision"] for m in measured} == {"fp32"}
+    assert {m["status"] for m in measured} == {"ok"}
+    labels = {headline["label"] for headline in document["headlines"]}
+    assert labels == {"decode GEMM fp32", "prefill attention fp32", "decode attention fp32"}
+
+
+def test_a_whole_run_has_the_operations_of_language_models(quick_run: QuickRun) -> None:
+    _, document, _ = quick_run
+    found = [m for m in document["measurements"] if m["case"]["family"] == "llm"]
+    assert {m["status"] for m in found} == {"ok"}
+    attention = [m for m in found if m["case"]["op"] == "attention_decode"]
+    assert {m["case"]["kv_precision"] for m in attention} == {"fp32"}
+
+
 def test_the_memory_command_knows_no_precision() -> None:
     done = probe("memory", "--precision", "bf16")
     assert done.returncode == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from roofprobe.kernels import routes
+from roofprobe.kernels import routes, rows_work
 from roofprobe.kernels.operands import LAYOUTS, PATTERNS
 from roofprobe.kernels.rows import ROWS
 from roofprobe.kernels.work import Target
@@ -69,11 +69,13 @@ def fuzzed(index: int, random_: random.Random) -> Case:
 @pytest.mark.timeout(300)
 def test_ten_thousand_fuzzed_cases_never_crash_the_runner(tmp_path: Path) -> None:
     random_ = random.Random(20)
-    cases = tuple((fuzzed(index, random_), HASTY, 0.0) for index in range(CASES))
+    # every sixteenth is an operation of a language model
+    makers = (*(fuzzed,) * 15, fuzzed_operation)
+    cases = tuple((makers[index % 16](index, random_), HASTY, 0.0) for index in range(CASES))
     writer = JournalWriter(tmp_path)
     runner = Runner(writer, Silent(), tmp_path, seed=1)
     # A small cache, so that few sets of buffers go round.
-    cpu = CpuBackend().describe().model_copy(update={"last_level_cache_bytes": 1 << 20})
+    cpu = CpuBackend().describe().model_copy(update={"last_level_cache_bytes": 1 << 14})
     outcome = runner.run([Job(cpu, cases)])
     writer.close()
     assert outcome.finished
@@ -84,6 +86,42 @@ def test_ten_thousand_fuzzed_cases_never_crash_the_runner(tmp_path: Path) -> Non
     assert counts["skipped"] > CASES / 20, counts
     for found in outcome.measurements:
         assert_tells(found)
+
+
+OPERATIONS = {
+    "gemm": ("m", "n", "k"),
+    "attention_prefill": ("batch", "query_len", "kv_len", "heads", "kv_heads", "head_dim"),
+    "attention_decode": ("batch", "kv_len", "heads", "kv_heads", "head_dim"),
+    "mla_prefill": ("batch", "query_len", "kv_len", "heads", "rope_dim", "nope_dim", "v_dim"),
+    "mla_decode": ("batch", "kv_len", "heads", "kv_rank", "rope_dim"),
+    "grouped_gemm": ("tokens", "experts", "topk", "hidden", "inter", "local_experts"),
+    **dict.fromkeys(rows_work.OPERATIONS, ("rows", "width")),
+}
+ROUTES = {"gemm": "F.linear", "mla_decode": "bmm", "grouped_gemm": "loop", **dict.fromkeys(
+    ("attention_prefill", "attention_decode", "mla_prefill"), "sdpa"), **{
+    op: names[0] for op, names in rows_work.ROUTES.items()}}  # fmt: skip
+
+
+def fuzzed_operation(index: int, random_: random.Random) -> Case:
+    """Return any operation of a model: most as a processor can do them, others as nobody can."""
+    op = random_.choice(list(OPERATIONS))
+    sizes = {name: random_.choice([1, 2, 4, 8, 8, 16, 64]) for name in OPERATIONS[op]}
+    if random_.random() < 0.1:
+        sizes[random_.choice(list(sizes))] = random_.choice([0, -1, 3, 1 << 40])
+    if random_.random() < 0.05:
+        del sizes[random_.choice(list(sizes))]
+    precision = random_.choice(["fp32"] * 4 + ["bf16", "fp16", "fp8", "nvfp4", "no such"])
+    return Case(
+        case_id=f"fuzzed/{index}",
+        family="llm",
+        op=op if random_.random() < 0.98 else "no such work",
+        precision=precision,
+        kv_precision=random_.choice([None, precision, "fp8"]),
+        route=random_.choice([ROUTES[op]] * 6 + ["triton", "grouped_mm", "top-p", "no such"]),
+        shape=sizes,
+        role=random_.choice(["anchor", "eager"]),
+        config=random_.choice([None] * 5 + ["balanced", "power-law-1.2", "quantised", "paged"]),
+    )
 
 
 def assert_tells(found: Measurement) -> None:

@@ -104,7 +104,7 @@ def all_(
     compile_: Compile = False,
 ) -> None:
     """Measure everything that fits this host, and write a report."""
-    families = ("compute", "memory", "latency", "launch", "interconnect")
+    families = ("compute", "memory", "latency", "launch", "interconnect", "llm")
     wanted = partial(_options, families, device, tier, precision, time_budget, seed, search=search,
                      sweep=sweep, compile_routes=compile_)  # fmt: skip
     _measure(wanted, out, resume, json_, quiet)
@@ -162,6 +162,23 @@ def interconnect(
 ) -> None:
     """Measure what moves between host and devices, and between devices."""
     wanted = partial(_options, ("interconnect",), device, tier, None, time_budget, seed)
+    _measure(wanted, out, resume, json_, quiet)
+
+
+@app.command()
+def llm(
+    out: Out = _DEFAULT_OUT,
+    device: DeviceName = "auto",
+    tier: Tier = "standard",
+    precision: Precisions = None,
+    time_budget: Budget = None,
+    resume: Resume = False,
+    json_: AsJson = False,
+    quiet: Quiet = False,
+    seed: Seed = 0,
+) -> None:
+    """Measure the operations of language models: layers, attention, experts, norms, sampling."""
+    wanted = partial(_options, ("llm",), device, tier, precision, time_budget, seed)
     _measure(wanted, out, resume, json_, quiet)
 
 

@@ -86,6 +86,17 @@ def test_a_result_in_another_format_raises_that_it_was_declined() -> None:
 
 @pytest.mark.parametrize(
     ("launch_ticks", "sets", "expected"),
+    [(4.0, 3, 3), (0.25, 8, 8), (0.25, 3, 6), (1.0, 2000, MAX_LAUNCHES_PER_SAMPLE), (1.0, 1, 1)],
+)
+def test_whole_rounds_leave_no_set_out(launch_ticks: float, sets: int, expected: int) -> None:
+    timer = FakeTimer(launch_ticks * TICK)
+    policy = Policy(batch_s=TICK, warmup_s=0, min_time_s=0, min_samples=1, max_samples=4,
+                    whole_rounds=True)  # fmt: skip
+    assert sample(work_of(sets), timer, policy, timer.now).launches_per_sample == expected
+
+
+@pytest.mark.parametrize(
+    ("launch_ticks", "sets", "expected"),
     [
         (1.0, 1, 1),  # one launch is long enough
         (4.0, 3, 1),  # longer than a sample: one launch of one set

@@ -92,6 +92,16 @@ def test_the_wall_clock_goes_round_the_launches() -> None:
     assert trace == ["a", "b", "c", "a", "b", "c", "a"]
 
 
+def test_the_wall_clock_goes_on_where_the_last_batch_stopped() -> None:
+    trace, timer = Trace(), WallTimer()
+    launches = [trace.says(name) for name in "abcd"]
+    for count in (1, 2, 3):
+        timer.time_batch(launches, count)
+    assert trace == ["a", "b", "c", "d", "a", "b"]
+    timer.time_batch(launches[:3], 2)
+    assert trace[-2:] == ["a", "b"], "fewer sets are gone round as well"
+
+
 def test_the_wall_clock_reads_nanoseconds_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = iter([1_000_000_000, 3_500_000_000])
     monkeypatch.setattr(time, "perf_counter_ns", lambda: next(readings))

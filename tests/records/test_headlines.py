@@ -132,3 +132,21 @@ def test_shares_are_of_the_rows_own_ceilings(make: Any) -> None:
     assert (headline.share_datasheet, headline.share_derived) == (0.3, 0.25)
     assert (headline.clock_normalised, headline.share_clock_normalised) == (900.0, 300 / 900)
     assert (headline.sm_clock_mhz, headline.clock_measured) == (1500.0, True)
+
+
+def test_a_models_operations_compete_within_their_phase_and_only_as_replayed(make: Any) -> None:
+    def layer(rate: float, m: int, **more: Any) -> Any:
+        shape = {"m": m, "n": 8, "k": 8}
+        return make(rate, family="llm", op="gemm", row=None, shape=shape, **more)
+
+    found = headlines_of(
+        (GPU,),
+        [
+            layer(100.0, 1), layer(120.0, 4), layer(900.0, 4, role="eager"), layer(500.0, 4096),
+            make(700.0, family="llm", op="rmsnorm", row=None, shape={"rows": 1, "width": 8}),
+        ],
+        (),
+    )  # fmt: skip
+    assert [(h.family, h.label, h.rate.median) for h in found] == [
+        ("llm", "decode GEMM bf16", 120.0), ("llm", "prefill GEMM bf16", 500.0),
+    ]  # fmt: skip
