@@ -2,7 +2,8 @@
 
 Several GPUs may stand in one table; each becomes a device of the file. Of several frameworks one is
 taken per operation: the one that was asked for, else the one with the most rows of that operation
-(all its precisions together), because mixing engines would describe none. Its kernels are fitted
+(all its precisions together; of equals the one with the most rows of all operations), because
+mixing engines would describe none. Its kernels are fitted
 each for itself; where they share an operation and precision (a library that switches kernels with
 m), the one that was measured nearest answers.
 """
@@ -44,6 +45,7 @@ _TOO_SLOW: Final = 50.0
 _SLOW_S: Final = 1e-3
 _LARGEST_L2: Final = 256e6  # bytes; what may be a cache's where its size is not known
 _LEAST_ROWS: Final = 3
+_RUN: Final = "run "  # how the sources of our own runs begin
 _RUN_SETTINGS: Final = Settings(splits=6)  # a run must not spend its time on fitting
 
 
@@ -139,7 +141,7 @@ def _fitted(
 
 
 def _provenance(points: Points, rows: int, settings: Settings) -> Provenance:
-    run = points.source.startswith("run ")
+    run = points.source.startswith(_RUN)
     return Provenance(
         key=points.source,
         origin="run" if run else "op-table",
@@ -154,8 +156,10 @@ def _provenance(points: Points, rows: int, settings: Settings) -> Provenance:
 def _chosen(found: list[Points], framework: str | None, notes: list[str]) -> list[Points]:
     """Return the points of one framework per operation; the most complete where none is named."""
     rows: dict[str, Counter[str]] = defaultdict(Counter)
+    overall: Counter[str] = Counter()
     for one in found:
         rows[one.op][_engine(one)] += len(one)
+        overall[_engine(one)] += len(one)
     if framework is not None:
         names = sorted({name for counts in rows.values() for name in counts if name})
         if not any(_is(name, framework) for name in names):
@@ -167,7 +171,7 @@ def _chosen(found: list[Points], framework: str | None, notes: list[str]) -> lis
     kept = []
     for op, counts in rows.items():
         asked = [name for name in counts if framework is not None and _is(name, framework)]
-        best = asked[0] if asked else max(counts, key=lambda name: counts[name])
+        best = asked[0] if asked else max(counts, key=lambda name: (counts[name], overall[name]))
         if framework is not None and not asked:
             notes.append(f"{op}: {framework} has no rows, so {best or 'the only source'} counts")
         others = [name or "a source without a name" for name in counts if name != best]
@@ -209,7 +213,13 @@ def _fit(
     if rates is None:
         notes.append(f"{points.describe()}: no peak of {device.name} is known, so it is left out")
         return None
-    kept = plausible(points, rates, notes)
+    try:
+        kept = plausible(points, rates, notes)
+    except RoofprobeError as error:
+        if not points.source.startswith(_RUN):
+            raise
+        notes.append(error.sentence)  # a run keeps what it measured; its file must be written
+        return None
     if len(kept) < _LEAST_ROWS:
         notes.append(f"{points.describe()}: {len(kept)} rows are too few to fit, so it is left out")
         return None

@@ -11,7 +11,8 @@ power state move everything together: one more, common error, independent of the
 
 **Bounds.** An operation is bound by the larger of compute and memory when that term alone, at the
 datasheet's peak, explains at least a quarter of its time, and by latency otherwise (launch,
-prologue, too little work to fill the device, links). A phase is bound by what most of its time is bound by.
+prologue, too little work to fill the device, links). A phase is bound by what most of its time is
+bound by.
 """
 
 from __future__ import annotations

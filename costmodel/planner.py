@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from roofprobe.costmodel.calibration import Calibration, default_calibration, load_calibration
+from roofprobe.costmodel.forms import OP_CLASSES
 from roofprobe.costmodel.hardware import accelerator_of
 from roofprobe.costmodel.plan import plan_all
 from roofprobe.costmodel.plan_cases import BadCase, PlanCase, case_from, read_cases
@@ -110,7 +111,29 @@ def choose_calibration(
             f"{path} has no timed operation of {chosen.hardware.name}, only its ceilings; measure "
             "them with `probe llm`, or plan with --gpu NAME.",
         )
-    return chosen
+    return completed(chosen)
+
+
+def completed(calibration: Calibration) -> Calibration:
+    """Return ``calibration`` with the default fits of whole classes that it does not have.
+
+    Op tables rarely time norms or collectives, without which no step adds up. Such fits carry
+    their own flags and wide intervals. A precision that is missing in a class that was measured is
+    not filled in, and a device that is not in the catalogue has no defaults.
+    """
+    key = calibration.hardware.catalogue_key
+    if key is None:
+        return calibration
+    defaults = default_calibration(key)
+    measured = {_class(fit.op) for fit in calibration.device.ops}
+    more = tuple(fit for fit in defaults.device.ops if _class(fit.op) not in measured)
+    device = calibration.device.model_copy(update={"ops": (*calibration.device.ops, *more)})
+    return Calibration(device, (*calibration.provenance, *defaults.provenance))
+
+
+def _class(op: str) -> str:
+    """Return the class of ``op``: element-wise, collective, or its own."""
+    return OP_CLASSES[op].kind or op
 
 
 def _device_of(path: Path, gpu: str) -> Calibration:

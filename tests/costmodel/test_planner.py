@@ -71,3 +71,20 @@ def test_a_calibration_without_operations_is_refused(file: Path, tmp_path: Path)
     bare.write_text(json.dumps(document))
     assert code_of(bare) == "not-calibrated"
     assert code_of(tmp_path) == "not-calibrated"
+
+
+def test_classes_that_no_table_timed_are_borrowed_and_said(file: Path, tmp_path: Path) -> None:
+    document = json.loads(file.read_bytes())
+    (device,) = document["devices"]
+    device["ops"] = [op for op in device["ops"] if op["op"] in ("gemm", "attention_decode")]
+    device["ops"] = [op for op in device["ops"] if op["precision"] == "bf16"]
+    table = tmp_path / "table.json"
+    table.write_text(json.dumps(document))
+    whole, few = (
+        roofprobe.plan("llama-3.1-8b", calibration=one, tp=2, concurrency=4)
+        for one in (file, table)
+    )
+    assert few["tpot_ms"] == whole["tpot_ms"]
+    assert set(few["out_of_range"]) >= set(whole["out_of_range"])
+    with pytest.raises(RoofprobeError, match="fp8 was never measured"):
+        roofprobe.plan("llama-3.1-8b", calibration=table, precision="fp8")
