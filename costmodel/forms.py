@@ -355,9 +355,21 @@ def grouped_gemm(
 
 # Bytes per element of (rows x width): rmsnorm with residual reads x and the residual and writes
 # both in 16 bits; silu_mul reads gate and up; rope reads and writes; quantize reads 16, writes 8
-# bits; sample reads 32-bit logits.
+# bits; sample reads 32-bit logits. The rest are copies and sums that eager code makes by
+# themselves: a sum of two, a cache that is written or copied, a row looked up, cos and sin.
 ELEMENTWISE_BYTES: Final[Mapping[str, float]] = MappingProxyType(
-    {"rmsnorm": 8, "silu_mul": 6, "rope": 4, "quantize": 3, "sample": 4}
+    {
+        "rmsnorm": 8,
+        "silu_mul": 6,
+        "rope": 4,
+        "quantize": 3,
+        "sample": 4,
+        "add": 6,
+        "kv_store": 4,
+        "kv_append": 4,
+        "embed": 4,
+        "angles": 4,
+    }
 )
 
 

@@ -23,7 +23,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from roofprobe.costmodel.forms import FORMATS, LINK_SHARES, OP_CLASSES, FloatArray, Rates, count
+from roofprobe.costmodel.forms import (
+    ELEMENTWISE_BYTES,
+    FORMATS,
+    LINK_SHARES,
+    OP_CLASSES,
+    FloatArray,
+    Rates,
+    count,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +45,7 @@ _FAMILIES: Final[Mapping[str, str]] = {
     **{name: name for name in OP_CLASSES},
     "mla_prefill": "attention_prefill",
     "mla_decode": "attention_decode",
-    **{name: "elementwise" for name in ("rmsnorm", "silu_mul", "rope", "quantize", "sample")},
+    **{name: "elementwise" for name in ELEMENTWISE_BYTES},
     **{name: "link" for name in LINK_SHARES},
 }
 # A product in FP8 may reach 0.28 of its peak and is still bound by arithmetic; what does not even

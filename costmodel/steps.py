@@ -24,6 +24,9 @@ which every GPU of a tensor-parallel group holds whole.
 **Cache.** Attention reads the KV cache; the step's new keys and values are copied into it first, an
 element-wise operation of its own.
 
+**Implementation.** The inventory is a fused serving engine's, unless an `Implementation` says which
+of these operations its code splits, adds or copies.
+
 Not counted: biases, the host's work between steps, expanding a cached prefix under MLA.
 """
 
@@ -36,6 +39,7 @@ from typing import Any, Final
 import numpy as np
 
 from roofprobe.costmodel.forms import FORMATS, KV_BYTES, FloatArray
+from roofprobe.costmodel.implementations import FUSED, Implementation
 from roofprobe.costmodel.model_shape import (
     DenseMlp,
     EncoderShape,
@@ -99,6 +103,7 @@ class _Setting:
     layout: Layout
     load: Load
     separate_quantise: bool
+    code: Implementation = FUSED
 
     @property
     def compute(self) -> str:
@@ -139,13 +144,14 @@ def step_ops(
     kv_precision: str,
     layout: Layout = Layout(),
     separate_quantise: bool = False,
+    implementation: Implementation = FUSED,
 ) -> tuple[Op, ...]:
     """Return the operations of one step on one GPU of each pipeline stage, all stages together.
 
     ``separate_quantise`` adds the conversion of activations that a calibration's product does not
     contain. Operations that a case does not have are counted 0 times.
     """
-    s = _Setting(model, precision, kv_precision, layout, load, separate_quantise)
+    s = _Setting(model, precision, kv_precision, layout, load, separate_quantise, implementation)
     ops: list[Op] = []
     for layer, count in model.layer_groups:
         ops += _attention_block(s, layer.attention, count)
@@ -166,14 +172,22 @@ def _grouped_query(s: _Setting, a: GroupedQueryAttention, count: int) -> Iterato
     hidden = s.model.hidden
     heads = np.ceil(a.heads / np.asarray(s.layout.tp, dtype=float))
     kv_heads = np.maximum(1.0, np.ceil(a.kv_heads / np.asarray(s.layout.tp, dtype=float)))
-    yield from s.gemm("qkv", (heads + 2 * kv_heads) * a.head_dim, hidden, count)
+    if s.code.split:
+        for name, own in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
+            yield from s.gemm(name, own * a.head_dim, hidden, count)
+    else:
+        yield from s.gemm("qkv", (heads + 2 * kv_heads) * a.head_dim, hidden, count)
     if a.qk_norm != "none":
         # Reads and writes 16 bits, half of what a norm with its residual moves.
         rows = s.rows * (heads + kv_heads) / 2
         yield s.rowwise("qk_norm", "rmsnorm", rows, a.head_dim, count)
     if not s.model.learned_positions:
-        yield s.rowwise("rope", "rope", s.rows * (heads + kv_heads), a.head_dim, count)
-    yield s.kv_write(s.rows * 2 * kv_heads, a.head_dim, count)
+        if s.code.split:
+            for own in (heads, kv_heads):
+                yield s.rowwise("rope", "rope", s.rows, own * a.head_dim, count)
+        else:
+            yield s.rowwise("rope", "rope", s.rows * (heads + kv_heads), a.head_dim, count)
+    yield from _cached(s, a, kv_heads, count)
     common = {"heads": heads, "kv_heads": kv_heads, "head_dim": a.head_dim}
     load = s.load
     total = np.asarray(load.prompt_len, dtype=float) + load.prefix_len
@@ -186,6 +200,18 @@ def _grouped_query(s: _Setting, a: GroupedQueryAttention, count: int) -> Iterato
     yield Op("attention", "attention_decode", s.compute, shape,
              count * (np.asarray(load.decodes) > 0), s.kv_precision)  # fmt: skip
     yield from s.gemm("o", hidden, heads * a.head_dim, count)
+
+
+def _cached(s: _Setting, a: GroupedQueryAttention, kv_heads: Any, count: int) -> Iterator[Op]:
+    """Yield what brings new keys and values into the cache."""
+    if s.code.cache == "write":
+        yield s.kv_write(s.rows * 2 * kv_heads, a.head_dim, count)
+        return
+    load, width = s.load, 2 * kv_heads * a.head_dim
+    prompts, decodes = (np.asarray(x, dtype=float) for x in (load.prompts, load.decodes))
+    seen = np.asarray(load.prompt_len, dtype=float) + load.prefix_len
+    yield s.rowwise("kv_write", "kv_store", prompts * seen, width, count * (prompts > 0))
+    yield s.rowwise("kv_write", "kv_append", decodes * load.context, width, count * (decodes > 0))
 
 
 _LEAST: Final = 1e-9
@@ -255,8 +281,12 @@ def _mlp_block(s: _Setting, mlp: Any, count: int) -> Iterator[Op]:
 
 def _dense(s: _Setting, prefix: str, inter: int, gated: bool, count: int) -> Iterator[Op]:
     local = inter / np.asarray(s.layout.tp, dtype=float)
-    up = "gate_up" if gated else "up"
-    yield from s.gemm(f"{prefix}{up}", (1 + gated) * local, s.model.hidden, count)
+    if s.code.split and gated:
+        for name in ("gate", "up"):
+            yield from s.gemm(f"{prefix}{name}", local, s.model.hidden, count)
+    else:
+        up = "gate_up" if gated else "up"
+        yield from s.gemm(f"{prefix}{up}", (1 + gated) * local, s.model.hidden, count)
     # Without a gate one operand less is read: 4 instead of 6 bytes per element.
     width = local if gated else local * 2 / 3
     yield s.rowwise(f"{prefix}act", "silu_mul", s.rows, width, count)
@@ -291,6 +321,8 @@ def _between(s: _Setting, mlp: DenseMlp | MoeMlp, norms: int, count: int) -> Ite
     tp, ep = (np.asarray(x, dtype=float) for x in (s.layout.tp, s.layout.ep))
     rows = s.rows / tp if s.layout.sp else s.rows
     yield s.rowwise("norm", "rmsnorm", rows, s.model.hidden, norms * count)
+    if s.code.adds:
+        yield s.rowwise("add", "add", rows, s.model.hidden, s.code.adds * count)
     message = {"bytes": s.rows * s.model.hidden * s.width_bytes, "ranks": tp}
     # Where all-to-alls combine the experts, only attention is left to be added up.
     joins = np.where((ep > tp) & isinstance(mlp, MoeMlp), 1, 2) * count * (tp > 1)
@@ -305,7 +337,11 @@ def _end(s: _Setting) -> Iterator[Op]:
     hidden, vocab = s.model.hidden, s.model.vocab
     sequences = np.maximum(np.asarray(s.load.prompts, dtype=float) + s.load.decodes, 1.0)
     # A row of the table is read and written, as many bytes as rotating it would move.
-    yield s.rowwise("embed", "rope", s.rows, hidden, 1)
+    yield s.rowwise("embed", "embed" if s.code.split else "rope", s.rows, hidden, 1)
+    if s.code.angles and isinstance(s.model.layer_sequence[0].attention, GroupedQueryAttention):
+        positions = np.where(np.asarray(s.load.prompts) > 0, s.load.prompt_len, 1.0)
+        width = s.model.layer_sequence[0].attention.head_dim
+        yield s.rowwise("angles", "angles", positions, width, 1)
     yield s.rowwise("final_norm", "rmsnorm", s.rows, hidden, 1)
     shape = {"m": sequences, "n": np.ceil(vocab / tp), "k": hidden}
     yield Op("lm_head", "gemm", s.compute, shape, 1)

@@ -227,9 +227,7 @@ def _kv_append(new: _Fresh, s: _Sizes) -> _Made:
     item = new.dtype.itemsize
     sets = sets_within(s.rows * s.width * item, s.cache_bytes, s.limit_bytes)
     k, v = (new(1, 1, heads, s.head_dim).transpose(1, 2) for _ in range(2))
-    kept = [
-        tuple(new(1, heads, s.rows - 1, s.head_dim) for _ in range(2)) for _ in range(sets)
-    ]
+    kept = [tuple(new(1, heads, s.rows - 1, s.head_dim) for _ in range(2)) for _ in range(sets)]
 
     def launch(keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.cat([keys, k], dim=-2), torch.cat([values, v], dim=-2)
@@ -247,9 +245,7 @@ def _embed(new: _Fresh, s: _Sizes) -> _Made:
     import torch
 
     table = new(_TABLE_ROWS, s.width)
-    tokens = torch.randint(
-        _TABLE_ROWS, (1, s.rows), device=new.device, generator=new.generator
-    )
+    tokens = torch.randint(_TABLE_ROWS, (1, s.rows), device=new.device, generator=new.generator)
     size = s.rows * s.width * new.dtype.itemsize
     return _Made(
         (lambda: torch.nn.functional.embedding(tokens, table),), size, size,

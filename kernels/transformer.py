@@ -53,8 +53,10 @@ class Sizes:
     @property
     def parameters(self) -> int:
         """Return all weights: embedding, layers, norms and head (not tied)."""
-        return 2 * self.vocab * self.hidden + self.layer_products * self.layers + (
-            (2 * self.layers + 1) * self.hidden
+        return (
+            2 * self.vocab * self.hidden
+            + self.layer_products * self.layers
+            + ((2 * self.layers + 1) * self.hidden)
         )
 
     @property

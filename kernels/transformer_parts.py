@@ -1,4 +1,4 @@
-"""What the operations of a real model's step take, each by itself, under the names of the inventory.
+"""What the operations of a real model's step take, each by itself, under the inventory's names.
 
 While a step runs, every call of torch passes through a mode that knows, from the module in which it
 was made, which operation it belongs to; calls in between (views, masks, positions) belong to none
@@ -65,7 +65,7 @@ class _Places:
         for hook in self._hooks:
             hook.remove()
 
-    def operation(self, function: Any, args: tuple[Any, ...], options: dict[str, Any]) -> str | None:
+    def operation(self, function: Any, options: dict[str, Any]) -> str | None:
         """Return the operation that a call belongs to, None for the host's."""
         place = self._running[-1]
         if place in _MODULES:
@@ -90,11 +90,9 @@ class _Timing(TorchFunctionMode):
         self.calls: dict[str, int] = defaultdict(int)
         self.seconds: dict[str, float] = defaultdict(float)
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         options = kwargs or {}
-        operation = self._places.operation(func, args, options)
+        operation = self._places.operation(func, options)
         if operation is None:
             return func(*args, **options)
         begun = time.perf_counter_ns()
@@ -111,13 +109,11 @@ class _Marking(TorchFunctionMode):
         super().__init__()
         self._places = places
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         from torch.profiler import record_function
 
         options = kwargs or {}
-        operation = self._places.operation(func, args, options)
+        operation = self._places.operation(func, options)
         if operation is None:
             return func(*args, **options)
         with record_function(_MARK + operation):
@@ -139,7 +135,9 @@ def parts_of(
             timing = _Timing(places)
             with timing:
                 launch()
-            found.append({name: (timing.calls[name], timing.seconds[name]) for name in timing.calls})
+            found.append(
+                {name: (timing.calls[name], timing.seconds[name]) for name in timing.calls}
+            )
         return found
 
 

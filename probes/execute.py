@@ -17,7 +17,17 @@ from datetime import UTC, datetime
 
 from roofprobe.kernels import identity
 from roofprobe.kernels.work import Check, Unsupported, Work
-from roofprobe.probes import gemm, latency, launch, links, llm, memory, peers, shape_search
+from roofprobe.probes import (
+    gemm,
+    latency,
+    launch,
+    links,
+    llm,
+    memory,
+    peers,
+    shape_search,
+    validate,
+)
 from roofprobe.probes.arenas import WORTH_RELEASING_BYTES
 from roofprobe.probes.figures import figures_of
 from roofprobe.probes.measure import Declined, Policy, WrongResult, sample, verify
@@ -184,8 +194,17 @@ def _to_peer(case: Case, policy: Policy, session: Session) -> Fields:
 
 def _language(case: Case, policy: Policy, session: Session) -> Fields:
     """Measure an operation of a language model."""
+    if case.model is not None:
+        return _measured(case, policy, session, validate.prepare_operation(case, session))
     work, timer = llm.prepare(case, session)
     return _measured(case, policy, session, work, timer)
+
+
+def _step(case: Case, policy: Policy, session: Session) -> Fields:
+    """Measure a step of a whole model, then watch what its operations take."""
+    work, timer = validate.prepare_step(case, session)
+    fields = _measured(case, policy, session, work, timer)
+    return {**fields, "parts": validate.parts(work, session)}
 
 
 def _search(case: Case, policy: Policy, session: Session) -> Fields:
@@ -247,6 +266,7 @@ _BY_KIND: dict[tuple[Family, str], _Doing] = {
     ("memory", memory.CHECK): _memory_check,
     ("compute", "search"): _search,
     ("compute", "stability"): _stable,
+    ("launch", validate.STEP): _step,
     **{("interconnect", op): _to_peer for op in peers.OPERATIONS},
 }
 _BY_FAMILY: dict[Family, _Doing] = {
@@ -256,6 +276,7 @@ _BY_FAMILY: dict[Family, _Doing] = {
     "launch": _launch,
     "interconnect": _transfer,
     llm.FAMILY: _language,
+    validate.FAMILY: _step,
 }
 
 

@@ -72,6 +72,11 @@ def _rate(case: Case, work: Work, sampled: Sampled) -> Distribution | None:
         return statistics.rates(sampled.samples_us, work.flops, unit)
     moved = work.bytes_read + work.bytes_written
     peer_row = PEER_BY_NAME.get(case.op)
+    if case.family in (
+        "validate",
+        "launch",
+    ):  # a step is no single rate: parts of it compute, parts stream
+        return None
     is_message = peer_row is not None and peer_row.message_bytes is not None
     if work.accesses or is_message or not moved:
         return None

@@ -69,7 +69,7 @@ def cases(device: Device, options: Options) -> Iterator[Case]:
         yield from _eager(kept)
 
 
-def _half(device: Device) -> str:
+def half(device: Device) -> str:
     """Return the half precision that a device's models are served in."""
     capability = routes.compute_capability(device.architecture)
     return "fp16" if capability is not None and capability < 80 else "bf16"
@@ -78,7 +78,7 @@ def _half(device: Device) -> str:
 def _products(device: Device, kind: str, tier: str) -> Iterator[Case]:
     table = shapes.CPU_GEMMS if kind == "cpu" else shapes.GPU_GEMMS
     for named in table[tier]:
-        precision = _half(device) if named == "bf16" and kind == "gpu" else named
+        precision = half(device) if named == "bf16" and kind == "gpu" else named
         row = layer_gemm.ROWS[precision][0]
         route = "F.linear" if kind == "cpu" else routes.routes_for(row)[0].name
         for site, m in shapes.gemm_shapes(kind, tier, named):
@@ -90,7 +90,7 @@ def _products(device: Device, kind: str, tier: str) -> Iterator[Case]:
 
 def _attention(device: Device, kind: str, tier: str) -> Iterator[Case]:
     on_cpu = kind == "cpu"
-    precision = "fp32" if on_cpu else _half(device)
+    precision = "fp32" if on_cpu else half(device)
     heads = shapes.CPU_HEADS if on_cpu else shapes.GPU_HEADS
     for count, sizes in (shapes.CPU_PREFILLS if on_cpu else shapes.GPU_PREFILLS)[tier]:
         for batch, query_len, kv_len in sizes:
@@ -129,7 +129,7 @@ def _decodes(precision: str, shape: dict[str, int], *, on_cpu: bool) -> Iterator
 
 def _experts(device: Device, kind: str, tier: str) -> Iterator[Case]:
     on_cpu = kind == "cpu"
-    precision = "fp32" if on_cpu else _half(device)
+    precision = "fp32" if on_cpu else half(device)
     for layer, tokens, routings in (shapes.CPU_EXPERTS if on_cpu else shapes.GPU_EXPERTS)[tier]:
         for routing in routings:
             for count in tokens:
@@ -148,7 +148,7 @@ def _rows(device: Device, kind: str, tier: str) -> Iterator[Case]:
                 continue
             for width in widths:
                 for rows in shapes.rows_of(op, kind, tier):
-                    precision = "fp32" if on_cpu or op == "sample" else _half(device)
+                    precision = "fp32" if on_cpu or op == "sample" else half(device)
                     yield _case(op, precision, route, {"rows": rows, "width": width})
 
 
@@ -217,14 +217,34 @@ def prepare(case: Case, session: Session) -> tuple[Work, Timer | None]:
 
 
 def _product(case: Case, session: Session) -> Work:
+    kind = "cpu" if session.device.backend == "cpu" else "gpu"
+    planned = tuple(
+        (m, site.n, site.k)
+        for precision in (case.precision, "bf16")
+        for site, m in shapes.gemm_shapes(kind, "standard", precision)
+    )
+    return product(case, session, planned, session.device.last_level_cache_bytes)
+
+
+def product(
+    case: Case,
+    session: Session,
+    planned: Sequence[tuple[int, int, int]],
+    cache_bytes: int | None,
+) -> Work:
+    """Return a layer's product on weights that go round four ``cache_bytes``.
+
+    The memory of all ``planned`` shapes (m, n, k) is made at once, where it fits. Raises
+    ``Unsupported``.
+    """
     shape = (case.shape["m"], case.shape["n"], case.shape["k"])
     route = layer_gemm.route_for(case.precision, session.target)
     matmul.require(route, session.target, shape)
     arena = session.arenas.get(
         route.compute_row,
         session.target,
-        _together(case, session, shape),
-        cache_bytes=session.device.last_level_cache_bytes,
+        _together(case, session, shape, planned, cache_bytes),
+        cache_bytes=cache_bytes,
         pattern="uniform",
         seed=session.seed,
         kind=WeightArena,
@@ -237,22 +257,19 @@ def _product(case: Case, session: Session) -> Work:
 
 
 def _together(
-    case: Case, session: Session, shape: tuple[int, int, int]
+    case: Case,
+    session: Session,
+    shape: tuple[int, int, int],
+    planned: Sequence[tuple[int, int, int]],
+    cache_bytes: int | None,
 ) -> tuple[tuple[int, int, int], ...]:
-    """Return the shapes that one memory should hold: all of the tier standard, where they fit.
+    """Return the shapes that one memory should hold: all that are planned, where they fit.
 
     Filling anew for each shape would take longer than measuring it.
     """
-    kind = "cpu" if session.device.backend == "cpu" else "gpu"
-    planned = [
-        (m, site.n, site.k)
-        for precision in (case.precision, "bf16")
-        for site, m in shapes.gemm_shapes(kind, "standard", precision)
-    ]
     share = session.arenas.share()
     row = layer_gemm.route_for(case.precision, session.target).compute_row
-    cache = session.device.last_level_cache_bytes
-    if share is not None and WeightArena.bytes_for(row, (shape, *planned), cache) > share:
+    if share is not None and WeightArena.bytes_for(row, (shape, *planned), cache_bytes) > share:
         return (shape,)
     return (shape, *planned)
 
@@ -318,7 +335,8 @@ def _mixture(case: Case, session: Session) -> Work:
     )  # fmt: skip
 
 
-def _row_work(case: Case, session: Session) -> Work:
+def row_work(case: Case, session: Session) -> Work:
+    """Return what works row by row, as the route has it; raises ``Unsupported``."""
     return rows_work.prepare(
         case.op, case.route, case.precision, session.target, rows=case.shape["rows"],
         width=case.shape["width"], limit_bytes=session.arenas.share(), seed=session.seed,
@@ -374,5 +392,5 @@ _MAKERS: dict[str, Callable[[Case, Session], Work]] = {
     "mla_prefill": _latent_prefill,
     "mla_decode": _latent_decode,
     "grouped_gemm": _mixture,
-    **dict.fromkeys(rows_work.OPERATIONS, _row_work),
+    **dict.fromkeys(rows_work.OPERATIONS, row_work),
 }

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
-from roofprobe.probes import compute, latency, launch, links, llm, memory
+from roofprobe.probes import compute, latency, launch, links, llm, memory, validate
 from roofprobe.probes.measure import Policy
 from roofprobe.records.schema import Case, Device, Measurement, Options
 
-PROBES = (compute, memory, latency, launch, links, llm)
+PROBES = (compute, memory, latency, launch, links, llm, validate)
 
 # (device kind, tier) → how a burst case is sampled. On a GPU the device rests first, and pauses
 # between samples of a few milliseconds keep it cool; a processor's clock has no such memory.
@@ -55,6 +55,11 @@ _OPERATION = {
     "gpu": Policy(0.0005, 0.005, 0.02, 0.06, min_samples=8, target_ci=0.01, timeout_s=240,
                   whole_rounds=True),
 }  # fmt: skip
+# A whole step, tens of microseconds to seconds; parts of it are watched afterwards.
+_STEP = {
+    "cpu": Policy(0.002, 0.1, 0.4, 1.5, min_samples=9, target_ci=0.01, timeout_s=240),
+    "gpu": Policy(0.001, 0.05, 0.2, 1.0, min_samples=8, target_ci=0.005, timeout_s=600),
+}
 _SEARCH_S = {
     ("cpu", "quick"): 1.0, ("cpu", "standard"): 2.5, ("cpu", "soak"): 20.0,
     ("gpu", "quick"): 1.0, ("gpu", "standard"): 5.0, ("gpu", "soak"): 60.0,
@@ -65,7 +70,8 @@ _OPERATION_SETUP_S = {"cpu": 0.02, "gpu": 0.15}  # filled, checked, on a GPU nam
 _REFUSAL_S = 0.01
 _BRIEFLY = ("surface", "layout", "alignment", "curve", "tune")
 _STAGES = {"anchor": 0, "pipe": 1, "stability": 1, "surface": 4, "curve": 4}  # everything else: 2
-_LLM_STAGE = 3  # in its own order, which keeps weights from case to case
+# In their own order: it keeps weights from case to case, and a step beside its operations.
+_ORDERED = {llm: 3, validate: 5}
 
 
 def plan_cases(device: Device, options: Options) -> tuple[Case, ...]:
@@ -74,7 +80,7 @@ def plan_cases(device: Device, options: Options) -> tuple[Case, ...]:
     for probe in PROBES:
         if probe.FAMILY in options.families:
             for case in probe.cases(device, options):
-                stage = _LLM_STAGE if probe is llm else _STAGES.get(case.role, 2)
+                stage = _ORDERED.get(probe) or _STAGES.get(case.role, 2)
                 stages.setdefault(stage, []).append(case)
     first = stages.pop(0, [])
     return (*_in_rounds(first), *(case for stage in sorted(stages) for case in stages[stage]))
@@ -99,6 +105,8 @@ def policy_for(case: Case, device: Device, options: Options) -> Policy:
         return _PATTERN[kind]
     if case.regime == "settled":
         return _SETTLED[options.tier]
+    if case.family == validate.FAMILY or case.op == validate.STEP:
+        return _STEP[kind]
     if case.family == llm.FAMILY:
         policy = _OPERATION[kind]
         return (

@@ -113,7 +113,7 @@ def _competes(measurement: Measurement) -> bool:
     case = measurement.case
     if not _rated(measurement):
         return False
-    if case.family == "llm":
+    if case.family in ("llm", "validate"):
         return case.role in COMPETING and has_line(case)
     if case.family != "compute":
         return case.role != "curve" and case.peer is None

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA_VERSION: Literal[1] = 1
 METHOD_VERSION = 1
 
-Family = Literal["compute", "memory", "latency", "launch", "interconnect", "llm"]
+Family = Literal["compute", "memory", "latency", "launch", "interconnect", "llm", "validate"]
 Status = Literal["ok", "skipped", "failed", "invalid"]
 Regime = Literal["burst", "settled"]
 # Why a case is in the plan: a fixed shape that every run has; a search; what follows a search at
@@ -82,7 +82,8 @@ class Case(Record):
     ``convention`` says which bytes count: a stream's reads and writes, or of a transfer each byte
     once per direction. ``level`` is the level of memory in which the arrays lie, where that is not
     device memory; such a case is not held against the pins. ``peer`` is the device that a transfer
-    goes to.
+    goes to. ``model`` names the model that is run (family ``validate``), or whose operation this
+    is; ``shape`` of a whole model's step has the model's sizes too.
     """
 
     case_id: str
@@ -107,6 +108,7 @@ class Case(Record):
     convention: Literal["read+write", "one-way"] | None = None
     level: Literal["l1", "l2"] | None = None
     peer: Peer | None = None
+    model: str | None = None
 
 
 class Distribution(Record):
@@ -253,6 +255,14 @@ class SearchStep(Record):
     failure: str | None = None
 
 
+class Part(Record):
+    """One operation of a model's step: how often it was called, and microseconds of all calls."""
+
+    name: str
+    calls: int = Field(ge=1)
+    us: NonNegative
+
+
 class Search(Record):
     """The whole path of a search for the best shape (m, n, k) by ``route``."""
 
@@ -281,7 +291,8 @@ class Measurement(Record):
     ``energy_j_per_tflop`` is the energy counter's difference over all work of its window.
     ``access_ns`` is the time per dependent load of a pointer chase, which has no rate;
     ``access_populations`` are the groups that single loads of it fall into, the fastest first.
-    ``link`` is what joins the two devices of a transfer between devices.
+    ``link`` is what joins the two devices of a transfer between devices. ``parts`` are the
+    operations of a whole model's step, timed one by one in other steps than the samples.
     """
 
     case: Case
@@ -303,6 +314,7 @@ class Measurement(Record):
     timing: Timing | None = None
     telemetry: Telemetry | None = None
     link: PeerLink | None = None
+    parts: tuple[Part, ...] = ()
     identity: KernelIdentity | None = None
     search: Search | None = None
     clock_mhz: Span | None = None
@@ -517,7 +529,8 @@ class Options(Record):
     """What was asked for; a resumed run goes on with the same options.
 
     ``precisions`` are the words as given: rows, precisions or groups. ``sweeps`` are optional
-    sweeps at the best shape; ``compile_routes`` adds what ``torch.compile`` makes.
+    sweeps at the best shape; ``compile_routes`` adds what ``torch.compile`` makes. ``calibrated``
+    says that a calibration is given, so that `validate` measures no operations for one.
     """
 
     families: tuple[Family, ...]
@@ -527,6 +540,7 @@ class Options(Record):
     search: Literal["halving", "exhaustive", "none"] = "halving"
     sweeps: tuple[Literal["layouts", "alignment"], ...] = ()
     compile_routes: bool = False
+    calibrated: bool = False
     time_budget_s: Positive | None = None
     seed: int = 0
 

@@ -37,7 +37,7 @@ def is_arithmetic(case: Case) -> bool:
 
 def has_line(case: Case) -> bool:
     """Return whether a case may be a line of the result: of a model's operations only the large."""
-    return case.family != "llm" or case.op in _MODEL_WORK
+    return case.family != "validate" and (case.family != "llm" or case.op in _MODEL_WORK)
 
 
 def label_of(case: Case) -> str:

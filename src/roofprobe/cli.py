@@ -382,6 +382,52 @@ def plan(
 
 
 @app.command()
+def validate(
+    out: Out = _DEFAULT_OUT,
+    device: DeviceName = "auto",
+    tier: Tier = "standard",
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", help="Predict by this file, not by operations measured now."),
+    ] = None,
+    fail_above: Annotated[
+        str | None,
+        typer.Option("--fail-above", help="Exit with 1 above this median error: 15%."),
+    ] = None,
+    time_budget: Budget = None,
+    resume: Resume = False,
+    json_: AsJson = False,
+    quiet: Quiet = False,
+    seed: Seed = 0,
+) -> None:
+    """Run a real transformer on this device and hold the prediction against it."""
+
+    def run() -> int:
+        from roofprobe import validating
+        from roofprobe.costmodel.validation import validation_bytes
+        from roofprobe.reporting import validation_view
+        from roofprobe.reporting.progress import progress_for
+        from roofprobe.run import command_line
+
+        bound = None if fail_above is None else validating.share_of(fail_above)
+        options = _options(("validate",), device, tier, None, time_budget, seed)
+        options = options.model_copy(update={"calibrated": calibration is not None})
+        done = validating.validate_device(
+            options, out, calibration=calibration, progress=progress_for(sys.stderr, quiet=quiet),
+            resume=resume, command=command_line(),
+        )  # fmt: skip
+        if json_:
+            _write_stdout(validation_bytes(done.validation))
+        elif not quiet:
+            names = {each.device_id: each.name for each in done.finished.run.devices}
+            validation_view.render(done.validation, _console(), names)
+            _say(f"Written to {done.finished.folder}")
+        return validating.exit_code(done, bound)
+
+    _exit_with(run, json_)
+
+
+@app.command()
 def schema(
     name: Annotated[str, typer.Argument(help="Of which file: run or calibration.")] = "run",
 ) -> None:
