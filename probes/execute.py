@@ -195,8 +195,9 @@ def _to_peer(case: Case, policy: Policy, session: Session) -> Fields:
 def _language(case: Case, policy: Policy, session: Session) -> Fields:
     """Measure an operation of a language model."""
     if case.model is not None:
-        return _measured(case, policy, session, validate.prepare_operation(case, session))
-    work, timer = llm.prepare(case, session)
+        work, timer = validate.prepare_operation(case, session)
+    else:
+        work, timer = llm.prepare(case, session)
     return _measured(case, policy, session, work, timer)
 
 

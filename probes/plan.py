@@ -55,6 +55,8 @@ _OPERATION = {
     "gpu": Policy(0.0005, 0.005, 0.02, 0.06, min_samples=8, target_ci=0.01, timeout_s=240,
                   whole_rounds=True),
 }  # fmt: skip
+# An operation before each launch of which caches are swept: launches are timed one by one.
+_SWEPT = Policy(1e-6, 0.01, 0.05, 0.25, min_samples=15, target_ci=0.02, timeout_s=180)
 # A whole step, tens of microseconds to seconds; parts of it are watched afterwards.
 _STEP = {
     "cpu": Policy(0.002, 0.1, 0.4, 1.5, min_samples=9, target_ci=0.01, timeout_s=240),
@@ -107,6 +109,8 @@ def policy_for(case: Case, device: Device, options: Options) -> Policy:
         return _SETTLED[options.tier]
     if case.family == validate.FAMILY or case.op == validate.STEP:
         return _STEP[kind]
+    if case.model is not None and kind == "cpu":
+        return _SWEPT
     if case.family == llm.FAMILY:
         policy = _OPERATION[kind]
         return (

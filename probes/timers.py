@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     import torch
 
     from roofprobe.kernels.launches import Timed
+    from roofprobe.kernels.sweep import Sweep
 
 Launches = Sequence[Callable[[], object]]
 
@@ -206,6 +207,35 @@ class BatchWallTimer(SynchronisedTimer):
             launches[index % sets]()
         self._synchronize()
         return (time.perf_counter_ns() - start) * 1e-9
+
+
+class SweptTimer(WallTimer):
+    """The host's clock around single launches, before each of which memory is swept.
+
+    What the launches themselves sweep is taken off too.
+    """
+
+    name = "wall clock around single calls, caches swept before each"
+
+    def __init__(self, sweep: Sweep, swept_bytes: int) -> None:
+        """Sweep ``swept_bytes`` before each launch."""
+        self._sweep = sweep
+        self._bytes = swept_bytes
+
+    def time_batch(self, launches: Launches, count: int) -> float:
+        """Return the seconds of ``count`` launches without what was swept."""
+        sets, first = len(launches), self._next
+        self._next = (first + count) % (1 << 30)
+        seconds = 0.0
+        for index in range(first, first + count):
+            launch = launches[index % sets]
+            self._sweep(self._bytes)
+            spent_s = self._sweep.spent_s
+            begun = time.perf_counter_ns()
+            launch()
+            seconds += (time.perf_counter_ns() - begun) * 1e-9
+            seconds -= self._sweep.spent_s - spent_s
+        return seconds
 
 
 class EnqueueTimer(SynchronisedTimer):

@@ -8,6 +8,10 @@ copies of transformers' eager code. What is left is the host's work between them
 shows whose tensors are too small to take time (``records/transformer_floor.py``). The prediction
 (``roofprobe.costmodel.validation``) sees those operations and never a step that it is held against.
 
+On a processor each launch of an operation comes after a sweep through memory (``kernels/sweep.py``)
+of the bytes that go past between two of its executions in the model: a layer's, or the whole
+model's for what runs once per step. In a loop by itself a norm of one token takes half as long.
+
 On a GPU a step is timed twice, as a graph that is replayed and launched call by call (role
 ``eager``). Where a calibration is given, operations are not measured.
 """
@@ -23,11 +27,12 @@ from typing import Any, Literal
 from roofprobe.kernels import attention, eager_rows, layer_gemm, routes, transformer
 from roofprobe.kernels.attention import Heads
 from roofprobe.kernels.rotation import CACHE_MULTIPLE
+from roofprobe.kernels.sweep import Sweep, after_products
 from roofprobe.kernels.transformer import PREFILL, Sizes
 from roofprobe.kernels.work import Target, Unsupported, Work
 from roofprobe.probes import compute, llm, memory
 from roofprobe.probes.session import Session
-from roofprobe.probes.timers import BatchWallTimer, Timer
+from roofprobe.probes.timers import BatchWallTimer, SweptTimer, Timer
 from roofprobe.probes.validate_shapes import FLOORS, ITEM_BYTES, Asked, Model, models, steps
 from roofprobe.records import transformer_floor as floor
 from roofprobe.records.schema import Case, Device, Options, Part
@@ -144,8 +149,39 @@ def _operations(device: Device, model: Model, asked: Asked, precision: str) -> I
     yield case("sample", "argmax", rows=batch, width=s.vocab)
 
 
-def prepare_operation(case: Case, session: Session) -> Work:
-    """Return the work of one of a model's operations; raises ``Unsupported``."""
+# What runs once per step; everything else runs in each layer.
+_ONCE = ("embed", "angles", "sample")
+_FLOOR_LAYER_BYTES = 8 << 20  # more than caches next to a core, less than a last-level one
+
+
+def prepare_operation(case: Case, session: Session) -> tuple[Work, Timer | None]:
+    """Return the work of one of a model's operations, and what times it if not the device's timer.
+
+    Raises ``Unsupported``.
+    """
+    work = _operation(case, session)
+    if session.target.kind != "cpu":
+        return work, None
+    return work, _swept(session, _past_bytes(case, session.device))
+
+
+def _swept(session: Session, past_bytes: int) -> SweptTimer:
+    if _KEPT.sweep is None:
+        _KEPT.sweep = Sweep(session.device.last_level_cache_bytes)
+    return SweptTimer(_KEPT.sweep, past_bytes)
+
+
+def _past_bytes(case: Case, device: Device) -> int:
+    """Return the bytes that go past in a model between two executions of an operation."""
+    sizes, item = _sizes_of(case, device), ITEM_BYTES[case.precision]
+    once = case.op in _ONCE or (case.op == "gemm" and case.shape["n"] == sizes.vocab)
+    if case.model == floor.MODEL:
+        held = device.last_level_cache_bytes or 0
+        return 2 * held if once else _FLOOR_LAYER_BYTES
+    return item * (sizes.parameters if once else sizes.layer_products)
+
+
+def _operation(case: Case, session: Session) -> Work:
     sizes = _sizes_of(case, session.device)
     cache = _cache_bytes(sizes, case.precision, session.device)
     if case.op == "gemm":
@@ -213,6 +249,7 @@ class _Kept:
 
     key: tuple[object, ...] = ()
     model: Any = None
+    sweep: Sweep | None = None
 
 
 _KEPT = _Kept()
@@ -230,8 +267,15 @@ def prepare_step(case: Case, session: Session) -> tuple[Work, Timer | None]:
         model, sizes, phase, case.precision, batch=case.shape["batch"],
         length=case.shape["length"], seed=session.seed,
     )  # fmt: skip
-    by_calls = case.role == llm.EAGER or case.family == "launch"
-    return work, BatchWallTimer(session.timer.synchronize) if by_calls else None
+    without_work = case.family == "launch"
+    if without_work and session.target.kind == "cpu":
+        timer = _swept(session, 2 * (session.device.last_level_cache_bytes or 0))
+        assert _KEPT.sweep is not None, "made with the timer"
+        after_products(model, _KEPT.sweep, _FLOOR_LAYER_BYTES)
+        return work, timer
+    if without_work or case.role == llm.EAGER:
+        return work, BatchWallTimer(session.timer.synchronize)
+    return work, None
 
 
 def _model(sizes: Sizes, precision: str, target: Target, session: Session) -> Any:
