@@ -38,7 +38,7 @@ from roofprobe.costmodel.predict import OpTime, StepTime, time_of
 from roofprobe.costmodel.steps import Load, step_ops
 from roofprobe.records import transformer_floor as floor
 from roofprobe.records.errors import RoofprobeError
-from roofprobe.records.schema import Device, Measurement, NonNegative, Record, Run
+from roofprobe.records.schema import NOT_ALONE, Device, Measurement, NonNegative, Record, Run
 
 FORMAT: Final = "roofprobe-validation"
 VERSION: Literal[1] = 1
@@ -176,6 +176,12 @@ def _of_device(
     known = {one.device_id for one in file.devices} | {one.name for one in file.devices}
     name = device.device_id if device.device_id in known else device.name
     calibration = calibrated_for(TRANSFORMERS, calibration_from(file, device=name))
+    crowded = sum(any(note.code == NOT_ALONE for note in m.notes) for m in steps)
+    if crowded:
+        notes.append(
+            f"{device.name}: other processes were at work during {crowded} of {len(steps)} steps, "
+            "so measured times are too long; repeat on an idle host"
+        )
     hosts: dict[tuple[str, str], Host | None] = {}
     for measurement in steps:
         if measurement.status != "ok":
@@ -342,3 +348,13 @@ def _parts(
 def validation_bytes(validation: Validation) -> bytes:
     """Return the JSON document."""
     return validation.model_dump_json(indent=1, exclude_none=True).encode() + b"\n"
+
+
+def validation_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of ``validation.json``."""
+    schema = Validation.model_json_schema(mode="serialization")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "roofprobe validation",
+        **{key: value for key, value in schema.items() if key != "title"},
+    }

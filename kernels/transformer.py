@@ -98,7 +98,8 @@ def build(sizes: Sizes, precision: str, target: Target, seed: int) -> Any:
         ) from None  # fmt: skip
     if precision not in TOLERANCES:
         raise Unsupported("precision", f"transformers has no Llama in {precision}")
-    config = LlamaConfig(
+    new: Any = LlamaConfig  # its signature is made at run time
+    config = new(
         hidden_size=sizes.hidden, num_hidden_layers=sizes.layers,
         num_attention_heads=sizes.heads, num_key_value_heads=sizes.kv_heads,
         head_dim=sizes.head_dim, intermediate_size=sizes.inter, vocab_size=sizes.vocab,
@@ -111,7 +112,7 @@ def build(sizes: Sizes, precision: str, target: Target, seed: int) -> Any:
         torch.manual_seed(seed)
         torch.set_default_dtype(getattr(torch, DTYPES[precision]))
         try:
-            model = LlamaForCausalLM(config)
+            model: Any = LlamaForCausalLM(config)
         finally:
             torch.set_default_dtype(before)
     return model.eval().requires_grad_(False)

@@ -12,14 +12,11 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch.overrides import TorchFunctionMode
 
 from roofprobe.kernels.work import Target
-
-if TYPE_CHECKING:
-    import torch
 
 Seconds = dict[str, tuple[int, float]]  # operation → calls, seconds of all of them
 
@@ -124,7 +121,7 @@ _MARK = "roofprobe:"
 
 
 def parts_of(
-    model: Any, launch: Callable[[], torch.Tensor], target: Target, *, steps: int
+    model: Any, launch: Callable[[], object], target: Target, *, steps: int
 ) -> list[Seconds]:
     """Return for each of ``steps`` steps the calls and seconds of every operation."""
     with _Places(model) as places:
@@ -141,7 +138,7 @@ def parts_of(
         return found
 
 
-def _profiled(places: _Places, launch: Callable[[], torch.Tensor]) -> Seconds:
+def _profiled(places: _Places, launch: Callable[[], object]) -> Seconds:
     import torch
     from torch.profiler import ProfilerActivity, profile
 

@@ -40,7 +40,6 @@ from roofprobe.records.schema import Case, Device, Options, Part
 FAMILY: Literal["validate"] = "validate"
 STEP = "step"  # the operation of a whole model's case; of one without work in family launch
 ROUTE = eager_rows.ROUTE
-_HEADS_OF = "heads-of-"
 _WATCHED_S, _FEWEST_WATCHED, _MOST_WATCHED = 0.3, 5, 40
 
 
@@ -76,7 +75,9 @@ def _ceilings(device: Device, options: Options, precision: str) -> Iterator[Case
     if device.catalogue_key is not None:
         return
     products = [c for c in compute.cases(device, options) if c.row == precision == c.precision]
-    yield from [c for c in products if c.role == "anchor" and c.op == "gemm"][-2:]
+    yield from [
+        c for c in products if c.role == "anchor" and c.op == "gemm" and c.route != "triton"
+    ][-2:]
     yield from [
         c for c in memory.cases(device, options)
         if c.role == "anchor" and c.precision == "fp32" and c.route == "torch"
@@ -116,7 +117,7 @@ def _operations(device: Device, model: Model, asked: Asked, precision: str) -> I
     if device.backend != "cpu":
         library = routes.routes_for(layer_gemm.ROWS[precision][0])[0].name
 
-    def case(op: str, route: str, config: str | None = None, **shape: int) -> Case:
+    def case(op: str, route: str, shape: dict[str, int], config: str | None = None) -> Case:
         sizes = "x".join(str(size) for size in shape.values())
         kv = precision if op.startswith("attention") else None
         return Case(
@@ -125,28 +126,29 @@ def _operations(device: Device, model: Model, asked: Asked, precision: str) -> I
             shape=shape, pattern="uniform" if op == "gemm" else "normal", model=model.name,
         )  # fmt: skip
 
+    def rowwise(op: str, count: int, width: int, config: str | None = None) -> Case:
+        return case(op, ROUTE, {"rows": count, "width": width}, config)
+
     for n, k in ((queries, s.hidden), (keys, s.hidden), (s.hidden, queries),
                  (s.inter, s.hidden), (s.hidden, s.inter)):  # fmt: skip
-        yield case("gemm", library, m=rows, n=n, k=k)
-    yield case("gemm", library, m=batch, n=s.vocab, k=s.hidden)
+        yield case("gemm", library, {"m": rows, "n": n, "k": k})
+    yield case("gemm", library, {"m": batch, "n": s.vocab, "k": s.hidden})
     heads = {"heads": s.heads, "kv_heads": s.kv_heads, "head_dim": s.head_dim}
-    split = f"{_HEADS_OF}{s.head_dim}"
-    cached = {"rows": batch * length, "width": 2 * keys}
+    split = f"heads-of-{s.head_dim}"
     if phase == PREFILL:
-        yield case("attention_prefill", ROUTE, batch=batch, query_len=length, kv_len=length,
-                   **heads)  # fmt: skip
-        yield case("kv_store", ROUTE, split, **cached)
+        seen = {"batch": batch, "query_len": length, "kv_len": length}
+        yield case("attention_prefill", ROUTE, {**seen, **heads})
     else:
-        yield case("attention_decode", ROUTE, batch=batch, kv_len=length, **heads)
-        yield case("kv_append", ROUTE, split, **cached)
-    yield case("rmsnorm", ROUTE, rows=rows, width=s.hidden)
-    yield case("rope", ROUTE, split, rows=rows, width=queries)
-    yield case("rope", ROUTE, split, rows=rows, width=keys)
-    yield case("silu_mul", ROUTE, rows=rows, width=s.inter)
-    yield case("add", ROUTE, rows=rows, width=s.hidden)
-    yield case("embed", ROUTE, rows=rows, width=s.hidden)
-    yield case("angles", ROUTE, rows=length if phase == PREFILL else 1, width=s.head_dim)
-    yield case("sample", "argmax", rows=batch, width=s.vocab)
+        yield case("attention_decode", ROUTE, {"batch": batch, "kv_len": length, **heads})
+    yield rowwise("kv_store" if phase == PREFILL else "kv_append", batch * length, 2 * keys, split)
+    yield rowwise("rmsnorm", rows, s.hidden)
+    yield rowwise("rope", rows, queries, split)
+    yield rowwise("rope", rows, keys, split)
+    yield rowwise("silu_mul", rows, s.inter)
+    yield rowwise("add", rows, s.hidden)
+    yield rowwise("embed", rows, s.hidden)
+    yield rowwise("angles", length if phase == PREFILL else 1, s.head_dim)
+    yield case("sample", "argmax", {"rows": batch, "width": s.vocab})
 
 
 # What runs once per step; everything else runs in each layer.

@@ -76,11 +76,11 @@ def _part_table(steps: Sequence[HeldStep]) -> Table:
     names = list(dict.fromkeys(part.name for step in steps for part in step.parts))
     for name in names:
         cells: list[str] = []
-        for phase in phases:
+        for kind in phases:
             parts = [
                 part
                 for step in steps
-                if (step.phase, step.regime) == phase
+                if (step.phase, step.regime) == kind
                 for part in step.parts
                 if part.name == name and part.measured_us is not None
             ]

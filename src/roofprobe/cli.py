@@ -429,16 +429,23 @@ def validate(
 
 @app.command()
 def schema(
-    name: Annotated[str, typer.Argument(help="Of which file: run or calibration.")] = "run",
+    name: Annotated[
+        str, typer.Argument(help="Of which file: run, calibration or validation.")
+    ] = "run",
 ) -> None:
-    """Print the JSON Schema of run.json or calibration.json."""
+    """Print the JSON Schema of run.json, calibration.json or validation.json."""
 
     def run() -> int:
         from roofprobe.costmodel.calibration_file import calibration_json_schema
+        from roofprobe.costmodel.validation import validation_json_schema
         from roofprobe.records.errors import RoofprobeError
         from roofprobe.records.schema import run_json_schema
 
-        schemas = {"run": run_json_schema, "calibration": calibration_json_schema}
+        schemas = {
+            "run": run_json_schema,
+            "calibration": calibration_json_schema,
+            "validation": validation_json_schema,
+        }
         if name not in schemas:
             raise RoofprobeError(
                 "unknown-schema", f"there is no schema {name!r}; choose one of {', '.join(schemas)}"
