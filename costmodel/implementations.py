@@ -21,7 +21,8 @@ class Implementation:
     ``split`` multiplies by q, k, v, gate and up one by one and rotates q and k apart; ``adds`` are
     sums with the residual per layer that are operations of their own; ``cache`` says whether new
     keys and values are written into it or appended by copying; ``angles`` that cos and sin are
-    computed in each step. ``kernels`` names, per class, which of a calibration's kernels this code
+    computed in each step, ``strided_head`` that the head takes prompts' last states as a slice of
+    all. ``kernels`` names, per class, which of a calibration's kernels this code
     calls, the best first; classes that are not named take any.
     """
 
@@ -30,6 +31,7 @@ class Implementation:
     adds: int = 0
     cache: Literal["write", "append"] = "write"
     angles: bool = False
+    strided_head: bool = False
     kernels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -41,6 +43,7 @@ TRANSFORMERS: Final = Implementation(
     adds=2,
     cache="append",
     angles=True,
+    strided_head=True,
     kernels={
         **{
             op: _OWN

@@ -343,8 +343,11 @@ def _end(s: _Setting) -> Iterator[Op]:
         width = s.model.layer_sequence[0].attention.head_dim
         yield s.rowwise("angles", "angles", positions, width, 1)
     yield s.rowwise("final_norm", "rmsnorm", s.rows, hidden, 1)
-    shape = {"m": sequences, "n": np.ceil(vocab / tp), "k": hidden}
-    yield Op("lm_head", "gemm", s.compute, shape, 1)
+    # A strided slice of a prompt's states is multiplied sequence by sequence (torch's matmul folds
+    # no dimension whose folding would copy), each time reading all weights.
+    single = s.code.strided_head & (np.asarray(s.load.prompts) > 0)
+    shape = {"m": np.where(single, 1.0, sequences), "n": np.ceil(vocab / tp), "k": hidden}
+    yield Op("lm_head", "gemm", s.compute, shape, np.where(single, sequences, 1.0))
     yield Op("logits", "all_gather", s.compute,
              {"bytes": sequences * vocab * s.width_bytes, "ranks": tp}, 1 * (tp > 1))  # fmt: skip
     yield s.rowwise("sample", "sample", sequences, vocab, 1)

@@ -132,7 +132,9 @@ def _operations(device: Device, model: Model, asked: Asked, precision: str) -> I
     for n, k in ((queries, s.hidden), (keys, s.hidden), (s.hidden, queries),
                  (s.inter, s.hidden), (s.hidden, s.inter)):  # fmt: skip
         yield case("gemm", library, {"m": rows, "n": n, "k": k})
-    yield case("gemm", library, {"m": batch, "n": s.vocab, "k": s.hidden})
+    # Prompts' last states are a strided slice, which torch multiplies one by one.
+    together = 1 if phase == PREFILL else batch
+    yield case("gemm", library, {"m": together, "n": s.vocab, "k": s.hidden})
     heads = {"heads": s.heads, "kv_heads": s.kv_heads, "head_dim": s.head_dim}
     split = f"heads-of-{s.head_dim}"
     if phase == PREFILL:

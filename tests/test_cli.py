@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 
 from roofprobe.costmodel.calibration_file import calibration_json_schema
+from roofprobe.costmodel.validation import validation_json_schema
 from roofprobe.kernels.rows import ROWS, select
 from roofprobe.records.schema import run_json_schema
 
@@ -385,9 +386,10 @@ def test_the_printed_schema_is_the_published_one() -> None:
 
 def test_the_schema_of_the_calibration_is_printed_too() -> None:
     assert json.loads(probe("schema", "calibration").stdout) == calibration_json_schema()
+    assert json.loads(probe("schema", "validation").stdout) == validation_json_schema()
     done = probe("schema", "nonesuch")
     assert done.returncode == 2
-    assert "run, calibration" in done.stderr
+    assert "run, calibration, validation" in done.stderr
 
 
 def test_calibrate_fits_a_table_prints_it_and_writes_the_file(tmp_path: Path) -> None:
