@@ -62,9 +62,9 @@ if TYPE_CHECKING:
     import torch
 
 INT32_POISON = -(2**31)
-# Of float64 temporaries at a time. On a processor they shall stay in its caches: larger ones are new
-# memory each time, whose pages take longer to fault in than the arithmetic (nine times in all). A
-# GPU rather has few launches.
+# Of float64 temporaries at a time. On a processor they shall stay in its caches: larger ones are
+# new memory each time, whose pages take longer to fault in than the arithmetic (nine times in all).
+# A GPU rather has few launches.
 _CHUNK_ELEMENTS, _CHUNK_ELEMENTS_CPU = 1 << 24, 1 << 18
 _WHOLE = 1 << 20
 
