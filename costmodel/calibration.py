@@ -49,9 +49,17 @@ __all__ = [
 
 IntArray = NDArray[np.int64]
 
-# Who may stand in where a precision was not fitted: the same bytes and the same pipe's efficiency.
+# Who may stand in where a precision was not fitted: the same bytes, or at least the same pipe (int4
+# weights are expanded to 16 bits; their bytes are counted as they are). Flagged and widened.
 STAND_INS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {"fp16": ("bf16",), "bf16": ("fp16",), "int8": ("fp8",), "mxfp8": ("fp8-block",)}
+    {
+        "fp16": ("bf16",),
+        "bf16": ("fp16",),
+        "int8": ("fp8",),
+        "mxfp8": ("fp8-block",),
+        "fp8": ("fp8-block",),
+        "int4": ("bf16", "fp16"),
+    }
 )
 
 

@@ -7,7 +7,8 @@ the GPUs and the model's heads, pp the least power of two with which the weights
 are copies.
 
 **Precision.** Not said, it is the checkpoint's; a format without arithmetic of its own (mxfp4) runs
-as the weight-only format of its width. The KV cache is 16 bits wide unless said otherwise.
+as the weight-only format of its width, and fp8 of a model that is published in FP8 blocks
+is that. The KV cache is 16 bits wide unless said otherwise.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ T = TypeVar("T")
 NODE_GPUS: Final = 8
 # Formats of checkpoints that are only stored, expanded to 16 bits before each product.
 _WEIGHT_ONLY: Final = {"mxfp4": "int4"}
+# Whoever says fp8 of a model that is published in FP8 blocks means the published weights.
+_OWN_KIND: Final = {"fp8-block": ("fp8",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,10 @@ def _check(case: PlanCase, model: ModelShape, degrees: Degrees) -> None:
 
 
 def _precisions(model: ModelShape, precision: str | None, kv: str | None) -> tuple[str, str]:
-    chosen = precision or model.checkpoint.precision
+    own = model.checkpoint.precision
+    chosen = precision or own
+    if chosen in _OWN_KIND.get(own, ()):
+        chosen = own
     chosen = _WEIGHT_ONLY.get(chosen, chosen)
     if chosen not in FORMATS:
         raise RoofprobeError(

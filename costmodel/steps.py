@@ -33,7 +33,7 @@ Not counted: biases, the host's work between steps, expanding a cached prefix un
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -49,6 +49,7 @@ from roofprobe.costmodel.model_shape import (
     MoeMlp,
 )
 from roofprobe.costmodel.ops import Op
+from roofprobe.costmodel.weight_memory import wide_parts
 
 # Activations, logits and what crosses links are 16 bits wide, but for models that run in fp32.
 _COMPUTE: Final = {"fp32": "fp32", "fp16": "fp16"}
@@ -109,6 +110,10 @@ class _Setting:
     def compute(self) -> str:
         return compute_precision(self.precision)
 
+    def of(self, part: str, wide: frozenset[str]) -> _Setting:
+        """Return the setting of a part, which a narrow checkpoint may keep ``wide``."""
+        return replace(self, precision=self.compute) if part in wide else self
+
     @property
     def width_bytes(self) -> float:
         return FORMATS[self.compute].output_bytes
@@ -154,8 +159,9 @@ def step_ops(
     s = _Setting(model, precision, kv_precision, layout, load, separate_quantise, implementation)
     ops: list[Op] = []
     for layer, count in model.layer_groups:
-        ops += _attention_block(s, layer.attention, count)
-        ops += _mlp_block(s, layer.mlp, count)
+        wide = wide_parts(model, precision, layer)
+        ops += _attention_block(s.of("attention", wide), layer.attention, count)
+        ops += _mlp_block(s, layer.mlp, count, wide)
         ops += _between(s, layer.mlp, layer.norms, count)
     ops += _end(s)
     return tuple(ops)
@@ -272,11 +278,11 @@ def _latent(s: _Setting, a: LatentAttention, count: int) -> Iterator[Op]:
     yield from s.gemm("o", hidden, heads * a.v_dim, count)
 
 
-def _mlp_block(s: _Setting, mlp: Any, count: int) -> Iterator[Op]:
+def _mlp_block(s: _Setting, mlp: Any, count: int, wide: frozenset[str]) -> Iterator[Op]:
     if isinstance(mlp, MoeMlp):
-        yield from _experts(s, mlp, count)
+        yield from _experts(s, mlp, count, wide)
     else:
-        yield from _dense(s, "", mlp.inter, mlp.gated, count)
+        yield from _dense(s.of("mlp", wide), "", mlp.inter, mlp.gated, count)
 
 
 def _dense(s: _Setting, prefix: str, inter: int, gated: bool, count: int) -> Iterator[Op]:
@@ -293,7 +299,7 @@ def _dense(s: _Setting, prefix: str, inter: int, gated: bool, count: int) -> Ite
     yield from s.gemm(f"{prefix}down", s.model.hidden, local, count)
 
 
-def _experts(s: _Setting, mlp: MoeMlp, count: int) -> Iterator[Op]:
+def _experts(s: _Setting, mlp: MoeMlp, count: int, wide: frozenset[str]) -> Iterator[Op]:
     hidden = s.model.hidden
     tp, ep = (np.asarray(x, dtype=float) for x in (s.layout.tp, s.layout.ep))
     yield from s.gemm("router", mlp.experts, hidden, count, s.compute)
@@ -307,9 +313,9 @@ def _experts(s: _Setting, mlp: MoeMlp, count: int) -> Iterator[Op]:
         "inter": inter,
         "local_experts": mlp.experts / ep,
     }
-    yield Op("experts", "grouped_gemm", s.precision, shape, count)
+    yield Op("experts", "grouped_gemm", s.of("experts", wide).precision, shape, count)
     if mlp.shared_inter:
-        yield from _dense(s, "shared_", mlp.shared_inter, mlp.gated, count)
+        yield from _dense(s.of("shared", wide), "shared_", mlp.shared_inter, mlp.gated, count)
     # A rank sends each of its tokens to at most topk others, there and back.
     sent = s.rows / tp * np.minimum(mlp.topk, ep) * hidden * s.width_bytes
     yield Op("dispatch_combine", "all_to_all", s.compute, {"bytes": sent, "ranks": ep},

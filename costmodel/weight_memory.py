@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 
 from roofprobe.costmodel.checkpoints import kept_wide
-from roofprobe.costmodel.model_shape import Checkpoint, ModelShape
+from roofprobe.costmodel.model_shape import Checkpoint, Layer, ModelShape
 from roofprobe.costmodel.parallelism import Split, split_of, stage_bounds
 from roofprobe.costmodel.weight_formats import FORMATS, matrix_bytes, weight_format
 from roofprobe.costmodel.weights import (
@@ -57,6 +57,32 @@ def weight_bytes(
         if not (tied and w.module == "lm_head")
     )
     return max(stages)
+
+
+@functools.lru_cache(maxsize=1024)
+def wide_parts(shape: ModelShape, precision: str, layer: Layer) -> frozenset[str]:
+    """Which of ``attention``, ``mlp``, ``experts``, ``shared`` compute wide in a narrow checkpoint.
+
+    A part does whose matrices the checkpoint keeps in its base precision, by the first such layer.
+    """
+    stored = stored_as(shape, precision)
+    if not (stored.kept and stored.quantised):
+        return frozenset()
+    kept = kept_wide(stored.kept)
+    before = f"model.layers.{shape.layer_sequence.index(layer)}."
+    parts: dict[str, list[bool]] = {}
+    for weight in layer_weights(layer, shape.hidden, shape.norm_bias):
+        if weight.narrow:
+            parts.setdefault(_part(weight), []).append(kept(before + weight.module))
+    return frozenset(part for part, wide in parts.items() if all(wide))
+
+
+def _part(weight: Weight) -> str:
+    if weight.module.startswith("self_attn."):
+        return "attention"
+    if "shared" in weight.module:
+        return "shared"
+    return "experts" if weight.copies > 1 else "mlp"
 
 
 def _layer_bytes(shape: ModelShape, number: int, stored: Checkpoint, split: Split) -> int:

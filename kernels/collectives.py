@@ -33,7 +33,7 @@ from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING
 
-from roofprobe.kernels.accuracy import check_elementwise, poison
+from roofprobe.kernels.accuracy import check_elementwise, chunk_elements, poison
 from roofprobe.kernels.work import Check, Unsupported
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ _SUMMED_PERIODS = (251, 127, 61, 31, 13, 7, 5, 3)
 _SOURCE_STEP, _DESTINATION_STEP = 37, 101
 
 MEASURE = "max |out − exact| / max |exact|, every element on every rank"
-_CHUNK_ELEMENTS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,8 +279,9 @@ def _check(
 
 def _fill(buffer: torch.Tensor, values: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """Fill ``buffer`` by position, in chunks: the int64 positions of all would not fit."""
-    for start in range(0, buffer.numel(), _CHUNK_ELEMENTS):
-        stop = min(buffer.numel(), start + _CHUNK_ELEMENTS)
+    step = chunk_elements(buffer.device)
+    for start in range(0, buffer.numel(), step):
+        stop = min(buffer.numel(), start + step)
         buffer[start:stop] = values(_index(start, stop, buffer.device)).to(buffer.dtype)
 
 

@@ -11,7 +11,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from roofprobe.kernels.accuracy import check_elementwise, check_partials, check_sum, poison
+from roofprobe.kernels.accuracy import (
+    check_elementwise,
+    check_partials,
+    check_sum,
+    chunk_elements,
+    poison,
+)
 from roofprobe.kernels.stream_rows import StreamKernel
 from roofprobe.kernels.work import Check
 
@@ -26,7 +32,6 @@ _SUM_TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 1e-2, "float16"
 # Sums of many terms, against the greatest of them: one after the other in float32, or rounded to
 # the array's own type at the end.
 _COLUMN_TOLERANCE = {"float64": 1e-12, "float32": 1e-4, "bfloat16": 8e-3, "float16": 2e-3}
-_CHUNK_ELEMENTS = 1 << 24
 
 Launch = Callable[[], object]
 Formula = Callable[..., "torch.Tensor"]
@@ -86,7 +91,7 @@ def _constant(out: torch.Tensor) -> torch.Tensor:
     import torch
 
     value = torch.tensor(SCALAR, dtype=out.dtype).double().to(out.device)
-    return value.expand(min(out.numel(), _CHUNK_ELEMENTS))
+    return value.expand(min(out.numel(), chunk_elements(out.device)))
 
 
 def check_scalar(total: torch.Tensor, arrays: tuple[torch.Tensor, ...], launch: Launch) -> Check:
@@ -94,7 +99,8 @@ def check_scalar(total: torch.Tensor, arrays: tuple[torch.Tensor, ...], launch: 
     poison(total)
     launch()
     count = arrays[0].numel()
-    sums, magnitudes = sums_by_program(products(arrays), count, _CHUNK_ELEMENTS, 1, total.device)
+    block = chunk_elements(total.device)
+    sums, magnitudes = sums_by_program(products(arrays), count, block, 1, total.device)
     dtype = str(arrays[0].dtype).removeprefix("torch.")
     return check_sum(
         float(total.double()), float(sums), float(magnitudes), count, _SUM_TOLERANCE[dtype]
@@ -108,7 +114,7 @@ def check_total(
     launch()
     count = arrays[0].numel()
     device = arrays[0].device
-    sums, magnitudes = sums_by_program(products(arrays), count, _CHUNK_ELEMENTS, 1, device)
+    sums, magnitudes = sums_by_program(products(arrays), count, chunk_elements(device), 1, device)
     dtype = str(arrays[0].dtype).removeprefix("torch.")
     return check_sum(total(), float(sums), float(magnitudes), count, _SUM_TOLERANCE[dtype])
 
@@ -187,7 +193,7 @@ def sums_by_program(
 
     sums: list[torch.Tensor] = []
     magnitudes: list[torch.Tensor] = []
-    step = max(block, _CHUNK_ELEMENTS // block * block)
+    step = max(block, chunk_elements(device) // block * block)
     for start in range(0, count, step):
         terms = terms_of(start, min(count, start + step))
         terms = _padded(terms, block).view(-1, block)

@@ -88,3 +88,16 @@ def test_classes_that_no_table_timed_are_borrowed_and_said(file: Path, tmp_path:
     assert set(few["out_of_range"]) >= set(whole["out_of_range"])
     with pytest.raises(RoofprobeError, match="fp8 was never measured"):
         roofprobe.plan("llama-3.1-8b", calibration=table, precision="fp8")
+
+
+def test_fp8_of_a_model_published_in_fp8_blocks_is_that() -> None:
+    found = roofprobe.plan("deepseek-v3", gpu="H200", precision="fp8", tp=8)
+    assert found["precision"] == "fp8-block"
+
+
+def test_weight_only_formats_borrow_the_wide_product_and_say_so() -> None:
+    found = roofprobe.plan("gpt-oss-120b", gpu="H100 SXM")
+    assert found["precision"] == "int4"
+    assert any("stand in" in sentence for sentence in found["out_of_range"])
+    wide = roofprobe.plan("gpt-oss-120b", gpu="H100 SXM", precision="bf16", tp=4)
+    assert found["tpot_ms"]["median"] < 4 * wide["tpot_ms"]["median"]

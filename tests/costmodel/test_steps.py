@@ -15,8 +15,10 @@ from roofprobe.costmodel.model_shape import (
     ModelShape,
     MoeMlp,
 )
+from roofprobe.costmodel.models import load_model
 from roofprobe.costmodel.ops import Op
 from roofprobe.costmodel.steps import Layout, Load, _windowed, encoder_ops, step_ops
+from roofprobe.costmodel.weight_memory import wide_parts
 
 RATES = Rates(flops=1.0, bandwidth=1.0, link=1.0)
 LLAMA_8B = ModelShape(
@@ -237,3 +239,16 @@ def test_an_encoder_sees_all_its_tokens_from_each() -> None:
     pairs = flops_of(ops, "attention_prefill") / (24 * 4 * 2 * 16 * 64)
     assert pairs == pytest.approx(576**2, rel=0.12)
     assert pairs > 576**2
+
+
+def test_what_a_narrow_checkpoint_keeps_wide_computes_wide() -> None:
+    model = load_model("gpt-oss-120b")
+    ops = {
+        op.name: op.precision
+        for op in step_ops(
+            model, Load(decodes=4, context=64), precision="int4", kv_precision="bf16"
+        )
+    }
+    assert {ops[name] for name in ("qkv", "o", "router", "lm_head")} == {"bf16"}
+    assert ops["experts"] == "int4"
+    assert wide_parts(model, "bf16", model.layer_sequence[0]) == frozenset()

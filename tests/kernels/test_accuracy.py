@@ -60,7 +60,7 @@ def test_unwritten_counts_poison_nan_and_infinity_but_not_values() -> None:
 
 
 def test_unwritten_counts_over_all_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accuracy, "_CHUNK_ELEMENTS", 4)
+    monkeypatch.setattr(accuracy, "_CHUNK_ELEMENTS_CPU", 4)
     out = torch.zeros(3, 5)
     out[0, 0] = out[1, 4] = out[2, 4] = math.nan
     assert unwritten(out) == 3
@@ -91,7 +91,7 @@ def test_a_product_is_checked_the_same_in_blocks_of_rows(monkeypatch: pytest.Mon
     a, b_nk = operands(torch.int8)
     out = torch._int_mm(a, b_nk.t())
     whole = check_matmul(a, b_nk, out, precision="int8", seed=1)
-    monkeypatch.setattr(accuracy, "_CHUNK_ELEMENTS", 3 * K)
+    monkeypatch.setattr(accuracy, "_CHUNK_ELEMENTS_CPU", 3 * K)
     assert check_matmul(a, b_nk, out, precision="int8", seed=1) == whole
     assert whole.error == 0.0
 
@@ -344,7 +344,7 @@ def test_scales_that_a_kernel_forgot_or_shifted_by_a_row_are_found(side: str) ->
 def test_scaled_operands_are_checked_the_same_in_blocks_of_rows(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accuracy, "_CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(accuracy, "_CHUNK_ELEMENTS_CPU", chunk)
     a, b_nk, true = rowwise()
     assert check_matmul(a, b_nk, true, precision="fp64", seed=1).error < 1e-14
 
@@ -369,7 +369,7 @@ def test_elementwise_error_is_the_greatest_difference_over_the_greatest_referenc
 
 
 def test_elementwise_chunks_cover_every_element(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accuracy, "_CHUNK_ELEMENTS", 3)
+    monkeypatch.setattr(accuracy, "_CHUNK_ELEMENTS_CPU", 3)
     reference = torch.arange(8, dtype=torch.float64)
     asked: list[tuple[int, int]] = []
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from roofprobe.kernels import collectives
+from roofprobe.kernels import accuracy, collectives
 from roofprobe.kernels.collectives import BY_NAME, OPERATIONS, Layout, layout_of
 from roofprobe.kernels.work import Unsupported
 
@@ -144,7 +144,7 @@ def test_a_group_of_one_exchanges_with_itself(name: str, alone: None) -> None:
 
 
 def test_chunks_are_joined_without_a_seam(alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collectives, "_CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr(accuracy, "_CHUNK_ELEMENTS_CPU", 100)
     layout = layout_of("all_to_all", "fp32", 1, 4096)
     assert collectives.prepare(layout, 0, torch.device("cpu")).check().problem is None
 

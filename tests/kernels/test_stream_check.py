@@ -91,11 +91,11 @@ def test_the_reference_leaves_arrays_as_they_were() -> None:
 
 
 def test_chunks_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    from roofprobe.kernels import stream_check
+    from roofprobe.kernels import accuracy
 
     a, b = values(), values().flip(0)
     whole = sums_by_program(products((a, b)), COUNT, BLOCK, 5, a.device)
-    monkeypatch.setattr(stream_check, "_CHUNK_ELEMENTS", 3 * BLOCK)
+    monkeypatch.setattr(accuracy, "_CHUNK_ELEMENTS_CPU", 3 * BLOCK)
     parts = sums_by_program(products((a, b)), COUNT, BLOCK, 5, a.device)
     for one, other in zip(whole, parts, strict=True):
         assert torch.equal(one, other)
