@@ -85,7 +85,7 @@ def export(subject: Subject) -> Export:
                 raise RoofprobeError(
                     "nothing-to-export",
                     f"{subject.source} cannot time {_NEEDED[path]}, without which aiconfigurator "
-                    "plans nothing; measure it with `probe llm`",
+                    "plans nothing; measure it with `probe all`",
                 )
             notes.append(f"{path} is not there: {_WITHOUT[path]}")
             continue

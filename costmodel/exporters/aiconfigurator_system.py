@@ -83,6 +83,6 @@ def element_wise(subject: Subject) -> tuple[float, float]:
     if not fit:
         raise RoofprobeError(
             "nothing-to-export",
-            f"{subject.source} times no element-wise operation; measure it with `probe llm`",
+            f"{subject.source} times no element-wise operation; measure it with `probe all`",
         )
     return fit[0].memory_efficiency, fit[0].t0_us * 1e-6

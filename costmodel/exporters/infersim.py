@@ -27,17 +27,22 @@ M: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384
 PROMPTS: Final = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONTEXTS: Final = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
+# It rounds to three decimals and divides by the result.
+_LEAST: Final = 0.001
 _EIGHT_BITS: Final = ("fp8-block", "fp8")
 
 _REGISTER: Final = '''\
 """Run InferSim on {name}: python run_infersim.py --device-type {device} --config-path …
 
-Put this file and bench_data/ into a clone of InferSim. It knows four devices by name only, so this
-registers one more before it starts.
+Put bench_data/ into a clone of InferSim and run this file there. InferSim knows four devices by
+name only, so this registers one more before it starts.
 """
 
 import argparse
+import os
+import sys
 
+sys.path.insert(0, os.getcwd())
 from hardware import gpu
 
 gpu.gpu_map.update({{
@@ -86,7 +91,7 @@ def _tables(
 
 
 def _mfu(flops: np.ndarray, seconds: np.ndarray, peak: float) -> list[float]:
-    return [figures(value) for value in flops / seconds / peak]
+    return [figures(max(_LEAST, value)) for value in flops / seconds / peak]
 
 
 def _order(*keys: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Final
 from roofprobe.costmodel.exporters.files import Export, figures, json_bytes
 from roofprobe.costmodel.exporters.phases import Phase, phases
 from roofprobe.costmodel.exporters.subject import Subject
+from roofprobe.costmodel.forms import FORMATS
 
 # Our precision → its data type (weights, activations, embedding); 8 bits are ``peak_i8`` there.
 DTYPES: Final = {
@@ -58,7 +59,10 @@ def export(subject: Subject) -> Export:
 
 def _flags(subject: Subject, one: Phase) -> dict[str, object]:
     flops = figures(one.flops_efficiency, 4)
-    memory = figures(one.memory_efficiency, 4)
+    # It has no 32 bits: 16-bit weights at half the bandwidth take as long.
+    bytes_there = 2.0 if one.precision == "fp32" else FORMATS[one.precision].weight_bytes
+    share = bytes_there / FORMATS[one.precision].weight_bytes
+    memory = figures(one.memory_efficiency * share, 4)
     dtype = DTYPES[one.precision]
     return {
         **one.as_json(),

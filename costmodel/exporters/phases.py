@@ -8,7 +8,8 @@ has F operations and B bytes per GPU and takes t seconds by the calibrated opera
 
 with the datasheet's P and W. Fixed times (launches, prologues) are inside: they make a decode step
 of one sequence less efficient than one of thirty-two, so a row holds for its batch and length. The
-other figure of each phase, which should not decide, is what large matrix products reach.
+other figure of each phase, which should not decide, is what large matrix products reach, or what
+this phase does where that is more.
 """
 
 from __future__ import annotations
@@ -131,10 +132,14 @@ def _phase(
         flops=compute_s * hardware.peak_flops[FORMATS[precision].peak],
         bytes=memory_s * hardware.bandwidth,
         flops_efficiency=(
-            compute_s / time.median_s if prefill else min(1.0, product.compute_efficiency)
+            compute_s / time.median_s
+            if prefill
+            else max(min(1.0, product.compute_efficiency), compute_s / time.median_s)
         ),
         memory_efficiency=(
-            min(1.0, product.memory_efficiency) if prefill else memory_s / time.median_s
+            max(min(1.0, product.memory_efficiency), memory_s / time.median_s)
+            if prefill
+            else memory_s / time.median_s
         ),
         bound=time.bound,
     )

@@ -33,6 +33,7 @@ from roofprobe.records.schema import Device, Run
 
 CALIBRATION: Final = "calibration.json"
 DEGREES: Final = (1, 2, 4, 8)
+PHASES: Final = ("prefill", "decode")
 BASES: Final = ("bf16", "fp16", "fp32")
 MODELS: Final = ("llama-3.1-8b", "llama-3.1-70b", "llama-2-70b", "qwen3-32b", "mixtral-8x7b")
 
@@ -63,18 +64,27 @@ class Subject:
 
     @property
     def base(self) -> str:
-        """The precision of activations: bf16, else what its products were timed in at all.
+        """The precision that the engine computes in: bf16, else fp16 or fp32.
 
-        Raises ``RoofprobeError`` (``nothing-to-export``) without any.
+        The first in which products and both attentions can be timed, or products alone. Raises
+        ``RoofprobeError`` (``nothing-to-export``) without any.
         """
-        timed = self.precisions("gemm")
-        for name in BASES:
-            if name in timed:
-                return name
+        whole = [
+            name
+            for name in self.precisions("gemm")
+            if all(
+                (name, name) in self.kv_pairs(op)
+                for op in ("attention_prefill", "attention_decode")
+            )
+        ]
+        for timed in (whole, self.precisions("gemm")):
+            for name in BASES:
+                if name in timed:
+                    return name
         raise RoofprobeError(
             "nothing-to-export",
             f"{self.source} times no matrix product in {', '.join(BASES)}; measure one with "
-            "`probe llm`",
+            "`probe all`",
         )
 
     def origin(self, fit: OpFit) -> str:
@@ -114,7 +124,7 @@ def read_subject(
         raise RoofprobeError(
             "not-calibrated",
             f"{source} has no timed operation of {chosen.hardware.name}, only its ceilings; "
-            "measure them with `probe llm`, or calibrate from an op table",
+            "measure them with `probe all`, or calibrate from an op table",
         )
     full = completed(chosen)
     device = None
