@@ -263,9 +263,7 @@ def genz(subject: Subject, folder: Path) -> Iterator[Row]:
         whole = ours_ms(subject, model, load, tp)
         # Of prompts it counts logits of every token, of decode only its look-up is a product.
         left_out = ("embed", "lm_head", *LINKS) if prefill else ("embed", *LINKS)
-        alike_ours = ours_ms(
-            subject, model, load, tp, only=lambda name, out=left_out: name not in out
-        )
+        alike_ours = ours_ms(subject, model, load, tp, but=left_out)
         alike = answer["ms"] - answer["links_ms"] - answer["embedding_ms"]
         why = "without its product for the embedding and without links"
         if prefill:
