@@ -21,11 +21,14 @@ import numpy as np
 
 from roofprobe.costmodel import forms
 from roofprobe.costmodel.points import Points
+from roofprobe.costmodel.table_folders import TableFile, table_file, tables_below
 from roofprobe.costmodel.table_layouts import (
     DTYPES,
+    ELEMENT_BYTES,
     LATENCY_S,
     LAYOUTS,
     MEANT,
+    ONLY,
     SYSTEMS,
     Layout,
     column,
@@ -52,8 +55,34 @@ class Table:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a path looks like an op table and not like a run."""
+    """Whether a path looks like an op table, or a folder of them, and not like a run."""
+    if path.is_dir():
+        return not any((path / name).exists() for name in ("run.json", "latest", "journal.jsonl"))
     return path.name.lower().endswith(_SUFFIXES)
+
+
+def read_tables(path: Path, *, gpu: str | None = None) -> Table:
+    """Read an op table, or all of a planner's folder (`table_folders`); see `read_table`.
+
+    Raises ``RoofprobeError`` (``no-tables``) and what `read_table` raises.
+    """
+    if not path.is_dir():
+        return read_table(path, gpu=gpu)
+    files, notes = tables_below(path)
+    points: list[Points] = []
+    first: RoofprobeError | None = None
+    for file in files:
+        try:
+            table = _read(file, gpu)
+        except RoofprobeError as error:
+            first = first or error
+            notes.append(f"left out: {error.sentence}")
+            continue
+        points += table.points
+        notes += table.notes
+    if first is not None and not points:
+        raise first
+    return Table(tuple(points), tuple(dict.fromkeys(notes)))
 
 
 def read_table(path: Path, *, gpu: str | None = None) -> Table:
@@ -61,8 +90,18 @@ def read_table(path: Path, *, gpu: str | None = None) -> Table:
 
     Raises ``RoofprobeError`` (``unreadable-table``, ``missing-columns``, ``unknown-accelerator``).
     """
+    return _read(table_file(path), gpu)
+
+
+def _read(file: TableFile, gpu: str | None) -> Table:
+    path = file.path
     frame = _frame(path)
     frame.columns = [str(name).strip() for name in frame.columns]
+    if file.latency is not None and "latency" in frame.columns:
+        frame = frame.rename(columns={"latency": file.latency})
+    for name, value in file.columns.items():
+        if name not in frame.columns:
+            frame[name] = value
     notes: list[str] = []
     points: list[Points] = []
     taken = np.zeros(len(frame), dtype=bool)
@@ -143,7 +182,8 @@ def _matches(frame: pd.DataFrame, path: Path) -> Iterator[tuple[Layout, np.ndarr
             "told; add one of these columns",
         )
     for layout in LAYOUTS:
-        if layout.op_name:
+        # Of two layouts of one operation the one whose data types the table has.
+        if layout.op_name and not (layout.widths and layout.dtype not in frame.columns):
             yield layout, (names == layout.op_name).to_numpy(dtype=bool)
 
 
@@ -200,6 +240,10 @@ def _points(
         if name in frame.columns:
             other = pd.to_numeric(frame[name], errors="coerce").reindex(data.index)
             drop(other.notna() & (other != plain), f"left out: {name} is not {plain}")
+    for name, (meant, why) in ONLY.items():
+        if name in frame.columns and layout.op in meant:
+            words = _text(frame, name).reindex(data.index)
+            drop(~words.str.endswith(meant[layout.op]), f"left out: {why}")
     known = data["precision"].isin(forms.FORMATS) & (
         data["kv"].eq("") | data["kv"].isin(forms.KV_BYTES)
     )
@@ -231,8 +275,11 @@ def _shape(frame: pd.DataFrame, layout: Layout, path: Path) -> dict[str, pd.Seri
     missing: list[str] = []
     for name, expression in layout.shape.items():
         values = column(frame, expression)
+        if name in layout.widths and values is not None:
+            words = _text(frame, layout.dtype)
+            values = values * words.map(lambda word: ELEMENT_BYTES.get(word, float("nan")))
         if values is None:
-            missing += [c for c in re.split(r"[+*]", expression) if c not in frame.columns]
+            missing += [c for c in re.split(r"[+*/]", expression) if c not in frame.columns]
         else:
             found[name] = values + layout.offsets.get(name, 0.0)
     if layout.key and not set(layout.key) <= set(frame.columns):

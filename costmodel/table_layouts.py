@@ -9,6 +9,7 @@ head geometry in columns or in ``shape_key`` ("32-8-128"). Times are in ``latenc
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -52,7 +53,8 @@ class Layout:
     ``tables`` are words of ``table``, ``op_name`` the word there; ``shape`` maps our keywords to
     columns that are needed, ``key`` to the numbers of ``shape_key``. ``offsets`` are added (a step
     is the KV length before this token). ``dtype`` and ``kv_dtype`` are columns; ``fixed_dtype``
-    is what a table without them holds, ``kernel`` what ran where no column tells.
+    is what a table without them holds, ``kernel`` what ran where no column tells. ``widths`` are
+    keywords that a table has in elements of ``dtype`` and we in bytes.
     """
 
     op: str
@@ -65,6 +67,7 @@ class Layout:
     kv_dtype: str | None = None
     fixed_dtype: str | None = None
     kernel: str | None = None
+    widths: tuple[str, ...] = ()
 
 
 _AIC_HEADS: Final = {
@@ -80,6 +83,17 @@ LAYOUTS: Final[tuple[Layout, ...]] = (
     Layout("attention_decode", {"batch": "batch_size", "kv_len": "step", **_AIC_HEADS},
            op_name="generation_attention", offsets={"kv_len": 1}, dtype="attn_dtype",
            kv_dtype="kv_cache_dtype"),
+    Layout("grouped_gemm",
+           {"tokens": "num_tokens", "experts": "num_experts", "topk": "topk",
+            "hidden": "hidden_size", "inter": "inter_size/moe_tp_size",
+            "local_experts": "num_experts/moe_ep_size"},
+           op_name="moe", dtype="moe_dtype"),
+    Layout("all_reduce", {"bytes": "message_size", "ranks": "num_gpus"}, op_name="all_reduce",
+           dtype="allreduce_dtype", widths=("bytes",)),
+    *(Layout(op, {"bytes": "message_size", "ranks": "num_gpus"}, op_name=name,
+             dtype="nccl_dtype", widths=("bytes",))
+      for op, name in (("all_reduce", "all_reduce"), ("all_gather", "all_gather"),
+                       ("reduce_scatter", "reduce_scatter"), ("all_to_all", "alltoall"))),
     Layout("gemm", {"m": "m", "n": "n", "k": "k"}, tables=("gemm",), dtype="dtype"),
     Layout("attention_decode", {"batch": "batch_size", "kv_len": "kv_len"},
            tables=("mha", "decode"), key=_HEADS, dtype="dtype", kv_dtype="kv_dtype"),
@@ -103,6 +117,18 @@ LAYOUTS: Final[tuple[Layout, ...]] = (
            kernel="DeepGEMM contiguous"),
 )  # fmt: skip
 
+# What else a row must say where it has the column, per operation, and why others are left out.
+ONLY: Final[Mapping[str, tuple[Mapping[str, str], str]]] = MappingProxyType(
+    {
+        "distribution": ({"grouped_gemm": "balanced"}, "only balanced routing is modelled"),
+        "backend": ({"all_reduce": "_graph"}, "times of eager calls contain the host's"),
+    }
+)
+# Bytes per element of message data types.
+ELEMENT_BYTES: Final[Mapping[str, float]] = MappingProxyType(
+    {"half": 2.0, "float16": 2.0, "bfloat16": 2.0, "int8": 1.0, "float32": 4.0}
+)
+
 # Shape keywords that a table may leave away, and what is then meant.
 MEANT: Final[Mapping[str, float]] = MappingProxyType({"batch": 1.0, "kv_rank": 512.0})
 
@@ -119,15 +145,16 @@ def words_of(table: str) -> tuple[str, ...]:
 
 
 def column(frame: pd.DataFrame, expression: str) -> pd.Series | None:
-    """Return a column, a sum "a+b" or a product "a*b" of columns; None where one is missing."""
+    """Return a column, or "a+b", "a*b", "a/b" of two; None where one is missing."""
     import pandas as pd
 
-    for sign in "+*":
+    for sign, combine in (("+", operator.add), ("*", operator.mul), ("/", operator.truediv)):
         if sign in expression:
-            parts = [column(frame, name) for name in expression.split(sign)]
-            if parts[0] is None or parts[1] is None:
+            first, second = (column(frame, name) for name in expression.split(sign))
+            if first is None or second is None:
                 return None
-            return parts[0] + parts[1] if sign == "+" else parts[0] * parts[1]
+            combined: pd.Series = combine(first, second)
+            return combined
     if expression not in frame.columns:
         return None
     return pd.to_numeric(frame[expression], errors="coerce")

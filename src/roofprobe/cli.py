@@ -382,6 +382,48 @@ def plan(
 
 
 @app.command()
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="A run folder, its run.json, or a calibration.json."),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="PLANNER",
+            help="aiconfigurator, llm-analysis, genz, calculon, infersim, blis or llmservingsim.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write into; made if needed.")],
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", help="Which device, where the source has several.")
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option("--models", help="Models whose shapes the files hold, with commas."),
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """Write files that a planner loads, with a note on where each figure comes from."""
+
+    def run() -> int:
+        from roofprobe.costmodel.export import export
+        from roofprobe.costmodel.exporters.subject import MODELS
+        from roofprobe.reporting.export_view import render_export, to_json
+
+        names = tuple(part.strip() for part in models.split(",")) if models else MODELS
+        written = export(source, to, out, gpu=gpu, models=names)
+        if json_:
+            _print_json(to_json(written))
+        else:
+            render_export(written, _console())
+        return 0
+
+    _exit_with(run, json_)
+
+
+@app.command()
 def validate(
     out: Out = _DEFAULT_OUT,
     device: DeviceName = "auto",
