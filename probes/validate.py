@@ -40,6 +40,7 @@ from roofprobe.records.schema import Case, Device, Options, Part
 FAMILY: Literal["validate"] = "validate"
 STEP = "step"  # the operation of a whole model's case; of one without work in family launch
 ROUTE = eager_rows.ROUTE
+_FEW_PRODUCTS = 2  # of a device without a datasheet: its largest anchor, by two routes
 _WATCHED_S, _FEWEST_WATCHED, _MOST_WATCHED = 0.3, 5, 40
 
 
@@ -74,10 +75,12 @@ def _ceilings(device: Device, options: Options, precision: str) -> Iterator[Case
     """Yield what a device without a datasheet is held against: a product and some streams."""
     if device.catalogue_key is not None:
         return
-    products = [c for c in compute.cases(device, options) if c.row == precision == c.precision]
-    yield from [
-        c for c in products if c.role == "anchor" and c.op == "gemm" and c.route != "triton"
-    ][-2:]
+    products = [
+        c for c in compute.cases(device, options)
+        if c.row == precision == c.precision and c.role == "anchor" and c.op == "gemm"
+        and compute.may_run(c, device)
+    ]  # fmt: skip
+    yield from products[-_FEW_PRODUCTS:]
     yield from [
         c for c in memory.cases(device, options)
         if c.role == "anchor" and c.precision == "fp32" and c.route == "torch"

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from roofprobe.kernels import eager_rows
+from roofprobe.kernels.rows_work import EPSILON
 from roofprobe.kernels.work import Target, Unsupported, Work
 
 CPU = Target("cpu", "cpu")
@@ -35,7 +36,7 @@ def test_norms_and_rotations_are_the_models_own() -> None:
     from transformers.models.llama import modeling_llama as theirs
 
     x = torch.randn(2, 5, 32)
-    norm = theirs.LlamaRMSNorm(32, eps=eager_rows.EPSILON)
+    norm = theirs.LlamaRMSNorm(32, eps=EPSILON)
     assert torch.equal(norm(x), eager_rows.rms_norm(x, norm.weight))
     made: Any = LlamaConfig
     config = made(hidden_size=32, num_attention_heads=2, head_dim=16)
