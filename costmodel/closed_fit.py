@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roofprobe.costmodel import forms
+from roofprobe.costmodel.form_gradient import log_seconds
 from roofprobe.costmodel.forms import Coefficients, FloatArray, Rates, Work
+from roofprobe.costmodel.robust_fit import minimise
 
 LOSS_SCALE: Final = 0.1
 _LEAST_GAIN: Final = 0.03  # how much better a richer form must be to be taken
@@ -115,52 +117,48 @@ def coefficients(names: Sequence[str], values: FloatArray) -> Coefficients:
     )
 
 
-def fit_form(
+def fit_forms(
     work: Work,
     latency_s: FloatArray,
     rates: Rates,
     names: Sequence[str],
+    kept: NDArray[np.bool_],
     *,
     starts: int = 2,
     seed: int = 0,
-) -> Coefficients:
-    """Return the constants ``names`` that bring ``work`` nearest to ``latency_s`` (seconds)."""
-    from scipy.optimize import least_squares
+) -> list[Coefficients]:
+    """Return the constants ``names`` that bring ``work`` nearest to ``latency_s`` (seconds).
 
-    measured = np.log(latency_s)
+    One element per row of ``kept`` (sets, rows of work), which says which rows count.
+    """
     low = np.array([PARAMETERS[name].low for name in names])
     high = np.array([PARAMETERS[name].high for name in names])
     start = np.array([PARAMETERS[name].start for name in names])
-    least_us = float(latency_s.min()) * 1e6
+    sets = len(kept)
+    begin = np.tile(start, (sets, 1))
+    least_us = np.array([latency_s[rows].min() * 1e6 for rows in kept])
     for i, name in enumerate(names):
         if name == "t0_us":
-            start[i] = 0.6 * least_us
+            begin[:, i] = 0.6 * least_us
         elif name == "host_floor_us":
-            start[i] = 1.05 * least_us  # below all rows it would have no gradient
-    scale = np.maximum(start, 1e-3 * high)
-
-    def misses(values: FloatArray) -> FloatArray:
-        predicted = forms.seconds(work, coefficients(names, values), rates)
-        off: FloatArray = np.log(predicted) - measured
-        return off
-
+            begin[:, i] = 1.05 * least_us  # below all rows it would have no gradient
+    scale = np.maximum(np.median(begin, axis=0), 1e-3 * high)
     rng = np.random.default_rng(seed)
-    best, least = start, float("inf")
-    for attempt in range(starts):
-        jitter = np.exp(rng.normal(0.0, 0.4, len(start))) if attempt else 1.0
-        begin = np.clip(start * jitter, low + 1e-6 * scale, high - 1e-6 * scale)
-        found = least_squares(
-            misses,
-            begin,
-            bounds=(low, high),
-            x_scale=scale,
-            loss="soft_l1",
-            f_scale=LOSS_SCALE,
-            max_nfev=100,
-        )
-        if found.cost < least:
-            best, least = found.x, float(found.cost)
-    return coefficients(names, best)
+    jitter = np.exp(rng.normal(0.0, 0.4, (starts, len(names))))
+    jitter[0] = 1.0
+    begins = np.clip(begin * jitter[:, None], low + 1e-6 * scale, high - 1e-6 * scale)
+    found, cost = minimise(
+        lambda values: log_seconds(work, rates, names, values),
+        np.log(latency_s),
+        np.tile(kept, (starts, 1)),
+        begins.reshape(-1, len(names)),
+        low,
+        high,
+        scale,
+        LOSS_SCALE,
+    )
+    best = cost.reshape(starts, sets).argmin(axis=0)
+    return [coefficients(names, found[one * sets + at]) for at, one in enumerate(best)]
 
 
 def take(work: Work, rows: NDArray[np.bool_]) -> Work:
@@ -184,15 +182,18 @@ def choose(
     of the rows is not tried.
     """
     best, least = candidates[0], float("inf")
+    if not held_out:
+        return best
+    masks = np.stack(held_out)
     for names in candidates:
         if 2 * len(names) > len(latency_s) and names != candidates[0]:
             continue
         errors = []
-        for mask in held_out:
-            c = fit_form(take(work, ~mask), latency_s[~mask], rates, names, starts=1)
+        found = fit_forms(work, latency_s, rates, names, ~masks, starts=1)
+        for mask, c in zip(masks, found, strict=True):
             predicted = forms.seconds(take(work, mask), c, rates)
             errors.append(np.minimum(np.abs(np.log(latency_s[mask] / predicted)), 0.5))
-        error = float(np.mean(np.concatenate(errors))) if errors else float("inf")
+        error = float(np.mean(np.concatenate(errors)))
         if error < least * (1 - _LEAST_GAIN):
             best, least = names, error
     return best

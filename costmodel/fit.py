@@ -24,7 +24,7 @@ from roofprobe.costmodel.calibration_file import (
     Span,
     Surface,
 )
-from roofprobe.costmodel.closed_fit import choose, fit_form, ladder, take
+from roofprobe.costmodel.closed_fit import choose, fit_forms, ladder, take
 from roofprobe.costmodel.conformal import Scores
 from roofprobe.costmodel.forms import Coefficients, FloatArray, Rates, Work
 from roofprobe.costmodel.kriging_fit import fit_law, trimmed
@@ -121,9 +121,8 @@ class Fitted:
         return kriging.common_surface(self.known, self.law, solved, step)
 
 
-def fit_all(points: Points, work: Work, rates: Rates, names: tuple[str, ...]) -> Fitted:
-    """Fit form and kriging law to all rows of ``points``."""
-    form = fit_form(work, points.latency_s, rates, names)
+def krige(points: Points, work: Work, rates: Rates, form: Coefficients) -> Fitted:
+    """Fit the kriging law to what ``form`` leaves of all rows of ``points``."""
     known = kriging.coordinates(points.op, points.shape)
     residuals = trimmed(np.log(points.latency_s / forms.seconds(work, form, rates)), known.size)
     law = fit_law(known, residuals) if len(points) >= _ROWS_TO_KRIGE else None
@@ -134,18 +133,21 @@ def held_out_scores(
     points: Points,
     work: Work,
     rates: Rates,
-    names: tuple[str, ...],
+    found: list[Coefficients],
     masks: list[_BoolArray],
     settings: Settings,
 ) -> Scores:
-    """Predict the rows of each mask from the others."""
+    """Predict the rows of each mask by the form and the kriging of the others.
+
+    ``found`` are the forms that were fitted without the rows of each mask.
+    """
     _, number = points.sites()
     everywhere = kriging.coordinates(points.op, points.shape)
     size = np.prod([points.shape[name] for name in forms.OP_CLASSES[points.op].band], axis=0)
     error, form_error, site, sizes, distance = [], [], [], [], []
-    for mask in masks:
-        fitted = fit_all(points.take(~mask), take(work, ~mask), rates, names)
-        off = np.log(points.latency_s[mask] / forms.seconds(take(work, mask), fitted.form, rates))
+    for mask, form in zip(masks, found, strict=True):
+        fitted = krige(points.take(~mask), take(work, ~mask), rates, form)
+        off = np.log(points.latency_s[mask] / forms.seconds(take(work, mask), form, rates))
         there = everywhere.take(mask)
         form_error.append(off)
         error.append(off - fitted.correction(there, settings))
@@ -158,26 +160,25 @@ def held_out_scores(
     return Scores(*(np.concatenate(part) for part in (error, form_error, site, sizes, distance)))
 
 
-def per_octave(
-    points: Points, work: Work, rates: Rates, names: tuple[str, ...], settings: Settings
-) -> float:
+def ends(points: Points, constants: int) -> list[_BoolArray]:
+    """Return masks of the two largest and the two smallest octaves, where enough rows remain."""
+    size = np.log2(np.prod([points.shape[n] for n in forms.OP_CLASSES[points.op].band], axis=0))
+    cut = (size > size.max() - 2, size < size.min() + 2)
+    least = 2 * constants + _ROWS_TO_KRIGE
+    return [mask for mask in cut if mask.any() and (~mask).sum() >= least]
+
+
+def per_octave(scores: Scores, cut: list[_BoolArray]) -> float:
     """Return how much the error grows per octave beyond the measured sizes.
 
-    The two largest and two smallest octaves are predicted from the rest, one end at a time; the
-    80 % quantile there, spread over two octaves, is what one octave adds. A sweep that is too
-    short to cut gives a tenth.
+    ``scores`` are of the rows that `ends` cut off; the larger of the 80 % quantiles at either end,
+    spread over two octaves, is what one octave adds. A sweep that is too short to cut gives a
+    tenth.
     """
-    size = np.log2(np.prod([points.shape[n] for n in forms.OP_CLASSES[points.op].band], axis=0))
-    grown = []
-    for mask in (size > size.max() - 2, size < size.min() + 2):
-        rest = points.take(~mask)
-        if len(rest) < 2 * len(names) + _ROWS_TO_KRIGE or not mask.any():
-            continue
-        fitted = fit_all(rest, take(work, ~mask), rates, names)
-        off = np.log(points.latency_s[mask] / forms.seconds(take(work, mask), fitted.form, rates))
-        off -= fitted.correction(kriging.coordinates(points.op, points.take(mask).shape), settings)
-        grown.append(float(np.quantile(np.abs(off), conformal.LEVEL)) / 2)
-    return max(grown, default=0.1)
+    if not cut:
+        return 0.1
+    parts = np.split(np.abs(scores.error), np.cumsum([int(mask.sum()) for mask in cut])[:-1])
+    return max(float(np.quantile(off, conformal.LEVEL)) / 2 for off in parts)
 
 
 def calibrate_points(
@@ -188,8 +189,12 @@ def calibrate_points(
     work = count_points(points, rates)
     masks, protocol = splits(points, settings)
     names = choose(work, points.latency_s, rates, ladder(points.op, points.precision), masks[:6])
-    scores = held_out_scores(points, work, rates, names, masks, settings)
-    fitted = fit_all(points, work, rates, names)
+    cut = ends(points, len(names))
+    kept = ~np.stack([np.zeros(len(points), dtype=bool), *masks, *cut])
+    whole, *others = fit_forms(work, points.latency_s, rates, names, kept)
+    scores = held_out_scores(points, work, rates, others[: len(masks)], masks, settings)
+    beyond = held_out_scores(points, work, rates, others[len(masks) :], cut, settings)
+    fitted = krige(points, work, rates, whole)
     sites, _ = points.sites()
     edges = edges_of(points.op)
     form = fitted.form
@@ -226,7 +231,7 @@ def calibrate_points(
             level=conformal.LEVEL,
             axis=row.band,
             bands=conformal.bands(scores, edges),
-            per_octave=per_octave(points, work, rates, names, settings),
+            per_octave=per_octave(beyond, cut),
             per_distance=conformal.per_distance(scores),
         ),
         provenance=provenance,

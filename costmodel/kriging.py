@@ -54,23 +54,23 @@ def coordinates(op: str, shape: Mapping[str, FloatArray]) -> Coordinates:
     )
 
 
-def _distance(a: FloatArray, b: FloatArray) -> FloatArray:
+def distance(a: FloatArray, b: FloatArray) -> FloatArray:
     """Return Euclidean distances (rows of a, rows of b)."""
     total = np.zeros((len(a), len(b)))
     for axis in range(a.shape[1]):
         total = total + np.square(a[:, axis, None] - b[None, :, axis])
-    distance: FloatArray = np.sqrt(total)
-    return distance
+    root: FloatArray = np.sqrt(total)
+    return root
 
 
 def covariance(a: Coordinates, b: Coordinates, law: Kriging) -> FloatArray:
     """Return the covariance of residuals between points (rows of a, rows of b), without noise."""
-    size, site = _distance(a.size, b.size), _distance(a.site, b.site)
+    size, site = distance(a.size, b.size), distance(a.site, b.site)
     total: FloatArray = law.common_sd**2 * np.exp(-size / law.common_range)
     total += law.site_sd**2 * np.exp(-site / law.site_range)
     total += law.local_sd**2 * np.exp(-size / law.local_size_range - site / law.local_site_range)
     if a.joint.shape[1] and law.joint_sd:
-        total += law.joint_sd**2 * np.exp(-_distance(a.joint, b.joint) / law.joint_range)
+        total += law.joint_sd**2 * np.exp(-distance(a.joint, b.joint) / law.joint_range)
     return total
 
 
@@ -113,7 +113,7 @@ def nearest_site(points: Coordinates, sites: FloatArray) -> FloatArray:
     """Return the distance in octaves from each point to the nearest of ``sites`` (rows)."""
     if not sites.shape[1] or not len(sites):
         return np.zeros(len(points.site))
-    nearest: FloatArray = _distance(points.site, sites).min(axis=1)
+    nearest: FloatArray = distance(points.site, sites).min(axis=1)
     return nearest
 
 

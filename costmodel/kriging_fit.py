@@ -7,6 +7,7 @@ off its neighbours (a bad measurement) must not pull theirs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from roofprobe.costmodel.calibration_file import Kriging
 from roofprobe.costmodel.forms import FloatArray
-from roofprobe.costmodel.kriging import Coordinates, covariance
+from roofprobe.costmodel.kriging import Coordinates, distance
 
 # ln of the usual value of each constant, and how far it may be off: standard deviations of ln t
 # are known to a factor of e, ranges (octaves) to a factor of two.
@@ -29,6 +30,7 @@ _LOOSE: Final = np.array([loose for _, _, loose in _FIELDS])
 _SAMPLE: Final = 160  # rows that the likelihood looks at; its cost grows with the cube
 TRIM_LOG: Final = 0.15
 _TRIM_FAR: Final = 0.5
+_ROUNDS: Final = 20
 
 
 def law_of(values: FloatArray) -> Kriging:
@@ -56,27 +58,64 @@ def trimmed(residuals: FloatArray, size: FloatArray) -> FloatArray:
 
 def fit_law(known: Coordinates, residuals: FloatArray, *, seed: int = 0) -> Kriging:
     """Return the kriging law of trimmed residuals."""
-    from scipy.linalg import cho_factor, cho_solve
     from scipy.optimize import minimize
 
     rows: NDArray[np.intp] = np.arange(len(residuals))
     if len(rows) > _SAMPLE:
         rows = np.sort(np.random.default_rng(seed).choice(rows, _SAMPLE, replace=False))
-    points, values = known.take(rows), residuals[rows]
-
-    def cost(logs: FloatArray) -> float:
-        law = law_of(logs)
-        k = covariance(points, points, law)
-        k[np.diag_indices_from(k)] += law.noise_sd**2
-        try:
-            factor = cho_factor(k, lower=True)
-        except np.linalg.LinAlgError:
-            return 1e9
-        fit = 0.5 * float(values @ cho_solve(factor, values))
-        volume = float(np.log(np.diag(factor[0])).sum())
-        prior = 0.5 * float((((logs - _USUAL) / _LOOSE) ** 2).sum())
-        return fit + volume + prior
-
+    cost = _cost_of(known.take(rows), residuals[rows])
     bounds = list(zip(_USUAL - 4 * _LOOSE, _USUAL + 4 * _LOOSE, strict=True))
-    found = minimize(cost, _USUAL, method="L-BFGS-B", options={"maxiter": 20}, bounds=bounds)
+    found = minimize(
+        cost, _USUAL, jac=True, method="L-BFGS-B", options={"maxiter": _ROUNDS}, bounds=bounds
+    )
     return law_of(found.x)
+
+
+def _cost_of(
+    points: Coordinates, values: FloatArray
+) -> Callable[[FloatArray], tuple[float, FloatArray]]:
+    """Return -ln(posterior) of the law's logarithms, with its slope.
+
+    With W = K⁻¹ - a·aᵀ and a = K⁻¹·y the slope along a constant is half the sum of W · dK, element
+    by element (Rasmussen and Williams, 2006, section 5.4.1).
+    """
+    from scipy.linalg.lapack import dpotrf, dpotri
+
+    size, site = distance(points.size, points.size), distance(points.site, points.site)
+    joint = distance(points.joint, points.joint) if points.joint.shape[1] else None
+    diagonal = np.diag_indices(len(values))
+
+    def cost(logs: FloatArray) -> tuple[float, FloatArray]:
+        law = np.exp(logs)
+        common = law[0] ** 2 * np.exp(-size / law[1])
+        of_site = law[2] ** 2 * np.exp(-site / law[3])
+        local = law[4] ** 2 * np.exp(-size / law[5] - site / law[6])
+        k = common + of_site + local
+        if joint is not None:
+            tiles = law[7] ** 2 * np.exp(-joint / law[8])
+            k += tiles
+        k[diagonal] += law[9] ** 2
+        factor, failed = dpotrf(k, lower=1)
+        slope = (logs - _USUAL) / _LOOSE**2
+        prior = 0.5 * float((((logs - _USUAL) / _LOOSE) ** 2).sum())
+        if failed:
+            return 1e9, slope
+        lower, _ = dpotri(factor, lower=1)
+        inverse = np.tril(lower) + np.tril(lower, -1).T
+        solved = inverse @ values
+        outer = inverse - np.outer(solved, solved)
+        slope[0] += np.vdot(outer, common)
+        slope[1] += 0.5 * np.vdot(outer, common * size) / law[1]
+        slope[2] += np.vdot(outer, of_site)
+        slope[3] += 0.5 * np.vdot(outer, of_site * site) / law[3]
+        slope[4] += np.vdot(outer, local)
+        slope[5] += 0.5 * np.vdot(outer, local * size) / law[5]
+        slope[6] += 0.5 * np.vdot(outer, local * site) / law[6]
+        if joint is not None:
+            slope[7] += np.vdot(outer, tiles)
+            slope[8] += 0.5 * np.vdot(outer, tiles * joint) / law[8]
+        slope[9] += law[9] ** 2 * np.trace(outer)
+        volume = float(np.log(np.diag(factor)).sum())
+        return 0.5 * float(values @ solved) + volume + prior, slope
+
+    return cost

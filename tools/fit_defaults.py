@@ -1,6 +1,6 @@
 """Fit the constants of ``costmodel/data/fitted.json`` to op tables that others published.
 
-    python tools/fit_defaults.py TABLE... --out costmodel/data/fitted.json
+    OPENBLAS_NUM_THREADS=1 python tools/fit_defaults.py TABLE... --out costmodel/data/fitted.json
 
 The tables themselves are not part of this package. What is written are closed forms and what all
 sites had in common, per GPU, operation and precision, with held-out errors, and how much worse a
