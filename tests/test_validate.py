@@ -129,10 +129,10 @@ def test_without_transformers_there_is_one_sentence(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def probe(*arguments: str) -> Any:
+def probe(*arguments: str, exit_codes: tuple[int, ...] = (0,)) -> Any:
     command = [sys.executable, "-m", "roofprobe", "validate", "--quiet", "--json", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in exit_codes, done.stderr
     return json.loads(done.stdout)
 
 
@@ -163,14 +163,17 @@ def test_prefill_and_decode_of_three_models_are_predicted_within_15_percent(
     pytest.importorskip("transformers")
     busy = os.getloadavg()[0]
     with every_core():
-        found = probe("--out", str(tmp_path))
+        # on an idle host it takes a minute
+        found = probe("--out", str(tmp_path), "--time-budget", "3m", exit_codes=(0, 3))
+    notes = found.get("notes", [])
+    if len(found["steps"]) < 18 and (notes or busy > 0.5):
+        pytest.skip(f"the host is not idle: load {busy} before, {notes}; time ran out")
     assert len(found["steps"]) == 18
     errors: dict[tuple[str, str], list[float]] = {}
     for step in found["steps"]:
         errors.setdefault((step["model"], step["phase"]), []).append(abs(step["error"]))
     medians = {key: statistics.median(each) for key, each in errors.items()}
     assert len(medians) == 6
-    notes = found.get("notes", [])
     if max(medians.values()) > 0.15 and (notes or busy > 0.5):
         pytest.skip(f"the host is not idle: load {busy} before, {notes}; errors {medians}")
     assert max(medians.values()) <= 0.15, medians
