@@ -83,7 +83,7 @@ def _sheet(one: Mapping[str, Any], console: Console, device: str) -> None:
     if "replicas" in one:
         rest.add_row("for the load", f"{one['replicas']} systems, {one['gpus_for_load']} GPUs")
     console.print(rest)
-    for sentence in (one["calibration"], *one["out_of_range"], *one["notes"]):
+    for sentence in (*one.get("calibration", "").splitlines(), *one["out_of_range"], *one["notes"]):
         console.print(Text(f"- {sentence}", style="dim"))
 
 

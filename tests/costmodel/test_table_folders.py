@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +50,7 @@ def test_a_table_that_cannot_be_read_is_left_out_and_told(bench: Path) -> None:
 def test_latency_without_a_unit_is_milliseconds_in_aiconfigurators_own_files(
     tmp_path: Path,
 ) -> None:
-    columns: dict[str, tuple[str, Sequence[Any]]] = {
+    columns: dict[str, tuple[str, list[object]]] = {
         **{name: ("text", [word] * 2) for name, word in (
             ("framework", "VLLM"), ("version", "0.24.0"), ("device", "NVIDIA H100 80GB HBM3"),
             ("op_name", "all_reduce"), ("kernel_source", "custom"),
