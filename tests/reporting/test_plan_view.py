@@ -38,7 +38,8 @@ def test_a_sheet_has_every_figure_with_its_interval() -> None:
     for part in (
         "[red]m on 2 × NVIDIA H100", "1,234 ms", "1,000–2,000", "7.12 ms", "6.5–8.25",
         "617.2 per GPU", "compute in prefill, memory in decode", "weights 16.1",
-        "400 of full length", "H100: by a test.", "A context lies outside the measured range.", "Note.",
+        "400 of full length", "H100: by a test.",
+        "A context lies outside the measured range.", "Note.",
     ):  # fmt: skip
         assert part in text, part
 
