@@ -1,5 +1,6 @@
 # make probe   measure this machine and write a report into reports/
 # make test    run the tests
+# make test-planners  load exports in the planners themselves, in environments of their own
 # make test-aot  compile every Triton configuration for every architecture
 # make check   static checks and tests, as the project's own gate does
 # Each makes .venv itself. PYTHON names the interpreter (3.11 or newer).
@@ -10,14 +11,14 @@ OUT := reports/
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 export PYTHON
 
-.PHONY: probe test test-aot check bench clean
+.PHONY: probe test test-planners test-aot check bench clean
 
 probe: $(VENV)/.ready
 	$(VENV)/bin/probe all --out $(OUT)
 
 # Tests that time something run alone, after the others.
 test: $(VENV)/.ready-test
-	$(VENV)/bin/python -m pytest $(PARALLEL) -m "not alone and not aot_all"
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m "not alone and not aot_all and not planners"
 	$(VENV)/bin/python -m pytest -m alone
 
 check: $(VENV)/.ready-dev
@@ -25,6 +26,11 @@ check: $(VENV)/.ready-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(MAKE) test
+
+# The planners themselves on exported files; what cannot be installed or cloned is skipped.
+test-planners: $(VENV)/.ready-test
+	tools/planners/make-venvs.sh
+	$(VENV)/bin/python -m pytest -m planners -s
 
 # Every Triton configuration for every architecture: instructions, shared memory, spills.
 test-aot: $(VENV)/.ready-test
@@ -46,4 +52,4 @@ $(VENV)/.ready-dev: pyproject.toml constraints.txt tools/make-venv.sh
 	@touch $@ $(VENV)/.ready-test $(VENV)/.ready
 
 clean:
-	rm -rf $(VENV) .venv-wheel dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-wheel .venv-planners-* dist .pytest_cache .mypy_cache .ruff_cache

@@ -29,9 +29,10 @@ from roofprobe.costmodel.calibration_file import (
 )
 from roofprobe.costmodel.fit import Settings, calibrate_points, count_points
 from roofprobe.costmodel.hardware import accelerator_of, datasheet_device, hardware_of
-from roofprobe.costmodel.op_tables import is_table, read_tables
+from roofprobe.costmodel.op_tables import is_table
 from roofprobe.costmodel.points import Points
 from roofprobe.costmodel.run_calibration import device_of, points_of
+from roofprobe.costmodel.table_sets import read_tables
 from roofprobe.peaks.catalogue import load
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.runfolder import read_run

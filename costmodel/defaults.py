@@ -134,6 +134,35 @@ def fitted() -> Fitted:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """What this package ships for one GPU: operations with precisions, engines, sources."""
+
+    accelerator: str
+    name: str
+    operations: tuple[str, ...]
+    engines: tuple[str, ...]
+    sources: tuple[str, ...]
+
+
+def shipped() -> tuple[Shipped, ...]:
+    """Return the GPUs that have calibrations of their own in this package, by name."""
+    rows: dict[str, list[OpFit]] = {}
+    for one in fitted().learnt:
+        if one.accelerator is not None:
+            rows.setdefault(one.accelerator, []).append(one.fit)
+    return tuple(
+        Shipped(
+            accelerator=key,
+            name=load()[key].name,
+            operations=tuple(dict.fromkeys(f"{fit.op} {fit.precision}" for fit in fits)),
+            engines=tuple(dict.fromkeys(fit.framework or "not told" for fit in fits)),
+            sources=tuple(dict.fromkeys(fit.provenance for fit in fits)),
+        )
+        for key, fits in sorted(rows.items())
+    )
+
+
 def _wide(op: str, error: float) -> Intervals:
     axis = forms.OP_CLASSES[op].band
     band = Band(low=0, log_halfwidth=error, sites=0, enough=False)

@@ -21,7 +21,7 @@ import numpy as np
 
 from roofprobe.costmodel import forms
 from roofprobe.costmodel.points import Points
-from roofprobe.costmodel.table_folders import TableFile, table_file, tables_below
+from roofprobe.costmodel.table_folders import TableFile, table_file
 from roofprobe.costmodel.table_layouts import (
     DTYPES,
     ELEMENT_BYTES,
@@ -61,39 +61,16 @@ def is_table(path: Path) -> bool:
     return path.name.lower().endswith(_SUFFIXES)
 
 
-def read_tables(path: Path, *, gpu: str | None = None) -> Table:
-    """Read an op table, or all of a planner's folder (`table_folders`); see `read_table`.
-
-    Raises ``RoofprobeError`` (``no-tables``) and what `read_table` raises.
-    """
-    if not path.is_dir():
-        return read_table(path, gpu=gpu)
-    files, notes = tables_below(path)
-    points: list[Points] = []
-    first: RoofprobeError | None = None
-    for file in files:
-        try:
-            table = _read(file, gpu)
-        except RoofprobeError as error:
-            first = first or error
-            notes.append(f"left out: {error.sentence}")
-            continue
-        points += table.points
-        notes += table.notes
-    if first is not None and not points:
-        raise first
-    return Table(tuple(points), tuple(dict.fromkeys(notes)))
-
-
 def read_table(path: Path, *, gpu: str | None = None) -> Table:
     """Read an op table; ``gpu`` (a catalogue key) names the GPU where the table does not.
 
     Raises ``RoofprobeError`` (``unreadable-table``, ``missing-columns``, ``unknown-accelerator``).
     """
-    return _read(table_file(path), gpu)
+    return read_file(table_file(path), gpu)
 
 
-def _read(file: TableFile, gpu: str | None) -> Table:
+def read_file(file: TableFile, gpu: str | None) -> Table:
+    """Read a table with what its path tells; see `read_table`."""
     path = file.path
     frame = _frame(path)
     frame.columns = [str(name).strip() for name in frame.columns]

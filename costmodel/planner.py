@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from roofprobe.costmodel.calibration import Calibration, default_calibration, load_calibration
 from roofprobe.costmodel.forms import OP_CLASSES
@@ -82,7 +82,33 @@ def plan_from(
     found = plan_all(read, calibration, allow_approximate=allow_approximate, mixed=mixed)
     if cases is None and "error" in found[0]:
         raise RoofprobeError(found[0]["error"]["code"], found[0]["error"]["sentence"])
+    words = basis(calibration)
+    for one in found:
+        one.setdefault("calibration", words)
     return found
+
+
+# How a fit is known → what to say of it.
+_BASES: Final = {
+    "run": "measured by a run of this device", "op-table": "from op tables of this GPU",
+    "published-fit": "from a published fit", "sibling": "carried over from its architecture",
+    "generic": "carried over from another GPU",
+}  # fmt: skip
+
+
+def basis(calibration: Calibration) -> str:
+    """Return one sentence: which operations are timed by what, and whose timings those are."""
+    origins = {one.key: one.origin for one in calibration.provenance}
+    groups: dict[str, dict[str, None]] = {}
+    for fit in calibration.device.ops:
+        carried = [flag for flag in fit.flags if flag in ("sibling", "generic")]
+        word = carried[0] if carried else str(origins.get(fit.provenance, "published-fit"))
+        told = _BASES.get(word, word)
+        if fit.framework and not carried:
+            told += f" ({fit.framework})"
+        groups.setdefault(told, {})[_class(fit.op)] = None
+    parts = [f"{', '.join(ops)} {told}" for told, ops in groups.items()]
+    return f"{calibration.hardware.name}: {'; '.join(parts)}."
 
 
 def choose_calibration(

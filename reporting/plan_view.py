@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
@@ -15,6 +16,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from roofprobe.costmodel.defaults import Shipped
 
 _TIMES: Final = (
     ("ttft_ms", "TTFT", "time to first token"),
@@ -80,7 +83,7 @@ def _sheet(one: Mapping[str, Any], console: Console, device: str) -> None:
     if "replicas" in one:
         rest.add_row("for the load", f"{one['replicas']} systems, {one['gpus_for_load']} GPUs")
     console.print(rest)
-    for sentence in (*one["out_of_range"], *one["notes"]):
+    for sentence in (*one.get("calibration", "").splitlines(), *one["out_of_range"], *one["notes"]):
         console.print(Text(f"- {sentence}", style="dim"))
 
 
@@ -107,10 +110,31 @@ def _table(results: Sequence[Mapping[str, Any]], console: Console, device: str) 
     for problem in problems:
         console.print(Text(problem))
     said = dict.fromkeys(
-        sentence for one in results for sentence in (*one.get("out_of_range", ()),)
+        sentence
+        for one in results
+        for sentence in (*one.get("out_of_range", ()), one.get("calibration", ""))
+        if sentence
     )
     for sentence in said:
         console.print(Text(f"- {sentence}", style="dim"))
+
+
+def shipped_json(rows: Sequence[Shipped]) -> list[dict[str, Any]]:
+    """Return the calibrations of the package as JSON."""
+    return [asdict(row) for row in rows]
+
+
+def render_shipped(rows: Sequence[Shipped], console: Console) -> None:
+    """Print the GPUs whose timings came with this package; other GPUs borrow from them."""
+    table = _grid(console)
+    table.title = "Calibrations in this package (--gpu NAME); other GPUs borrow from their kin"
+    for title in ("GPU", "operations", "engines"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(Text(row.name), Text(", ".join(row.operations)), Text(", ".join(row.engines)))
+    console.print(table)
+    for source in dict.fromkeys(source for row in rows for source in row.sources):
+        console.print(Text(f"- {source}", style="dim"))
 
 
 def _grid(console: Console) -> Table:

@@ -12,14 +12,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from roofprobe.costmodel.device_times import load_calibration
     from roofprobe.costmodel.planner import plan, plan_cases
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "plan", "plan_cases"]
+__all__ = ["__version__", "load_calibration", "plan", "plan_cases"]
 
 # What is offered, and the module that has it.
-_HOMES = {"plan": "roofprobe.costmodel.planner", "plan_cases": "roofprobe.costmodel.planner"}
+_HOMES = {
+    "load_calibration": "roofprobe.costmodel.device_times",
+    "plan": "roofprobe.costmodel.planner",
+    "plan_cases": "roofprobe.costmodel.planner",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -357,6 +357,10 @@ def plan(
         bool,
         typer.Option("--allow-approximate", help="Plan unknown architectures as dense decoders."),
     ] = False,
+    list_calibrations: Annotated[
+        bool,
+        typer.Option("--list-calibrations", help="Only list the GPUs that have one in here."),
+    ] = False,
     json_: AsJson = False,
 ) -> None:
     """Predict TTFT, TPOT, throughput, memory and GPU count of a language model."""
@@ -371,6 +375,14 @@ def plan(
         from roofprobe.costmodel.planner import choose_calibration, plan_from
         from roofprobe.reporting import plan_view
 
+        if list_calibrations:
+            from roofprobe.costmodel.defaults import shipped
+
+            if json_:
+                _print_json(plan_view.shipped_json(shipped()))
+            else:
+                plan_view.render_shipped(shipped(), _console())
+            return 0
         chosen = choose_calibration(calibration, gpu)
         found = plan_from(cases, said, chosen, allow_approximate=allow_approximate)
         if json_:

@@ -20,6 +20,7 @@ ONE: dict[str, Any] = {
     "memory_gb": {"weights": 16.06, "kv_cache": 1.2, "activations": 0.5, "reserve": 6.0,
                   "total": 23.76, "per_gpu": 11.88},
     "max_batch": 400, "min_gpus": 1, "bound": {"prefill": "compute", "decode": "memory"},
+    "calibration": "H100: by a test.",
     "out_of_range": ["A context lies outside the measured range."], "notes": ["Note."],
 }  # fmt: skip
 BAD: dict[str, Any] = {"model": "x", "error": {"code": "unknown-model", "sentence": "No model x."}}
@@ -37,7 +38,8 @@ def test_a_sheet_has_every_figure_with_its_interval() -> None:
     for part in (
         "[red]m on 2 × NVIDIA H100", "1,234 ms", "1,000–2,000", "7.12 ms", "6.5–8.25",
         "617.2 per GPU", "compute in prefill, memory in decode", "weights 16.1",
-        "400 of full length", "A context lies outside the measured range.", "Note.",
+        "400 of full length", "H100: by a test.",
+        "A context lies outside the measured range.", "Note.",
     ):  # fmt: skip
         assert part in text, part
 
