@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 import roofprobe
+from roofprobe.costmodel.calibrate import calibrate
 from roofprobe.costmodel.calibration import default_calibration
+from roofprobe.costmodel.calibration_file import calibration_bytes
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 CASES = 10_000
+TABLES = Path(__file__).parents[1] / "tests" / "costmodel" / "data"
 MODELS = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-32b", "qwen3-30b-a3b", "mixtral-8x7b")
 
 
@@ -44,6 +47,41 @@ def test_a_sweep_of_ten_thousand_cases(benchmark: BenchmarkFixture, sweep: Path)
     calibration = default_calibration("H100 SXM")
     found = benchmark(lambda: roofprobe.plan_cases(sweep, calibration=calibration))
     assert len(found) == CASES
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a calibration with measured sites, which are kriged."""
+    tables = [TABLES / "gemm.csv", TABLES / "attention.csv"]
+    file = tmp_path_factory.mktemp("calibration") / "calibration.json"
+    file.write_bytes(calibration_bytes(calibrate(tables, gpu="H100 SXM").file))
+    return file
+
+
+def with_targets(sweep: Path) -> Path:
+    first, *rows = sweep.read_text().splitlines()
+    targets = ["10", "20", "30", "50"]
+    lines = [f"{first},tpot_ms", *(f"{row},{targets[i % 4]}" for i, row in enumerate(rows))]
+    file = sweep.with_name("targets.csv")
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@pytest.mark.parametrize("targets", [False, True])
+def test_a_sweep_with_measured_operations(
+    benchmark: BenchmarkFixture, sweep: Path, measured: Path, targets: bool
+) -> None:
+    """Each round reads the calibration anew: nothing is remembered from the one before."""
+    cases = with_targets(sweep) if targets else sweep
+    found = benchmark(lambda: roofprobe.plan_cases(cases, calibration=measured))
+    assert len(found) == CASES
+
+
+def test_a_sweep_with_measured_operations_from_a_cold_process(
+    benchmark: BenchmarkFixture, sweep: Path, measured: Path
+) -> None:
+    found = benchmark(lambda: cold("--cases", sweep, "--calibration", measured))
+    assert len(json.loads(found)) == CASES
 
 
 def cold(*arguments: str | Path) -> bytes:

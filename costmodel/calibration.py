@@ -67,12 +67,15 @@ STAND_INS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 class Estimate:
     """Times of one broadcast shape: p10 and p90 are median_s · exp(∓ log_spread).
 
+    ``shared`` is the part of the variance that other shapes of the class have in common with this
+    one when they run together: 1 means that their half-widths add up, 0 that their squares do.
     ``flags`` is a bit mask; `FLAGS` says what each bit means.
     """
 
     median_s: FloatArray
     log_spread: FloatArray
     flags: IntArray
+    shared: FloatArray
 
     @property
     def p10_s(self) -> FloatArray:
@@ -202,6 +205,7 @@ class Calibration:
                 np.where(nearer, other.median_s, found.median_s),
                 np.where(nearer, other.log_spread, found.log_spread),
                 np.where(nearer, other.flags, found.flags),
+                np.where(nearer, other.shared, found.shared),
             )
         median, spread, flags = found.median_s, found.log_spread, found.flags
         row = forms.OP_CLASSES[op]
@@ -211,14 +215,15 @@ class Calibration:
         median = np.maximum(median, forms.bound_s(work, rates))
         if row.kind == "collective":
             median = np.where(arrays["ranks"] > 1, median, 0.0)
-        return Estimate(np.asarray(median), np.asarray(spread), np.asarray(flags))
+        return Estimate(np.asarray(median), np.asarray(spread), np.asarray(flags), found.shared)
 
     def _estimate(
         self, fit: OpFit, work: Work, rates: Rates, arrays: Mapping[str, FloatArray]
     ) -> Estimate:
         closed = forms.seconds(work, coefficients_of(fit), rates)
-        shift, spread, flags = self._corrector(fit).apply(arrays)
-        return Estimate(np.asarray(closed * np.exp(shift)), spread, flags)
+        known = self._corrector(fit).apply(arrays)
+        median = np.asarray(closed * np.exp(known.shift))
+        return Estimate(median, known.spread, known.flags, known.shared)
 
     def _corrector(self, fit: OpFit) -> Corrector:
         if id(fit) not in self._correctors:

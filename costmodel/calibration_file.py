@@ -104,7 +104,8 @@ class HeldOut(Record):
 
     ``form`` are the errors of the closed form alone, without correction from measured neighbours;
     ``coverage`` the share of held-out points that the 80 % interval holds when their own site is
-    left out of it. ``protocol`` says how sites were held out.
+    left out of it. ``protocol`` says how sites were held out. The figures that begin with
+    ``measured`` are of sizes that were left out at all sites, ends of the sweep excepted.
     """
 
     median: NonNegative
@@ -113,6 +114,9 @@ class HeldOut(Record):
     form_median: NonNegative
     form_p90: NonNegative
     coverage: float | None = None
+    measured_median: NonNegative | None = None
+    measured_p90: NonNegative | None = None
+    measured_coverage: float | None = None
     points: int = Field(ge=1)
     sites: int = Field(ge=1)
     splits: int = Field(ge=1)
@@ -120,11 +124,17 @@ class HeldOut(Record):
 
 
 class Band(Record):
-    """Half-width of ln(t) for 80 % of points at sizes from ``low`` up to ``high``."""
+    """Half-width of ln(t) for 80 % of points at sizes from ``low`` up to ``high``.
+
+    ``sigma`` is the kriging's standard deviation of ln t that it belongs to, and it grows in
+    proportion; without it the half-width is the same everywhere. ``sites`` counts the groups of
+    points that were left out in turn, and ``enough`` says whether those make a quantile.
+    """
 
     low: float
     high: float | None = None
     log_halfwidth: NonNegative
+    sigma: Positive | None = None
     sites: int = Field(ge=0)
     enough: bool
 
@@ -132,14 +142,21 @@ class Band(Record):
 class Intervals(Record):
     """Conformal half-widths of ln(t) by ranges of a size, and how they widen.
 
-    ``axis`` names the product of shape keywords that the bands divide. ``per_octave`` is added per
-    factor of two that a size lies outside its measured range, ``per_distance`` per octave of
-    distance to the nearest measured site beyond what held-out sites had.
+    ``axis`` names the product of shape keywords that the bands divide. ``bands`` hold for weights
+    and head geometries that were not measured, ``measured`` between the sizes of those that were
+    (none: ``bands`` hold for both). ``shared`` is the part of the variance that different shapes of
+    one step have in common, ``measured_shared`` the same at measured sites; the rest cancels in
+    sums. ``per_octave`` is added per factor of two that a size lies outside its measured range,
+    ``per_distance`` per octave of distance to the nearest measured site beyond what held-out sites
+    had.
     """
 
     level: float
     axis: tuple[str, ...]
     bands: tuple[Band, ...]
+    measured: tuple[Band, ...] = ()
+    shared: float = Field(default=1.0, ge=0, le=1)
+    measured_shared: float = Field(default=1.0, ge=0, le=1)
     per_octave: NonNegative
     per_distance: NonNegative
 

@@ -14,10 +14,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from roofprobe.costmodel import kriging
+from roofprobe.costmodel import conformal, kriging
 from roofprobe.costmodel.calibration_file import OpFit
 from roofprobe.costmodel.forms import OP_CLASSES, FloatArray
-from roofprobe.costmodel.kriging import Coordinates
+from roofprobe.costmodel.lattice import Lattice, distinct_rows
 
 IntArray = NDArray[np.int64]
 
@@ -49,6 +49,7 @@ FLAGS: Final[Mapping[int, Flag]] = MappingProxyType(
 )  # fmt: skip
 STAND_IN_LOG: Final = 0.2  # added half-width of ln t where another precision stands in
 _FAR_OCTAVES: Final = 1.0
+_SAME_SITE: Final = 0.05  # octaves: a padded vocabulary is still the weight that was measured
 # One row past a multiple of 128 makes FP8 products of vLLM and SGLang on Hopper 1.4 to 1.7 times as
 # slow (op tables of aiconfigurator-core 0.12.0); tables of powers of two do not show it.
 _TILE_ROWS: Final = 128
@@ -78,67 +79,89 @@ def octaves_outside(fit: OpFit, shape: Mapping[str, FloatArray]) -> FloatArray:
     return octaves
 
 
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """The ln-correction, half-width of ln t, its part common to other shapes, and flags."""
+
+    shift: FloatArray
+    spread: FloatArray
+    shared: FloatArray
+    flags: IntArray
+
+
 class Corrector:
     """The correction of one fit, with what it needs solved once."""
 
-    __slots__ = ("_known", "_only_powers", "_sites", "_solved", "fit")
+    __slots__ = ("_lattice", "_only_powers", "_sites", "fit")
 
     def __init__(self, fit: OpFit) -> None:
         """Solve for the weights of the measured points."""
         self.fit: Final = fit
-        self._known: Coordinates | None = None
-        self._solved: FloatArray = np.zeros(0)
+        self._lattice: Lattice | None = None
         self._sites: FloatArray = np.zeros((0, 0))
         rows = {m for site in fit.sites for m in site.sizes.get("m", ())}
         self._only_powers = all(m <= _TILE_ROWS or m % _TILE_ROWS == 0 for m in rows)
         if fit.sites:
-            self._known, residuals = kriging.known_points(fit.op, fit.sites)
-            self._sites = np.unique(self._known.site, axis=0)
+            known, residuals = kriging.known_points(fit.op, fit.sites)
+            self._sites = np.unique(known.site, axis=0)
             if fit.kriging is not None:
-                self._solved = kriging.weights(self._known, residuals, fit.kriging)
+                solved = kriging.weights(known, residuals, fit.kriging)
+                self._lattice = Lattice(fit.op, known, fit.kriging, solved)
 
-    def apply(self, shape: Mapping[str, FloatArray]) -> tuple[FloatArray, FloatArray, IntArray]:
-        """Return ln-correction, half-width of ln t, and flags at ``shape`` (arrays of one shape).
+    def apply(self, shape: Mapping[str, FloatArray]) -> Corrected:
+        """Return what is known at ``shape`` (arrays of one shape)."""
+        outer = shape[OP_CLASSES[self.fit.op].shape[0]].shape
+        found = self._found({name: np.ravel(shape[name]) for name in OP_CLASSES[self.fit.op].shape})
+        return Corrected(
+            found.shift.reshape(outer),
+            found.spread.reshape(outer),
+            found.shared.reshape(outer),
+            found.flags.reshape(outer),
+        )
 
-        Sweeps repeat shapes, so each distinct one is worked out once.
-        """
-        names = OP_CLASSES[self.fit.op].shape
-        outer = shape[names[0]].shape
-        rows = np.stack([np.ravel(shape[name]) for name in names], 1)
-        distinct, back = np.unique(rows, axis=0, return_inverse=True)
-        back = back.reshape(-1)
-        flat = {name: distinct[:, i] for i, name in enumerate(names)}
-        points = kriging.coordinates(self.fit.op, flat)
-        shift, spread, flags = self._shift(points), *self._spread(flat, points)
-        return shift[back].reshape(outer), spread[back].reshape(outer), flags[back].reshape(outer)
-
-    def _shift(self, points: Coordinates) -> FloatArray:
-        if self._known is not None and self.fit.kriging is not None:
-            return kriging.mean(points, self._known, self.fit.kriging, self._solved)
+    def _shift(self, flat: Mapping[str, FloatArray]) -> tuple[FloatArray, FloatArray]:
+        """Return the expected residual and its deviation (1: unknown), ln t."""
+        if self._lattice is not None:
+            return self._lattice.at(flat)
+        count = len(next(iter(flat.values())))
         if self.fit.surface is not None:
-            return kriging.interpolate(self.fit.surface, points.size)
-        return np.zeros(len(points.size))
+            size = kriging.coordinates(self.fit.op, flat).size
+            return kriging.interpolate(self.fit.surface, size), np.ones(count)
+        return np.zeros(count), np.ones(count)
 
-    def _spread(
-        self, flat: Mapping[str, FloatArray], points: Coordinates
-    ) -> tuple[FloatArray, IntArray]:
-        fit = self.fit
-        at = np.prod([flat[name] for name in fit.intervals.axis], axis=0)
-        spread = np.zeros_like(at)
+    def _away(self, flat: Mapping[str, FloatArray]) -> FloatArray:
+        """Return the distance in octaves to the nearest measured weight or head geometry."""
+        row = OP_CLASSES[self.fit.op]
+        sites, number = distinct_rows({name: flat[name] for name in row.site})
+        points = kriging.coordinates(
+            self.fit.op, {name: sites.get(name, np.ones_like(next(iter(sites.values()))))
+                          for name in row.shape}
+        )  # fmt: skip
+        return kriging.nearest_site(points, self._sites)[number]
+
+    def _found(self, flat: Mapping[str, FloatArray]) -> Corrected:
+        fit, intervals = self.fit, self.fit.intervals
+        shift, sigma = self._shift(flat)
+        at = np.prod([flat[name] for name in intervals.axis], axis=0)
+        spread = conformal.widths(intervals.bands, at, sigma)
+        shared = np.full(at.shape, intervals.shared)
         flags = np.zeros(at.shape, dtype=np.int64)
-        for band in fit.intervals.bands:
-            inside = at >= band.low
-            spread = np.where(inside, band.log_halfwidth, spread)
-            flags = np.where(inside, 0 if band.enough else bit("few-sites"), flags)
+        for band in intervals.bands:
+            flags = np.where(at >= band.low, 0 if band.enough else bit("few-sites"), flags)
+        if len(self._sites):
+            away = self._away(flat)
+            if intervals.measured:
+                here = away <= _SAME_SITE
+                spread = np.where(here, conformal.widths(intervals.measured, at, sigma), spread)
+                shared = np.where(here, intervals.measured_shared, shared)
+                flags = np.where(here, 0, flags)
+            flags |= np.where(away > _FAR_OCTAVES, bit("far-site"), 0)
+            spread = spread + intervals.per_distance * np.maximum(0.0, away - _FAR_OCTAVES)
         octaves = octaves_outside(fit, flat)
         flags |= np.where(octaves > 1e-6, bit("size-range"), 0)
-        spread = spread + fit.intervals.per_octave * octaves
+        spread = spread + intervals.per_octave * octaves
         if fit.op == "gemm" and fit.precision in _RAGGED and self._only_powers:
             beyond = flat["m"] > _TILE_ROWS
             ragged = beyond & (np.mod(flat["m"], _TILE_ROWS) != 0)
             flags |= np.where(ragged, bit("ragged-size"), 0)
-        if self._known is not None:
-            away = kriging.nearest_site(points, self._sites)
-            flags |= np.where(away > _FAR_OCTAVES, bit("far-site"), 0)
-            spread = spread + fit.intervals.per_distance * np.maximum(0.0, away - _FAR_OCTAVES)
-        return spread, flags | sum(bit(code) for code in fit.flags)
+        return Corrected(shift, spread, shared, flags | sum(bit(code) for code in fit.flags))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from roofprobe.costmodel import conformal, forms, kriging
 from roofprobe.costmodel.calibration_file import (
+    Band,
     HeldOut,
     Intervals,
     Kriging,
@@ -25,7 +26,7 @@ from roofprobe.costmodel.calibration_file import (
     Surface,
 )
 from roofprobe.costmodel.closed_fit import choose, fit_forms, ladder, take
-from roofprobe.costmodel.conformal import Scores
+from roofprobe.costmodel.conformal import Scores, joined
 from roofprobe.costmodel.forms import Coefficients, FloatArray, Rates, Work
 from roofprobe.costmodel.kriging_fit import fit_law, trimmed
 from roofprobe.costmodel.points import Points
@@ -104,14 +105,17 @@ class Fitted:
     known: kriging.Coordinates
     residuals: FloatArray
 
-    def correction(self, points: kriging.Coordinates, settings: Settings) -> FloatArray:
-        """Return the expected residual, ln t, at points."""
+    def correction(
+        self, points: kriging.Coordinates, settings: Settings
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the expected residual at points and its deviation (1: unknown), both ln t."""
+        unknown = np.ones(len(points.size))
         if self.law is None:
-            return np.zeros(len(points.size))
+            return np.zeros(len(points.size)), unknown
         if not settings.keep_sites:
-            return kriging.interpolate(self.surface(), points.size)
+            return kriging.interpolate(self.surface(), points.size), unknown
         solved = kriging.weights(self.known, self.residuals, self.law)
-        return kriging.mean(points, self.known, self.law, solved)
+        return kriging.predict(points, self.known, self.law, solved)
 
     def surface(self) -> Surface:
         """Return what all sites have in common; one size axis gets every octave, more every two."""
@@ -144,20 +148,48 @@ def held_out_scores(
     _, number = points.sites()
     everywhere = kriging.coordinates(points.op, points.shape)
     size = np.prod([points.shape[name] for name in forms.OP_CLASSES[points.op].band], axis=0)
-    error, form_error, site, sizes, distance = [], [], [], [], []
-    for mask, form in zip(masks, found, strict=True):
+    _, moment = np.unique(np.round(everywhere.size, 6), axis=0, return_inverse=True)
+    moment = moment.reshape(-1)
+    parts: list[Scores] = []
+    for turn, (mask, form) in enumerate(zip(masks, found, strict=True)):
         fitted = krige(points.take(~mask), take(work, ~mask), rates, form)
         off = np.log(points.latency_s[mask] / forms.seconds(take(work, mask), form, rates))
         there = everywhere.take(mask)
-        form_error.append(off)
-        error.append(off - fitted.correction(there, settings))
-        site.append(number[mask])
-        sizes.append(size[mask])
-        distance.append(kriging.nearest_site(there, np.unique(fitted.known.site, axis=0)))
-    if not masks:
-        none = np.zeros(0)
-        return Scores(none, none, np.zeros(0, dtype=np.intp), none, none)
-    return Scores(*(np.concatenate(part) for part in (error, form_error, site, sizes, distance)))
+        shift, sigma = fitted.correction(there, settings)
+        seen = np.unique(fitted.known.site, axis=0)
+        parts.append(
+            Scores(
+                error=off - shift,
+                form_error=off,
+                site=number[mask],
+                size=size[mask],
+                distance=kriging.nearest_site(there, seen),
+                sigma=sigma,
+                moment=moment[mask] + turn * len(points),
+            )
+        )
+    return joined(parts)
+
+
+def interpolation_scores(points: Points, work: Work, rates: Rates, fitted: Fitted) -> Scores:
+    """Predict each size of the sweep, at all sites, from the other sizes.
+
+    That is what a size in between costs at a site that was measured. The ends of the sweep are
+    left out: nothing lies on their other side. Sizes take the place of sites, since all sites are
+    off together where a size is (a kernel that switches).
+    """
+    if fitted.law is None:
+        return joined([])
+    known = fitted.known
+    left = kriging.without_own_size(known, fitted.residuals, fitted.law)
+    off = np.log(points.latency_s / forms.seconds(work, fitted.form, rates))
+    # Kriging sees trimmed residuals, an interval has to hold the whole ones.
+    error = left.error + off - fitted.residuals
+    low, high = known.size.min(axis=0), known.size.max(axis=0)
+    inside = ((known.size > low) & (known.size < high)).all(axis=1)
+    size = np.prod([points.shape[name] for name in forms.OP_CLASSES[points.op].band], axis=0)
+    found = Scores(error, off, left.size, size, np.zeros(len(off)), left.sigma, left.size)
+    return found.take(inside)
 
 
 def ends(points: Points, constants: int) -> list[_BoolArray]:
@@ -195,6 +227,9 @@ def calibrate_points(
     scores = held_out_scores(points, work, rates, others[: len(masks)], masks, settings)
     beyond = held_out_scores(points, work, rates, others[len(masks) :], cut, settings)
     fitted = krige(points, work, rates, whole)
+    between = joined([])
+    if settings.keep_sites:
+        between = interpolation_scores(points, work, rates, fitted)
     sites, _ = points.sites()
     edges = edges_of(points.op)
     form = fitted.form
@@ -226,11 +261,14 @@ def calibrate_points(
         sites=_sites(points, fitted.residuals) if fitted.law and settings.keep_sites else (),
         kriging=fitted.law if settings.keep_sites else None,
         surface=fitted.surface() if fitted.law and not settings.keep_sites else None,
-        held_out=_held_out(scores, edges, len(sites), len(masks), protocol),
+        held_out=_held_out(scores, between, edges, len(sites), len(masks), protocol),
         intervals=Intervals(
             level=conformal.LEVEL,
             axis=row.band,
             bands=conformal.bands(scores, edges),
+            measured=_measured(between, edges),
+            shared=round(conformal.shared(scores), 3),
+            measured_shared=round(conformal.shared(between), 3),
             per_octave=per_octave(beyond, cut),
             per_distance=conformal.per_distance(scores),
         ),
@@ -259,13 +297,28 @@ def _sites(points: Points, residuals: FloatArray) -> tuple[Site, ...]:
     return tuple(found)
 
 
+def _measured(between: Scores, edges: tuple[float, ...]) -> tuple[Band, ...]:
+    found = conformal.bands(between, edges)
+    return found if all(band.enough for band in found) else ()
+
+
 def _held_out(
-    scores: Scores, edges: tuple[float, ...], sites: int, turns: int, protocol: str
+    scores: Scores,
+    between: Scores,
+    edges: tuple[float, ...],
+    sites: int,
+    turns: int,
+    protocol: str,
 ) -> HeldOut | None:
     if not len(scores.error):
         return None
     off, form_off = np.abs(np.expm1(-scores.error)), np.abs(np.expm1(-scores.form_error))
+    inside = np.abs(np.expm1(-between.error))
+    told = len(inside) > 0
     return HeldOut(
+        measured_median=float(np.median(inside)) if told else None,
+        measured_p90=float(np.quantile(inside, 0.9)) if told else None,
+        measured_coverage=conformal.coverage(between, edges) if told else None,
         median=float(np.median(off)),
         p90=float(np.quantile(off, 0.9)),
         bias=float(np.median(np.expm1(-scores.error))),

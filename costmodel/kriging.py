@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from roofprobe.costmodel.calibration_file import Kriging, Site, Surface
 from roofprobe.costmodel.forms import OP_CLASSES, FloatArray
 
-_CHUNK = 4_000_000  # elements of one block of covariances
+_CHUNK = 250_000  # elements of one block of covariances: what a cache holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +84,69 @@ def weights(known: Coordinates, residuals: FloatArray, law: Kriging) -> FloatArr
 
 def mean(points: Coordinates, known: Coordinates, law: Kriging, solved: FloatArray) -> FloatArray:
     """Return the expected residual, ln t, at each point."""
+    return predict(points, known, law, solved)[0]
+
+
+def predict(
+    points: Coordinates, known: Coordinates, law: Kriging, solved: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return the expected residual at each point and its standard deviation, both ln t.
+
+    The deviation is that of kriging from the nearest known point alone, with noise: at least as
+    much as all of them leave, for the price of a maximum. Conformal quantiles put it to scale.
+    """
+    middle, nearest = look(points, known, law, solved)
+    return middle, deviation(nearest, law)
+
+
+def look(
+    points: Coordinates, known: Coordinates, law: Kriging, solved: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return the expected residual at each point and its largest covariance with a known one."""
     step = max(1, _CHUNK // max(1, len(solved)))
-    parts = [
-        covariance(points.take(slice(start, start + step)), known, law) @ solved
-        for start in range(0, len(points.size), step)
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0)
+    middle, nearest = [np.zeros(0)], [np.zeros(0)]
+    for start in range(0, len(points.size), step):
+        shared = covariance(points.take(slice(start, start + step)), known, law)
+        middle.append(shared @ solved)
+        nearest.append(shared.max(axis=1, initial=0.0))
+    return np.concatenate(middle), np.concatenate(nearest)
+
+
+def deviation(nearest: FloatArray, law: Kriging) -> FloatArray:
+    """Return the standard deviation of ln t where ``nearest`` is the largest covariance."""
+    prior = law.common_sd**2 + law.site_sd**2 + law.local_sd**2 + law.joint_sd**2
+    left = prior - nearest**2 / (prior + law.noise_sd**2)
+    sd: FloatArray = np.sqrt(np.maximum(left, 0.0) + law.noise_sd**2)
+    return sd
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What kriging says of known points without those of their own size: ln t, and which size."""
+
+    error: FloatArray
+    sigma: FloatArray
+    size: NDArray[np.intp]
+
+
+def without_own_size(known: Coordinates, residuals: FloatArray, law: Kriging) -> LeftOut:
+    """Predict all points of each size, at all sites, from those of the other sizes.
+
+    With A = (K + noise²)⁻¹ and B the points of one size the errors are (A_BB)⁻¹ (A·r)_B, so that
+    nothing is solved anew (Dubrule, Mathematical Geology 1983).
+    """
+    k = covariance(known, known, law)
+    _, size = np.unique(np.round(known.size, 6), axis=0, return_inverse=True)
+    size = size.reshape(-1)
+    nearest = np.where(size[:, None] == size[None, :], 0.0, k).max(axis=1, initial=0.0)
+    k[np.diag_indices_from(k)] += law.noise_sd**2
+    inverse = np.linalg.inv(k)
+    solved = inverse @ residuals
+    error = np.zeros(len(residuals))
+    for number in range(int(size.max()) + 1 if len(size) else 0):
+        rows = np.flatnonzero(size == number)
+        error[rows] = np.linalg.solve(inverse[np.ix_(rows, rows)], solved[rows])
+    return LeftOut(error, deviation(nearest, law), size)
 
 
 def common_surface(known: Coordinates, law: Kriging, solved: FloatArray, step: float) -> Surface:

@@ -63,15 +63,16 @@ def fit_law(known: Coordinates, residuals: FloatArray, *, seed: int = 0) -> Krig
     rows: NDArray[np.intp] = np.arange(len(residuals))
     if len(rows) > _SAMPLE:
         rows = np.sort(np.random.default_rng(seed).choice(rows, _SAMPLE, replace=False))
-    cost = _cost_of(known.take(rows), residuals[rows])
+    cost = cost_of(known.take(rows), residuals[rows])
     bounds = list(zip(_USUAL - 4 * _LOOSE, _USUAL + 4 * _LOOSE, strict=True))
     found = minimize(
         cost, _USUAL, jac=True, method="L-BFGS-B", options={"maxiter": _ROUNDS}, bounds=bounds
     )
-    return law_of(found.x)
+    law = law_of(found.x)
+    return law if known.joint.shape[1] else law.model_copy(update={"joint_sd": 0.0})
 
 
-def _cost_of(
+def cost_of(
     points: Coordinates, values: FloatArray
 ) -> Callable[[FloatArray], tuple[float, FloatArray]]:
     """Return -ln(posterior) of the law's logarithms, with its slope.

@@ -62,7 +62,8 @@ def read_config(
         raise RoofprobeError(
             "unsupported-architecture",
             f"{where}: {said[0].partition(';')[0]}, so it cannot be described exactly. Known are "
-            f"{known}; any other model only with an approximation allowed.",
+            f"{known}; --allow-approximate (in Python allow_approximate=True) plans any other as a "
+            "dense decoder.",
         )
     shape = _decoder(language, outer, row, name)
     return dataclasses.replace(

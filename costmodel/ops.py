@@ -5,9 +5,12 @@ runs it. `price` asks a calibration for all operations of all steps in as few ca
 (class, precision) pairs, and sums them up as a `Cost`.
 
 **Intervals.** All L layers run the same operation at the same shape, so their errors are one
-error: half-widths add linearly over executions and within a class, never divided by sqrt(L).
-Classes err independently of each other: their half-widths add as a root of squares. Clock and
-power state move everything together: one more, common error, independent of the others.
+error: half-widths add linearly over executions, never divided by sqrt(L). Different shapes of a
+class in one step have the part c of their variance in common that the calibration measured
+(``Estimate.shared``), so the half-width of their sum is sqrt(c (sum w)^2 + (1 - c) sum w^2). Over
+steps, where the same weights run again, both parts add linearly. Classes err independently of each
+other: their half-widths add as a root of squares. Clock and power state move everything together:
+one more, common error, independent of the others.
 
 **Bounds.** An operation is bound by the larger of compute and memory when that term alone, at the
 datasheet's peak, explains at least a quarter of its time, and by latency otherwise (launch,
@@ -18,7 +21,7 @@ bound by.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -76,7 +79,8 @@ class Op:
 class Cost:
     """Seconds of a step for each case, by family of operations (rows: `FAMILIES`).
 
-    ``down_s`` and ``up_s`` are the half-widths to p10 and p90 of each family. ``bound_s`` splits
+    ``down_s`` and ``up_s`` are the half-widths to p10 and p90: what the shapes of a family have in
+    common, then, in as many rows again, what each shape has for itself. ``bound_s`` splits
     the median by `BOUNDS`. ``flags`` are the calibration's reasons to distrust a case.
     """
 
@@ -156,12 +160,8 @@ def price(calibration: Calibration, steps: Sequence[Step]) -> tuple[list[Cost], 
     Where an operation cannot be timed, cases that run it cost NaN and the reason is returned.
     """
     refused: list[Refusal] = []
-    groups: dict[tuple[str, str, str | None], list[tuple[int, Op]]] = {}
-    for index, step in enumerate(steps):
-        for op in step.ops:
-            groups.setdefault((op.op, op.precision, op.kv_precision), []).append((index, op))
     costs = [_nothing(step.cases) for step in steps]
-    for (name, precision, kv_precision), members in groups.items():
+    for (name, precision, kv_precision), members in _grouped(steps).items():
         sizes = [steps[index].cases for index, _ in members]
         executions = _joined([op.count for _, op in members], sizes)
         present = np.flatnonzero(executions > 0)
@@ -184,18 +184,41 @@ def price(calibration: Calibration, steps: Sequence[Step]) -> tuple[list[Cost], 
         estimate = calibration.time(name, precision, kv_precision=kv_precision, **arrays)
         seconds = executions[present] * estimate.median_s
         kinds = _kinds(calibration, name, precision, kv_precision, arrays, estimate.median_s)
+        row = _ROW[name]
+        common = np.sqrt(estimate.shared)
+        apart = np.sqrt(1 - estimate.shared)
         down = seconds * -np.expm1(-estimate.log_spread)
         up = seconds * np.expm1(estimate.log_spread)
-        row = _ROW[name]
         ends = np.searchsorted(owner, np.arange(len(members) + 1))
         for (index, _), first, last in zip(members, ends, ends[1:], strict=False):
-            at, cost = place[first:last], costs[index]
-            cost.median_s[row, at] += seconds[first:last]
-            cost.down_s[row, at] += down[first:last]
-            cost.up_s[row, at] += up[first:last]
-            cost.bound_s[kinds[first:last], at] += seconds[first:last]
-            cost.flags[at] |= estimate.flags[first:last]
+            at, cost, here = place[first:last], costs[index], slice(first, last)
+            cost.median_s[row, at] += seconds[here]
+            for widths, width in ((cost.down_s, down[here]), (cost.up_s, up[here])):
+                widths[row, at] += common[here] * width
+                own = len(FAMILIES) + row
+                widths[own, at] = np.hypot(widths[own, at], apart[here] * width)
+            cost.bound_s[kinds[here], at] += seconds[here]
+            cost.flags[at] |= estimate.flags[here]
     return costs, refused
+
+
+def _grouped(
+    steps: Sequence[Step],
+) -> dict[tuple[str, str, str | None], list[tuple[int, Op]]]:
+    """Return the operations by class and precisions, each with the number of its step.
+
+    Executions of one shape are one operation, whatever the model calls them: they err together.
+    """
+    groups: dict[tuple[str, str, str | None], dict[tuple[Any, ...], tuple[int, Op]]] = {}
+    for index, step in enumerate(steps):
+        for op in step.ops:
+            group = groups.setdefault((op.op, op.precision, op.kv_precision), {})
+            shape = (np.asarray(op.shape[name]) for name in OP_CLASSES[op.op].shape)
+            alike = (index, *(value.tobytes() for value in shape))
+            if alike in group:
+                op = replace(op, count=np.asarray(group[alike][1].count) + op.count)
+            group[alike] = (index, op)
+    return {key: list(group.values()) for key, group in groups.items()}
 
 
 def _timed_kv(
@@ -211,9 +234,9 @@ def _timed_kv(
 
 
 def _nothing(cases: int) -> Cost:
-    shape = (len(FAMILIES), cases)
+    rows = len(FAMILIES)
     return Cost(
-        np.zeros(shape), np.zeros(shape), np.zeros(shape),
+        np.zeros((rows, cases)), np.zeros((2 * rows, cases)), np.zeros((2 * rows, cases)),
         np.zeros((len(BOUNDS), cases)), np.zeros(cases, dtype=np.int64),
     )  # fmt: skip
 

@@ -91,8 +91,7 @@ def _fewest(cases: Sequence[Planned], calibration: Calibration, mixed: bool) -> 
     layouts = {
         key: candidates(model) for key, model in {id(c.model): c.model for c in cases}.items()
     }
-    most = max((len(found) for found in layouts.values()), default=0)
-    for number in range(most):
+    for number in range(max((len(found) for found in layouts.values()), default=0)):
         tried = [place for place, case in enumerate(cases) if number < len(layouts[id(case.model)])]
         # A larger copy cannot be fewer GPUs than what is already found.
         tried = [p for p in tried if layouts[id(cases[p].model)][number].gpus < best[p]]
@@ -104,14 +103,17 @@ def _fewest(cases: Sequence[Planned], calibration: Calibration, mixed: bool) -> 
         holds = np.where(static, full, room)
         least = np.ceil(np.array([case.requests for case in one]) / np.maximum(holds, 1))
         copies = np.where((holds >= 1) & (least <= MOST_COPIES), least, np.inf)
+        size = np.array([float(case.degrees.gpus) for case in one])
+        # More copies than this would not be fewer GPUs than what is already found.
+        most = np.minimum(np.ceil(best[tried] / size) - 1, MOST_COPIES)
+        copies[copies > most] = np.inf
         targets = np.array([_has_targets(case) for case in one])
         asked = np.flatnonzero(targets & np.isfinite(copies))
         if asked.size:
             copies[asked] = _copies_meeting(
-                [one[i] for i in asked.tolist()], copies[asked], calibration, mixed
+                [one[i] for i in asked.tolist()], copies[asked], most[asked], calibration, mixed
             )
-        gpus = copies * np.array([case.degrees.gpus for case in one])
-        best[tried] = np.minimum(best[tried], gpus)
+        best[tried] = np.minimum(best[tried], copies * size)
     return [int(value) if math.isfinite(value) else None for value in best]
 
 
@@ -120,13 +122,17 @@ def _has_targets(case: Planned) -> bool:
 
 
 def _copies_meeting(
-    cases: Sequence[Planned], least: Any, calibration: Calibration, mixed: bool
+    cases: Sequence[Planned], least: Any, most: Any, calibration: Calibration, mixed: bool
 ) -> Any:
-    """Return the fewest copies, from ``least`` on, with which each case meets its targets."""
+    """Return the copies from ``least`` to ``most`` with which each case just meets its targets."""
     requests = np.array([float(case.requests) for case in cases])
-    low, high = least - 1, np.maximum(least, np.minimum(requests, MOST_COPIES))
-    if not (good := _meets(cases, high, calibration, mixed)).any():
-        return np.full(len(cases), np.inf)
+    high = np.maximum(least, np.minimum(requests, most))
+    # Mostly the fewest copies that hold the requests do, or not even one request per copy does.
+    good = _meets(cases, least, calibration, mixed)
+    low = np.where(good, least - 1, least)
+    high = np.where(good, least, high)
+    more = np.flatnonzero(~good & (high > least))
+    good[more] = _meets([cases[p] for p in more.tolist()], high[more], calibration, mixed)
     while np.any(open_ := good & (high - low > 1)):
         middle = np.floor((low + high) / 2)
         places = np.flatnonzero(open_)
@@ -139,9 +145,11 @@ def _copies_meeting(
 def _meets(
     cases: Sequence[Planned], copies: Any, calibration: Calibration, mixed: bool
 ) -> NDArray[np.bool_]:
+    if not cases:
+        return np.zeros(0, dtype=bool)
     spread = [
-        replace(case, degrees=replace(case.degrees, dp=int(dp)))
-        for case, dp in zip(cases, copies, strict=True)
+        _spread(case, case.degrees, copy)
+        for case, copy in zip(cases, copies.astype(int).tolist(), strict=True)
     ]
     return meets_targets(spread, evaluate(spread, calibration, mixed=mixed))
 

@@ -109,7 +109,7 @@ def test_an_unknown_architecture_is_planned_only_when_that_is_allowed(tmp_path: 
     (tmp_path / "config.json").write_text(json.dumps(config))
     refused = probe("plan", "--model", tmp_path, "--gpu", "H100 SXM")
     assert refused.returncode == 2
-    assert "approximation" in refused.stderr
+    assert "--allow-approximate" in refused.stderr
     allowed = probe(
         "plan", "--model", tmp_path, "--gpu", "H100 SXM", "--allow-approximate", "--json"
     )

@@ -23,6 +23,7 @@ class PlainCalibration:
 
     seconds: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     log_spread: float = 0.0
+    shared: float = 1.0
     refuse: frozenset[str] = frozenset()
     provenance: tuple[Any, ...] = ()
     hardware: Hardware = field(
@@ -55,7 +56,12 @@ class PlainCalibration:
         at = dict(zip(shape, arrays, strict=True))
         asked: Callable[..., Any] = self.seconds.get(op, _free)
         median = np.zeros(size) + _array(asked(**at))
-        return Estimate(median, np.full(size, self.log_spread), np.zeros(size, dtype=np.int64))
+        return Estimate(
+            median,
+            np.full(size, self.log_spread),
+            np.zeros(size, dtype=np.int64),
+            np.full(size, self.shared),
+        )
 
 
 def _free(**_: Any) -> float:

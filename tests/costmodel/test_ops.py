@@ -47,6 +47,22 @@ def test_errors_of_repeated_layers_do_not_average_out(plain_calibration: Any) ->
     assert low[0] == pytest.approx(96 * math.exp(-width))
 
 
+def test_what_shapes_do_not_share_cancels_within_a_step(plain_calibration: Any) -> None:
+    calibration = plain_calibration({"gemm": lambda m, **_: m}, log_spread=math.log(2), shared=0.25)
+    (cost,), _ = price(calibration, [Step((gemm(1, 3.0), gemm(1, 4.0)), 1)])
+    half = math.sqrt(0.25 * 7**2 + 0.75 * (3**2 + 4**2))
+    assert cost.interval_s(0.0)[1].tolist() == [pytest.approx(7 + half)]
+    twice = cost + cost  # the same weights once more
+    assert twice.interval_s(0.0)[1].tolist() == [pytest.approx(14 + 2 * half)]
+
+
+def test_one_shape_under_two_names_errs_once(plain_calibration: Any) -> None:
+    calibration = plain_calibration({"gemm": lambda m, **_: m}, log_spread=math.log(2), shared=0.0)
+    ops = (gemm(2, 3.0, "one"), gemm(1, 3.0, "other"))
+    (cost,), _ = price(calibration, [Step(ops, 1)])
+    assert cost.interval_s(0.0)[1].tolist() == [pytest.approx(9 + 9)]
+
+
 def test_errors_of_different_families_add_as_squares(plain_calibration: Any) -> None:
     calibration = plain_calibration(
         {"gemm": lambda **_: 3.0, "rmsnorm": lambda **_: 4.0}, log_spread=math.log(2)
