@@ -40,6 +40,9 @@ LINKS = ("all_reduce", "logits", "stage")
 ENDS = ("embed", "final_norm", "lm_head", "sample")
 
 
+CALCULON = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One question; milliseconds. ``alike`` are both sides for what they count alike."""
@@ -286,7 +289,9 @@ def calculon(subject: Subject, folder: Path) -> Iterator[Row]:
             "seq_size": TOKENS, "attn_heads": attention.heads, "attn_size": attention.head_dim,
             "num_blocks": shape.layers,
         }  # fmt: skip
-        asked.append({"ours": model, "tp": 1, "model": application})
+        asked.append(
+            {"ours": model, "tp": 1, "model": application, "datatype": CALCULON[subject.base]}
+        )
     answers = ask(python, "ask_calculon.py",
                   {"folder": str(folder), "label": subject.label, "cases": asked},
                   path=source)  # fmt: skip

@@ -17,7 +17,7 @@ for case in question["cases"]:
     execution = {
         "num_procs": tp, "tensor_par": tp, "pipeline_par": 1, "data_par": 1, "tensor_par_net": 0,
         "pipeline_par_net": 0, "data_par_net": 0, "batch_size": 1, "microbatch_size": 1,
-        "datatype": "bfloat16", "fused_activation": True, "attention_type": "multihead",
+        "datatype": case["datatype"], "fused_activation": True, "attention_type": "multihead",
         "activation_recompute": "none", "pipeline_interleaving": 1, "optimizer_sharding": False,
         "tensor_par_comm_type": "ar", "tensor_par_overlap": "none", "seq_par_ag_redo": False,
         "data_par_overlap": False, "weight_offload": False, "activations_offload": False,
