@@ -17,7 +17,7 @@ from roofprobe.kernels.accuracy import poison
 from roofprobe.kernels.attention import DTYPES, Heads, check_attention, require
 from roofprobe.kernels.rotation import sets_within
 from roofprobe.kernels.routes import compute_capability
-from roofprobe.kernels.work import Check, Target, Unsupported, Work
+from roofprobe.kernels.work import Check, Target, Unsupported, Work, without_triton
 
 if TYPE_CHECKING:
     import torch
@@ -55,11 +55,7 @@ def unavailable(target: Target, precision: str, kv_precision: str) -> Unsupporte
                 f"{target.architecture} has no conversion from fp8 (e4m3)",
                 "a GPU of compute capability 8.9 or newer, or gfx942",
             )
-    try:
-        import triton  # noqa: F401 - only its presence matters here
-    except ImportError:
-        return Unsupported("no-triton", "the triton package is not installed", "pip install triton")
-    return None
+    return without_triton()
 
 
 def prepare(

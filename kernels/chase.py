@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 from roofprobe.kernels import cpu_chase, cpu_team
 from roofprobe.kernels.cpu_chase import CpuWalk, Pages
 from roofprobe.kernels.cycle import Integers, count_wrong_links, random_order
-from roofprobe.kernels.work import Check, Target, Unsupported, Work
+from roofprobe.kernels.work import Check, Target, Unsupported, Work, without_triton
 
 Cache = Literal["l1", "l2"]
 
@@ -151,10 +151,11 @@ def unavailable(
         )
     if pages != "default":
         return Unsupported("no-page-choice", "a GPU's page size is the driver's choice")
-    try:
-        from roofprobe.kernels import triton_chase
-    except ImportError:
-        return Unsupported("no-triton", "the triton package is not installed", "pip install triton")
+    missing = without_triton()
+    if missing is not None:
+        return missing
+    from roofprobe.kernels import triton_chase
+
     return triton_chase.unavailable(target.architecture)
 
 

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from roofprobe.kernels.work import Check, Target, Unsupported, Work
+from roofprobe.kernels.work import Check, Target, Unsupported, Work, without_triton
 
 if TYPE_CHECKING:
     import torch
@@ -86,12 +86,7 @@ def unavailable(name: str, target: Target) -> Unsupported | None:
                 f"Triton kernels are compiled for CUDA and ROCm GPUs; this device is a "
                 f"{target.kind}",
             )
-        try:
-            import triton  # noqa: F401 - only its presence matters here
-        except ImportError:
-            return Unsupported(
-                "no-triton", "the triton package is not installed", "pip install triton"
-            )
+        return without_triton()
     return None
 
 

@@ -25,7 +25,7 @@ from roofprobe.kernels.matmul import require, settings
 from roofprobe.kernels.operands import Operands, Stored
 from roofprobe.kernels.routes import MatmulRoute
 from roofprobe.kernels.weight_arena import WeightArena
-from roofprobe.kernels.work import Check, Target, Unsupported, Work
+from roofprobe.kernels.work import Check, Target, Unsupported, Work, without_triton
 
 if TYPE_CHECKING:
     import torch
@@ -179,11 +179,7 @@ def _converter(
     x: torch.Tensor, narrow: torch.Tensor, scales: torch.Tensor, target: Target
 ) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
     """Return the fused kernel where there is Triton, torch's operations elsewhere."""
-    try:
-        import triton  # noqa: F401 - only its presence matters here
-    except ImportError:
-        return partial(rows_work.quantise, x, narrow.dtype)
-    if not target.is_gpu:
+    if not target.is_gpu or without_triton() is not None:
         return partial(rows_work.quantise, x, narrow.dtype)
     from roofprobe.kernels import triton_rows
 

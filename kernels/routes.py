@@ -14,7 +14,7 @@ from typing import Literal
 
 from roofprobe.kernels.lowering import FAST_SUMS, NO_FAST_SUMS
 from roofprobe.kernels.rows import BY_NAME, ComputeRow
-from roofprobe.kernels.work import Target, Unsupported
+from roofprobe.kernels.work import Target, Unsupported, without_triton
 
 Setting = Literal["none", "ieee", "tf32", "no-reduced", "fp16-acc"]
 Library = Literal["default", "lt", "tuned", "compiled"]
@@ -349,10 +349,11 @@ def _newer_torch(what: str, version: str) -> Unsupported:
 
 def _refused_by_triton(route: MatmulRoute, target: Target) -> Unsupported | None:
     assert target.architecture is not None, target
-    try:
-        import triton
-    except ImportError:
-        return Unsupported("no-triton", "the triton package is not installed", "pip install triton")
+    missing = without_triton()
+    if missing is not None:
+        return missing
+    import triton
+
     from roofprobe.kernels import lowering
 
     sentence = lowering.unsupported_reason(route.row, target.architecture, triton.__version__)

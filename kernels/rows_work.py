@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from roofprobe.kernels import llm_check
 from roofprobe.kernels.accuracy import poison
 from roofprobe.kernels.rotation import require_room
-from roofprobe.kernels.work import Check, Target, Unsupported, Work
+from roofprobe.kernels.work import Check, Target, Unsupported, Work, without_triton
 
 if TYPE_CHECKING:
     import torch
@@ -122,11 +122,7 @@ def _no_triton(target: Target) -> Unsupported | None:
             "no-triton-target",
             f"Triton kernels are compiled for CUDA and ROCm GPUs; this device is a {target.kind}",
         )
-    try:
-        import triton  # noqa: F401 - only its presence matters here
-    except ImportError:
-        return Unsupported("no-triton", "the triton package is not installed", "pip install triton")
-    return None
+    return without_triton()
 
 
 def rms_norm(x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

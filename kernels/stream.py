@@ -32,7 +32,7 @@ from roofprobe.kernels.stream_rows import (
     bytes_per_launch,
 )
 from roofprobe.kernels.triton_stream_configs import StreamConfig, config_named, configs_for
-from roofprobe.kernels.work import Check, Target, Unsupported, Work
+from roofprobe.kernels.work import Check, Target, Unsupported, Work, without_triton
 
 if TYPE_CHECKING:
     import torch
@@ -86,12 +86,7 @@ def unavailable(kernel: str, route: str, precision: str, target: Target) -> Unsu
                     else ""
                 ),
             )
-        try:
-            import triton  # noqa: F401 - only its presence matters here
-        except ImportError:
-            return Unsupported(
-                "no-triton", "the triton package is not installed", "pip install triton"
-            )
+        return without_triton()
     return None
 
 

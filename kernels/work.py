@@ -23,6 +23,15 @@ class Unsupported(Exception):
         self.remedy = remedy
 
 
+def without_triton() -> Unsupported | None:
+    """Say that Triton cannot be imported here, or return None."""
+    try:
+        import triton  # noqa: F401 - only its presence matters here
+    except ImportError:
+        return Unsupported("no-triton", "the triton package is not installed", "pip install triton")
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where work runs, as far as kernels need to know.
