@@ -118,10 +118,13 @@ LAYOUTS: Final[tuple[Layout, ...]] = (
 )  # fmt: skip
 
 # What else a row must say where it has the column, per operation, and why others are left out.
-ONLY: Final[Mapping[str, tuple[Mapping[str, str], str]]] = MappingProxyType(
+ONLY: Final[Mapping[str, tuple[Mapping[str, tuple[str, ...]], str]]] = MappingProxyType(
     {
-        "distribution": ({"grouped_gemm": "balanced"}, "only balanced routing is modelled"),
-        "backend": ({"all_reduce": "_graph"}, "times of eager calls contain the host's"),
+        "distribution": (
+            {"grouped_gemm": ("balanced", "uniform")},
+            "only balanced routing is modelled",
+        ),
+        "backend": ({"all_reduce": ("_graph",)}, "times of eager calls contain the host's"),
     }
 )
 # Bytes per element of message data types.

@@ -6,6 +6,7 @@
     DIR/data/<system>/moe/vllm/0.24.0/moe_perf.parquet              where experts can be timed
     DIR/data/<system>/comm/vllm/0.24.0/custom_allreduce_perf.parquet   where a link is known
     DIR/data/<system>/comm/nccl/2.27.3/nccl_perf.parquet
+    DIR/models/<name>/config.json             of presets, for its --model-path
 
 and ``collection_meta.yaml`` beside each table. Latency is in **milliseconds**, message sizes are in
 **elements**, and a generation ``step`` is the KV length **before** the new token (kv_len - 1).
@@ -24,10 +25,11 @@ from typing import Any, Final
 import numpy as np
 
 from roofprobe.costmodel.exporters.aiconfigurator_system import NCCL, system_yaml
+from roofprobe.costmodel.exporters.checkpoint_configs import CLASSES, config_files
 from roofprobe.costmodel.exporters.files import Export, csv_bytes
 from roofprobe.costmodel.exporters.parquet import parquet_bytes
 from roofprobe.costmodel.exporters.subject import Subject, Timed, local_ops, timed
-from roofprobe.costmodel.models import ModelShape, MoeMlp
+from roofprobe.costmodel.models import LatentAttention, ModelShape, MoeMlp
 from roofprobe.records.errors import RoofprobeError
 
 # The slots that aiconfigurator 0.12.0 reads by default.
@@ -45,6 +47,10 @@ MOE_DTYPES: Final = {
 }  # fmt: skip
 KV_DTYPES: Final = {"bf16": "bfloat16", "fp8": "fp8"}
 BASE: Final = "bfloat16"
+# Tokens spread evenly over experts. The planner asks for a power law, which no probe times, and
+# takes rows of this name where there is none; it never looks for "balanced", which its own
+# collector writes beside the power laws (aic-core, perf_database/moe.rs).
+ROUTING: Final = "uniform"
 
 # Powers of two and what lies between: the planner blends linearly between neighbours.
 M: Final = (
@@ -98,6 +104,8 @@ def export(subject: Subject) -> Export:
         names = [path.rsplit("/", 1)[1] for path in tables if path.startswith(folder + "/")]
         files[f"data/{label}/{folder}/collection_meta.yaml"] = _meta(folder, names).encode()
     files["points.csv"] = _points(parts)
+    files.update(config_files(subject, CLASSES))
+    notes += _unserved(subject)
     if subject.base != "bf16":
         notes.append(
             f"bf16 was never timed, so the rows named bfloat16 are those of {subject.base}; "
@@ -106,6 +114,20 @@ def export(subject: Subject) -> Export:
     measured = sum(int(rows.measured.sum()) for _, rows in parts)
     total = sum(len(rows) for _, rows in parts)
     return Export(files, measured, total - measured, tuple(notes))
+
+
+def _unserved(subject: Subject) -> list[str]:
+    """Say which models the planner has no tables of here."""
+    latent = [
+        model.name
+        for model in subject.models
+        if any(isinstance(layer.attention, LatentAttention) for layer in model.layer_sequence)
+    ]
+    return [
+        f"{name} has latent attention, whose tables are not written (they time its projections "
+        "along, which a calibration has apart): do not ask for it, whatever is answered"
+        for name in latent
+    ]
 
 
 _Columns = dict[str, tuple[str, Sequence[Any]]]
@@ -248,7 +270,7 @@ def _moe_part(
         "num_experts": _constant(mlp.experts, rows),
         "moe_tp_size": _constant(moe_tp, rows),
         "moe_ep_size": _constant(moe_ep, rows),
-        "distribution": _text("balanced", rows),
+        "distribution": _text(ROUTING, rows),
         "latency": _latency(rows),
     }
     return columns, rows

@@ -3,6 +3,7 @@
     bench_data/gemm/<device>/data.csv                        m,k,n,latency_us,mfu
     bench_data/mha/{prefill,decode}/<device>/<h>-<h_kv>-<d>.csv
     bench_data/grouped_gemm/{prefill,decode}/<device>/data.csv
+    models/<name>/config.json                                of presets, for --config-path
 
 Only ``mfu`` is used, ``latency_us`` (microseconds) is for readers. Order matters: of a weight the
 *last* row with m' ≤ m counts, and prefill tables are read until the first longer prompt, so rows
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from roofprobe.costmodel.exporters.checkpoint_configs import config_files
 from roofprobe.costmodel.exporters.files import Export, csv_bytes, figures
 from roofprobe.costmodel.exporters.subject import Subject, Timed, local_ops, timed
 from roofprobe.costmodel.forms import FORMATS
@@ -30,6 +32,8 @@ CONTEXTS: Final = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 # It rounds to three decimals and divides by the result.
 _LEAST: Final = 0.001
 _EIGHT_BITS: Final = ("fp8-block", "fp8")
+# Of others (Mixtral) its reader does not find the experts.
+_MODELS: Final = ("llama", "qwen2", "qwen3", "qwen3_moe")
 
 _REGISTER: Final = '''\
 """Run InferSim on {name}: python run_infersim.py --device-type {device} --config-path …
@@ -73,6 +77,7 @@ def export(subject: Subject) -> Export:
                 files[path] = content
                 done.append(rows)
     files["run_infersim.py"] = _register(subject, eight).encode()
+    files.update(config_files(subject, _MODELS))
     measured = sum(int(rows.measured.sum()) for rows in done)
     return Export(files, measured, sum(len(rows) for rows in done) - measured)
 

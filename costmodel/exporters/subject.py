@@ -147,6 +147,12 @@ def _read(source: Path) -> tuple[CalibrationFile, Run | None]:
     if source.is_dir():
         has_run = (source / "run.json").exists() or (source / "latest").exists()
         if not has_run:
+            if not (source / CALIBRATION).exists():
+                raise RoofprobeError(
+                    "unknown-source",
+                    f"{source} has neither a run.json nor a {CALIBRATION}; name a run folder, or "
+                    "what `probe calibrate` wrote",
+                )
             return read_calibration(source), None
         run = read_run(source)
         folder = source if (source / "run.json").exists() else source / "latest"

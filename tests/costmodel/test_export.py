@@ -76,6 +76,12 @@ def test_a_damaged_or_unknown_source_gives_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_without_a_run_is_told_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(RoofprobeError, match=r"neither a run\.json nor a calibration\.json"):
+        export(tmp_path, "aiconfigurator", tmp_path / "out")
+
+
 def test_a_source_that_is_not_there_gives_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(RoofprobeError, match="no run at"):
         export(tmp_path / "nothing", "genz", tmp_path)

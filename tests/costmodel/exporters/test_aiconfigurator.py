@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,8 @@ from roofprobe.costmodel.exporters import aiconfigurator
 from roofprobe.costmodel.exporters.aiconfigurator_system import element_wise
 from roofprobe.costmodel.exporters.files import Export
 from roofprobe.costmodel.exporters.parquet import parquet_bytes
-from roofprobe.costmodel.exporters.subject import Subject
+from roofprobe.costmodel.exporters.subject import Subject, read_subject
+from roofprobe.costmodel.models import load_model
 from roofprobe.costmodel.table_sets import read_tables
 
 Reader = Callable[[bytes], tuple[pd.DataFrame, dict[str, str]]]
@@ -110,6 +112,51 @@ def test_messages_are_counted_in_elements(
     row = frame.query(f"{where} and num_gpus == 4 and message_size == 1048576").iloc[0]
     seconds = h100.calibration.time("all_reduce", "bf16", bytes=width * 1048576, ranks=4).median_s
     assert row["latency"] == pytest.approx(float(seconds) * 1e3)
+
+
+def test_experts_go_by_the_routing_that_the_planner_falls_back_to(
+    tree: Export, h100: Subject, parquet: Reader
+) -> None:
+    frame, _ = parquet(table(tree, h100, "moe/vllm/0.24.0/moe_perf"))
+    assert set(frame["distribution"]) == {"uniform"}
+    row = frame.query(
+        "moe_dtype == 'bfloat16' and moe_tp_size == 8 and moe_ep_size == 1 and num_tokens == 64"
+    ).iloc[0]
+    seconds = h100.calibration.time(
+        "grouped_gemm", "bf16", tokens=64, experts=8, topk=2, hidden=4096, inter=14336 // 8,
+        local_experts=8,
+    ).median_s  # fmt: skip
+    assert row["inter_size"] == 14336, "the whole expert's, the planner divides"
+    assert row["latency"] == pytest.approx(float(seconds) * 1e3)
+
+
+def test_presets_come_as_folders_that_the_planner_reads(tree: Export) -> None:
+    config = json.loads(tree.files["models/llama-2-70b/config.json"])
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    again = load_model(config)
+    preset = load_model("llama-2-70b")
+    assert again.layer_sequence == preset.layer_sequence
+    assert (again.hidden, again.vocab) == (preset.hidden, preset.vocab) == (8192, 32000)
+    assert "models/mixtral-8x7b/config.json" in tree.files
+
+
+def test_a_model_that_came_as_a_config_gets_none_written(h100_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "llama-2-70b"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({
+        "model_type": "llama", "hidden_size": 256, "num_hidden_layers": 2, "vocab_size": 1000,
+        "num_attention_heads": 8, "intermediate_size": 512,
+    }))  # fmt: skip
+    subject = read_subject(h100_file, models=(str(folder),))
+    assert not [name for name in aiconfigurator.export(subject).files if "config.json" in name]
+
+
+def test_latent_attention_is_told_to_have_no_tables(h100_file: Path) -> None:
+    subject = read_subject(h100_file, models=("llama-3.1-8b", "deepseek-v3"), degrees=(8,))
+    tree = aiconfigurator.export(subject)
+    (note,) = [note for note in tree.notes if "latent" in note]
+    assert note.startswith("deepseek-v3 ")
+    assert "models/deepseek-v3/config.json" not in tree.files
 
 
 def test_local_shapes_of_every_tensor_parallel_degree_are_there(

@@ -134,6 +134,8 @@ def test_infersim_rows_stand_in_the_order_that_its_reader_needs(h100: Subject) -
     assert min(float(r["mfu"]) for r in rows_of(decode)) >= 0.001, "it rounds and divides"
     experts = rows_of(files[f"bench_data/grouped_gemm/decode/{h100.label}/data.csv"])
     assert {r["num_experts"] for r in experts} == {"8"}
+    assert "models/llama-2-70b/config.json" in files
+    assert "models/mixtral-8x7b/config.json" not in files, "it reads its experts as dense"
     compile(files["run_infersim.py"], "run_infersim.py", "exec")
 
 
