@@ -18,28 +18,37 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from planner_counts import (
+    BATCH,
+    ENDS,
+    LINKS,
+    TOKENS,
+    decode_of,
+    flops_of,
+    llm_analysis_flops,
+    llm_analysis_weights,
+    ours_ms,
+    prefill_of,
+    products_of,
+)
+
 from roofprobe.costmodel.export import export
-from roofprobe.costmodel.exporters.phases import local_step
 from roofprobe.costmodel.exporters.subject import Subject, read_subject
 from roofprobe.costmodel.models import load_model
-from roofprobe.costmodel.ops import roofline
-from roofprobe.costmodel.predict import step_time, time_of
-from roofprobe.costmodel.steps import Layout, Load
+from roofprobe.costmodel.steps import Load
 
 ROOT = Path(__file__).resolve().parents[1]
 QUESTIONS = ROOT / "tools" / "planners"
-MODELS = ("llama-3.1-8b", "llama-2-70b", "llama-3.1-70b", "qwen3-8b")
-TOKENS, BATCH = 2048, 32
-# What our step sends over links between devices; each planner has a formula of its own for them.
-LINKS = ("all_reduce", "logits", "stage")
-ENDS = ("embed", "final_norm", "lm_head", "sample")
-
-
+DENSE = ("llama-3.1-8b", "llama-2-70b")
+EXPERTS = ("mixtral-8x7b", "qwen3-30b-a3b")
+MODELS = (*DENSE, *EXPERTS, "qwen3-8b")
+TTFT, TPOT = "TTFT", "TPOT"
+PHASES = {"prefill": TTFT, "decode": TPOT}
 CALCULON = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
@@ -49,12 +58,22 @@ class Row:
 
     source: str
     planner: str
-    case: str
+    what: str
+    model: str
+    tp: int
+    ep: int
     planner_ms: float
     plan_ms: float
     alike_planner_ms: float
     alike_plan_ms: float
     why: str
+
+    @property
+    def case(self) -> str:
+        """Return what was asked, in words."""
+        return f"{self.what} {self.model}, tp {self.tp}" + (
+            f", ep {self.ep}" if self.ep > 1 else ""
+        )
 
     @property
     def difference(self) -> float:
@@ -73,10 +92,10 @@ class LeftOutError(Exception):
 
 def environment(name: str) -> Path:
     """Return the interpreter of a planner's environment."""
-    python = ROOT / f".venv-planners-{name}" / "bin" / "python"
-    if not python.exists():
+    folder = ROOT / f".venv-planners-{name}"
+    if not (folder / ".ready").exists():
         raise LeftOutError(f"{name} has no environment; tools/planners/make-venvs.sh makes it")
-    return python
+    return folder / "bin" / "python"
 
 
 def clone(name: str) -> Path:
@@ -100,36 +119,11 @@ def ask(
     for line in done.stdout.splitlines():
         if line.startswith("ANSWER "):
             answers: list[dict[str, Any]] = json.loads(line.removeprefix("ANSWER "))
-            for answer in answers:
+            for case, answer in zip(question["cases"], answers, strict=True):
                 if "error" in answer:
-                    raise RuntimeError(f"{script}: {answer['error']}")
+                    raise RuntimeError(f"{script}: {case}: {answer['error']}")
             return answers
     raise RuntimeError(f"{script} gave no answer: {done.stderr[-2000:]}")
-
-
-def ours_ms(
-    subject: Subject, model: str, load: Load, tp: int, *,
-    only: Sequence[str] = (), but: Sequence[str] = (),
-) -> float:  # fmt: skip
-    """Return our step in milliseconds, of the operations named ``only``, ``but`` for some."""
-    base = subject.base
-    found = step_time(
-        subject.calibration, load_model(model), load, precision=base, kv_precision=base,
-        layout=Layout(tp=tp),
-    )  # fmt: skip
-    return 1e3 * sum(
-        op.median_s for op in found.ops if op.name not in but and (not only or op.name in only)
-    )
-
-
-def prefill_of(tokens: float = TOKENS, batch: float = 1.0) -> Load:
-    """Return a prefill."""
-    return Load(prompts=batch, prompt_len=float(tokens))
-
-
-def decode_of(batch: float = BATCH, context: float = TOKENS) -> Load:
-    """Return a decode step."""
-    return Load(decodes=float(batch), context=float(context))
 
 
 def degrees_of(subject: Subject) -> tuple[int, ...]:
@@ -140,29 +134,29 @@ def degrees_of(subject: Subject) -> tuple[int, ...]:
 def aiconfigurator(subject: Subject, folder: Path) -> Iterator[Row]:
     """Static mode: a prefill of 8 prompts of 1024 tokens, then decode steps of 8 sequences."""
     python = environment("aiconfigurator")
-    models = {"llama-3.1-8b": "meta-llama/Meta-Llama-3.1-8B",
-              "llama-3.1-70b": "meta-llama/Meta-Llama-3.1-70B"}  # fmt: skip
+    names = {name: str(folder / "models" / name) for name in (*DENSE, *EXPERTS)}
+    names["llama-3.1-8b"] = "meta-llama/Meta-Llama-3.1-8B"  # its own configuration of it
+    degrees = degrees_of(subject)
+    spread = [(name, tp, 1) for name in DENSE for tp in degrees]
+    if subject.base in subject.precisions("grouped_gemm"):
+        spread += [(name, tp, ep) for name in EXPERTS
+                   for tp in degrees if tp in (1, 8) for ep in dict.fromkeys((1, tp))]  # fmt: skip
     asked = [
-        {"ours": ours, "model": theirs, "tp": tp, "batch": 8, "input_len": 1024, "output_len": 128}
-        for ours, theirs in models.items()
-        for tp in degrees_of(subject)
-    ]
+        {"model": names[name], "tp": tp, "ep": ep if name in EXPERTS else None, "batch": 8,
+         "input_len": 1024, "output_len": 128}
+        for name, tp, ep in spread
+    ]  # fmt: skip
     answers = ask(python, "ask_aiconfigurator.py",
                   {"folder": str(folder), "label": subject.label, "cases": asked})  # fmt: skip
     uncounted = ("rope", "kv_write", "sample", "final_norm", "logits")
-    for case, answer in zip(asked, answers, strict=True):
-        model, tp = str(case["ours"]), int(str(case["tp"]))
-        at = f"{model}, tp {tp}, 8 × 1024 + 128"
-        first = prefill_of(1024, 8)
-        yield _row(subject, "aiconfigurator", f"TTFT {at}", answer["ttft_ms"],
-                   ours_ms(subject, model, first, tp))  # fmt: skip
-        step = decode_of(8, 1024 + 64)
-        whole = ours_ms(subject, model, step, tp)
-        alike = ours_ms(subject, model, step, tp, but=uncounted)
+    for (model, tp, ep), answer in zip(spread, answers, strict=True):
+        first, step = prefill_of(1024, 8), decode_of(8, 1024 + 64)
+        yield _row(subject, "aiconfigurator", TTFT, model, first, answer["ttft_ms"], tp, ep)
         yield _row(
-            subject, "aiconfigurator", f"TPOT {at}", answer["tpot_ms"], whole,
-            answer["tpot_ms"], alike,
-            "it counts no rotation, cache write, sampling, last norm or gathered logits in decode",
+            subject, "aiconfigurator", TPOT, model, step, answer["tpot_ms"], tp, ep,
+            alike=(answer["tpot_ms"], ours_ms(subject, model, step, tp, ep, but=uncounted)),
+            why="it counts no rotation, cache write, sampling, last norm or gathered logits in "
+            "decode",
         )  # fmt: skip
 
 
@@ -175,112 +169,73 @@ def llm_analysis(subject: Subject, folder: Path) -> Iterator[Row]:
     models: dict[str, Any] = {
         "llama-3.1-8b": eight, "llama-2-70b": "upstage_Llama-2-70b-instruct-v2"
     }  # fmt: skip
-    flags = json.loads((folder / "efficiencies.json").read_text())
     asked = [
         {**row, "ours": row["model"], "model": models[row["model"]]}
-        for row in flags
-        if row["model"] in models and row["precision"] == subject.base
-        and row["tokens"] == TOKENS and row["batch"] in (1, BATCH)
-        and (row["phase"] == "prefill" or row["batch"] == BATCH)
-        and row["tp"] in degrees_of(subject) and row["tp"] in (1, 8)
+        for row in _phases(subject, folder / "efficiencies.json") if row["model"] in models
     ]  # fmt: skip
     answers = ask(python, "ask_llm_analysis.py",
                   {"folder": str(folder), "label": subject.label, "cases": asked})  # fmt: skip
     for case, answer in zip(asked, answers, strict=True):
-        model, tp = case["ours"], case["tp"]
-        phase = case["phase"]
+        model, tp, phase = case["ours"], case["tp"], case["phase"]
         found = answer[phase]
-        theirs = found["ms"]
-        layers = theirs - found["links_ms"] - found["ends_ms"]
+        layers = found["ms"] - found["links_ms"] - found["ends_ms"]
         if phase == "prefill":
-            load = prefill_of()
-            alike = layers * flops_of(subject, model, tp) * tp / flops_there(model)
+            load, left_out = prefill_of(), (*ENDS, *LINKS)
+            alike = layers * flops_of(subject, model, tp) * tp / llm_analysis_flops(model)
             why = "the layers, by our FLOPs instead of its own; without links"
         else:
-            load = decode_of()
+            load, left_out = decode_of(), LINKS
             kv_ms = found["kv_cache_ms"]
-            alike = kv_ms / 2 + (layers - kv_ms) * weights_share(model, case["model"])
+            alike = kv_ms / 2 + (layers - kv_ms) * llm_analysis_weights(model, case["model"])
             alike += found["ends_ms"] / tp
             why = (
                 "the cache moved once and not twice, weights as wide as ours, the vocabulary split "
                 "over the group; without links"
             )
-        whole = ours_ms(subject, model, load, tp)
-        left_out = (*ENDS, *LINKS) if phase == "prefill" else LINKS
         own = ours_ms(subject, model, load, tp, but=left_out)
-        yield _row(subject, "llm-analysis", f"{phase} {model}, tp {tp}", theirs, whole, alike, own,
-                   why)  # fmt: skip
+        yield _row(subject, "llm-analysis", PHASES[phase], model, load, found["ms"], tp,
+                   alike=(alike, own), why=why)  # fmt: skip
 
 
-def flops_of(subject: Subject, model: str, tp: int) -> float:
-    """Return our FLOPs of a prefill's layers on one GPU."""
-    ops = local_step(load_model(model), prefill_of(), subject.base, subject.base, tp)
-    least = roofline(subject.calibration, [op for op in ops if op.name not in ENDS], 1)
-    peak = subject.calibration.hardware.peak_flops[subject.base]
-    return float(least.compute_s[0]) * peak
-
-
-def flops_there(model: str) -> float:
-    """Return what llm-analysis counts for them: 16 H^2 per token of an MLP, whole squares."""
-    shape = load_model(model)
-    h, s = shape.hidden, TOKENS
-    layer = 4 * s * h * h * (1 + kv_share(model)) + 4 * s * s * h + 16 * s * h * h
-    return float(shape.layers * layer)
-
-
-def weights_share(model: str, theirs: Any) -> float:
-    """Return our bytes of a layer's weights per byte of its."""
-    shape = load_model(model)
-    mlp: Any = shape.layer_sequence[0].mlp
-    width = theirs["ffn_embed_dim"] if isinstance(theirs, dict) else 4 * shape.hidden
-    attention = 2 * shape.hidden * shape.hidden * (1 + kv_share(model))
-    return float(
-        (attention + 3 * shape.hidden * mlp.inter) / (attention + 2 * shape.hidden * width)
-    )
-
-
-def kv_share(model: str) -> float:
-    """Return KV heads per query head."""
-    attention: Any = load_model(model).layer_sequence[0].attention
-    return float(attention.kv_heads / attention.heads)
+def _phases(subject: Subject, file: Path) -> list[dict[str, Any]]:
+    """Return the rows of a prefill of 2048 tokens and a decode step of 32 over as many."""
+    return [
+        row for row in json.loads(file.read_text())
+        if row["precision"] == subject.base and row["tokens"] == TOKENS
+        and row["batch"] == (1 if row["phase"] == "prefill" else BATCH)
+        and row["tp"] in degrees_of(subject) and row["tp"] in (1, 8)
+    ]  # fmt: skip
 
 
 def genz(subject: Subject, folder: Path) -> Iterator[Row]:
     """One dictionary per phase."""
     python = environment("genz")
     models = {"llama-3.1-8b": "meta-llama/Llama-3.1-8B", "llama-2-70b": "meta-llama/Llama-2-70B"}
-    systems = json.loads((folder / "systems.json").read_text())
     asked = [
         {**row, "ours": row["model"], "model": models[row["model"]]}
-        for row in systems
-        if row["model"] in models and row["precision"] == subject.base
-        and row["tokens"] == TOKENS
-        and row["batch"] == (1 if row["phase"] == "prefill" else BATCH)
-        and row["tp"] in degrees_of(subject) and row["tp"] in (1, 8)
+        for row in _phases(subject, folder / "systems.json") if row["model"] in models
     ]  # fmt: skip
     answers = ask(python, "ask_genz.py", {"cases": asked})
     for case, answer in zip(asked, answers, strict=True):
         model, tp, prefill = case["ours"], case["tp"], case["phase"] == "prefill"
         load = prefill_of() if prefill else decode_of()
-        layers = load_model(model).layers
-        whole = ours_ms(subject, model, load, tp)
         # Of prompts it counts logits of every token, of decode only its look-up is a product.
         left_out = ("embed", "lm_head", *LINKS) if prefill else ("embed", *LINKS)
-        alike_ours = ours_ms(subject, model, load, tp, but=left_out)
         alike = answer["ms"] - answer["links_ms"] - answer["embedding_ms"]
         why = "without its product for the embedding and without links"
         if prefill:
-            alike -= answer["classifier_ms"] + answer["scores_ms"] * layers / 2
+            alike -= answer["classifier_ms"] + answer["scores_ms"] * load_model(model).layers / 2
             why += ", without logits and the half of the scores that is masked"
-        yield _row(subject, "genz", f"{case['phase']} {model}, tp {tp}", answer["ms"], whole,
-                   alike, alike_ours, why)  # fmt: skip
+        own = ours_ms(subject, model, load, tp, but=left_out)
+        yield _row(subject, "genz", PHASES[case["phase"]], model, load, answer["ms"], tp,
+                   alike=(alike, own), why=why)  # fmt: skip
 
 
 def calculon(subject: Subject, folder: Path) -> Iterator[Row]:
     """Its forward pass of one prompt; alike are the matrix products of projections and MLP."""
     python, source = environment("calculon"), clone("calculon")
     asked = []
-    for model in ("llama-3.1-8b", "llama-2-70b"):
+    for model in DENSE:
         shape = load_model(model)
         attention: Any = shape.layer_sequence[0].attention
         mlp: Any = shape.layer_sequence[0].mlp
@@ -289,84 +244,74 @@ def calculon(subject: Subject, folder: Path) -> Iterator[Row]:
             "seq_size": TOKENS, "attn_heads": attention.heads, "attn_size": attention.head_dim,
             "num_blocks": shape.layers,
         }  # fmt: skip
-        asked.append(
-            {"ours": model, "tp": 1, "model": application, "datatype": CALCULON[subject.base]}
-        )
+        asked.append({"tp": 1, "model": application, "datatype": CALCULON[subject.base]})
     answers = ask(python, "ask_calculon.py",
                   {"folder": str(folder), "label": subject.label, "cases": asked},
                   path=source)  # fmt: skip
     products = ("Query", "Key", "Value", "Mlp1", "Mlp2", "AttnBlock_MLP")
-    for case, answer in zip(asked, answers, strict=True):
-        model = str(case["ours"])
-        layers = answer["layers"]
-        whole = answer["blocks"] * sum(layer["ms"] for layer in layers)
+    for model, answer in zip(DENSE, answers, strict=True):
+        layers, blocks = answer["layers"], answer["blocks"]
         linear = [x for x in layers if x["matrix"] and x["name"].endswith(products)]
-        alike = answer["blocks"] * sum(layer["ms"] for layer in linear)
-        flops = answer["blocks"] * sum(layer["flops"] for layer in linear)
-        ops = [op for op in local_step(load_model(model), prefill_of(), subject.base,
-                                       subject.base, 1)
-               if op.name in ("qkv", "o", "gate_up", "down")]  # fmt: skip
-        ours = 1e3 * time_of(subject.calibration, ops).median_s
-        our_flops = sum(
-            float(op.count) * 2 * float(op.shape["m"].max()) * float(op.shape["n"])
-            * float(op.shape["k"]) for op in ops
-        )  # fmt: skip
+        own, flops = products_of(subject, model)
+        alike = sum(layer["ms"] for layer in linear) * flops / sum(x["flops"] for x in linear)
         yield _row(
-            subject, "calculon", f"forward {model}, tp 1", whole,
-            ours_ms(subject, model, prefill_of(), 1), alike * our_flops / flops, ours,
-            "matrix products only, scaled to our FLOPs: it has as many KV heads as heads, and "
+            subject, "calculon", TTFT, model, prefill_of(),
+            blocks * sum(layer["ms"] for layer in layers), alike=(alike, own),
+            why="matrix products only, scaled to our FLOPs: it has as many KV heads as heads, and "
             "writes attention's scores to memory three times",
         )  # fmt: skip
 
 
 def infersim(subject: Subject, folder: Path) -> Iterator[Row]:
-    """Its example model; alike are products and attention, without its scheduler's constants."""
-    source = clone("infersim")
+    """Alike are products and attention, without its scheduler's constants."""
+    models = (*DENSE, "qwen3-8b")
     with tempfile.TemporaryDirectory() as place:
         work = Path(place) / "source"
-        shutil.copytree(source, work, ignore=shutil.ignore_patterns(".git"))
+        shutil.copytree(clone("infersim"), work, ignore=shutil.ignore_patterns(".git"))
         shutil.copytree(folder / "bench_data", work / "bench_data", dirs_exist_ok=True)
-        case = {"config": "hf_configs/qwen3-8B_config.json", "tokens": TOKENS, "batch": BATCH}
-        question = {"folder": str(folder), "label": subject.label, "cases": [case]}
-        answer = ask(Path(sys.executable), "ask_infersim.py", question, cwd=work)[0]
+        asked = [
+            {"config": str(folder / "models" / name / "config.json"), "tokens": TOKENS,
+             "batch": BATCH} for name in models
+        ]  # fmt: skip
+        question = {"folder": str(folder), "label": subject.label, "cases": asked}
+        answers = ask(Path(sys.executable), "ask_infersim.py", question, cwd=work)
     counted = ("qkv", "o", "attention", "gate_up", "down")
-    for name, load, scheduler in (("ttft", prefill_of(), 30.0), ("tpot", decode_of(), 5.0)):
-        theirs = answer[f"{name}_ms"]
-        alike = ours_ms(subject, "qwen3-8b", load, 1, only=counted)
-        yield _row(
-            subject, "infersim", f"{name.upper()} qwen3-8b, tp 1", theirs,
-            ours_ms(subject, "qwen3-8b", load, 1), theirs - scheduler, alike,
-            "products and attention only, without its 30 ms and 5 ms",
-        )  # fmt: skip
+    phases = ((TTFT, prefill_of(), 30.0), (TPOT, decode_of(), 5.0))
+    for model, answer in zip(models, answers, strict=True):
+        for what, load, scheduler in phases:
+            theirs = answer[f"{what.lower()}_ms"]
+            own = ours_ms(subject, model, load, 1, only=counted)
+            yield _row(subject, "infersim", what, model, load, theirs,
+                       alike=(theirs - scheduler, own),
+                       why="products and attention only, without its 30 ms and 5 ms")  # fmt: skip
 
 
 def llmservingsim(subject: Subject, folder: Path) -> Iterator[Row]:
     """Its reader and look-ups; links are its cluster's, so tp 1."""
     python, source = environment("llmservingsim"), clone("llmservingsim")
+    names = {"llama-3.1-8b": "meta-llama/Llama-3.1-8B", "llama-2-70b": "meta-llama/Llama-2-70b-hf"}
     asked = [
         {"model": theirs, "ours": ours, "variant": subject.base, "tp": 1, "phase": phase,
          "tokens": TOKENS, "batch": BATCH, "layers": load_model(ours).layers}
-        for ours, theirs in (("llama-3.1-8b", "meta-llama/Llama-3.1-8B"),
-                             ("llama-2-70b", "meta-llama/Llama-2-70b-hf"))
-        for phase in ("prefill", "decode")
+        for ours, theirs in names.items() for phase in PHASES
     ]  # fmt: skip
     answers = ask(python, "ask_llmservingsim.py",
                   {"folder": str(folder), "label": subject.label, "cases": asked},
                   cwd=source / "serving")  # fmt: skip
     for case, answer in zip(asked, answers, strict=True):
-        load = prefill_of() if case["phase"] == "prefill" else decode_of()
-        yield _row(subject, "llmservingsim", f"{case['phase']} {case['ours']}, tp 1",
-                   answer["ms"], ours_ms(subject, str(case["ours"]), load, 1))  # fmt: skip
+        phase = str(case["phase"])
+        load = prefill_of() if phase == "prefill" else decode_of()
+        yield _row(subject, "llmservingsim", PHASES[phase], str(case["ours"]), load, answer["ms"])
 
 
 def _row(
-    subject: Subject, planner: str, case: str, theirs: float, ours: float,
-    alike: float | None = None, alike_ours: float | None = None, why: str = "",
+    subject: Subject, planner: str, what: str, model: str, load: Load, theirs: float,
+    tp: int = 1, ep: int = 1, *, alike: tuple[float, float] | None = None, why: str = "",
 ) -> Row:  # fmt: skip
+    ours = ours_ms(subject, model, load, tp, ep)
     return Row(
-        subject.source, planner, case, theirs, ours,
-        theirs if alike is None else alike, ours if alike_ours is None else alike_ours, why,
-    )  # fmt: skip
+        subject.source, planner, what, model, tp, ep, theirs, ours, *(alike or (theirs, ours)), why
+    )
 
 
 PLANNERS: dict[str, Callable[[Subject, Path], Iterator[Row]]] = {
@@ -389,7 +334,7 @@ def compare(source: Path, planner: str, gpu: str | None = None) -> list[Row]:
 
 
 def main() -> None:
-    """Compare and print a table, or JSON."""
+    """Compare and print a table as it stands in docs/planners.md, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sources", nargs="+", type=Path)
     parser.add_argument("--planner", nargs="*", default=list(PLANNERS), choices=list(PLANNERS))
@@ -405,17 +350,29 @@ def main() -> None:
             except LeftOutError as reason:
                 reasons[planner] = str(reason)
     if options.json:
-        listed = [{**asdict(row), "difference": row.difference,
+        listed = [{**asdict(row), "case": row.case, "difference": row.difference,
                    "alike_difference": row.alike_difference} for row in rows]  # fmt: skip
         print(json.dumps({"rows": listed, "left_out": reasons}, indent=1))
         return
-    print("| planner | case | planner, ms | probe, ms | difference | alike | why |")
-    print("|---|---|---|---|---|---|---|")
+    print("| planner | case | planner, ms | probe, ms | difference | counted alike |")
+    print("|---|---|---|---|---|---|")
     for row in rows:
-        print(f"| {row.planner} | {row.case} | {row.planner_ms:.4g} | {row.plan_ms:.4g} | "
-              f"{row.difference:+.1%} | {row.alike_difference:+.1%} | {row.why} |")  # fmt: skip
+        print(f"| {row.planner} | {row.case} | {_figure(row.planner_ms)} | "
+              f"{_figure(row.plan_ms)} | {_share(row.difference)} | "
+              f"{_share(row.alike_difference)} |")  # fmt: skip
     for reason in reasons.values():
         print(reason, file=sys.stderr)
+
+
+def _figure(value: float) -> str:
+    """Return four figures."""
+    return f"{float(f'{value:.4g}'):,.10g}"
+
+
+def _share(value: float) -> str:
+    """Return a share in per cent with a sign, of nothing without one."""
+    text = f"{value:+.1%}"
+    return "0.0%" if text[1:] == "0.0%" else text.replace("-", "−")
 
 
 if __name__ == "__main__":

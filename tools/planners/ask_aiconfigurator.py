@@ -19,6 +19,9 @@ for case in question["cases"]:
             osl=case["output_len"],
             batch_size=case["batch"],
             tp_size=case["tp"],
+            # Of experts it wants to know both, and that their product is the group.
+            moe_tp_size=case["ep"] and case["tp"] // case["ep"],
+            moe_ep_size=case["ep"],
             gemm_quant_mode="bfloat16",
             kvcache_quant_mode="bfloat16",
             database_mode="SILICON",

@@ -2,7 +2,8 @@
 # Make the environments of `make test-planners`, one per planner, as .venv-planners-NAME: each has
 # versions that exclude each other's. What cannot be had is left out with a reason, and its tests
 # skip. Calculon, InferSim and LLMServingSim are no packages: they are cloned at the commit that was
-# checked; CALCULON, INFERSIM and LLMSERVINGSIM name clones that are already there.
+# checked; CALCULON, INFERSIM and LLMSERVINGSIM name repositories to clone instead (a path or an
+# address), for a host that does not reach GitHub.
 set -u
 python=${PYTHON:-python3}
 
@@ -22,12 +23,17 @@ make_venv() { # NAME PACKAGE...
 # shellcheck disable=SC2086
 clone() { # NAME URL COMMIT GIVEN [FOLDERS]
     name=$1 url=$2 commit=$3 given=$4 what=${5:-.}
+    upper=$(echo "$name" | tr '[:lower:]' '[:upper:]')
     folder=.venv-planners-$name/source
     [ -e "$folder/.git" ] && return 0
     mkdir -p ".venv-planners-$name"
-    { git clone --quiet --no-checkout --filter=blob:none "${given:-$url}" "$folder" &&
+    # A repository that is given may be one that cannot leave files out.
+    filter=--filter=blob:none
+    [ -z "$given" ] || filter=
+    { git clone --quiet --no-checkout $filter "${given:-$url}" "$folder" &&
         git -C "$folder" checkout --quiet "$commit" -- $what; } ||
-        { echo "left out: $name cannot be cloned from ${given:-$url}" >&2; rm -rf "$folder"; }
+        { echo "left out: $name $commit cannot be cloned from ${given:-$url}; $upper names" \
+            "another repository" >&2; rm -rf "$folder"; }
     return 0
 }
 
