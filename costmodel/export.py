@@ -66,7 +66,7 @@ def export(
     subject = read_subject(source, gpu=gpu, models=models, degrees=degrees)
     assert chosen.export is not None, "planner_of() told"
     made = chosen.export(subject)
-    load = chosen.load.format(out=out, label=subject.label)
+    load = chosen.load.format(out=out, label=subject.label, model=_model_of(made))
     files = {**made.files, PROVENANCE: provenance(subject, chosen, made, load).encode()}
     for name, content in files.items():
         path = out / name
@@ -86,6 +86,14 @@ def export(
         notes=made.notes,
         load=load,
     )
+
+
+def _model_of(made: Export) -> str:
+    """Return the first model that has a config.json among the files."""
+    for name in made.files:
+        if name.startswith("models/"):
+            return name.split("/")[1]
+    return "MODEL"
 
 
 def provenance(subject: Subject, planner: Planner, made: Export, load: str) -> str:

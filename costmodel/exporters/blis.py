@@ -9,8 +9,7 @@ would correct twice. ``TFlopsFP8`` 0 says that there are no 8-bit products; memo
 from __future__ import annotations
 
 from roofprobe.costmodel.exporters.files import Export, figures, json_bytes
-from roofprobe.costmodel.exporters.genz import DECODE_BATCH, PREFILL_TOKENS
-from roofprobe.costmodel.exporters.phases import choose, phases
+from roofprobe.costmodel.exporters.phases import DECODE_BATCH, PREFILL_TOKENS, choose, phases
 from roofprobe.costmodel.exporters.subject import Subject
 
 

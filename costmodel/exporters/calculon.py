@@ -17,7 +17,7 @@ import numpy as np
 
 from roofprobe.costmodel.exporters.files import Export, figures, json_bytes
 from roofprobe.costmodel.exporters.subject import Subject, local_ops
-from roofprobe.costmodel.forms import ELEMENTWISE_BYTES, FORMATS, OP_CLASSES
+from roofprobe.costmodel.forms import ELEMENTWISE_BYTES, FORMATS
 from roofprobe.records.errors import RoofprobeError
 
 # Its data types → ours, in order of preference.
@@ -112,14 +112,12 @@ def memory_steps(subject: Subject) -> list[list[float]]:
     if len(curve) >= LEAST_STEPS:
         sizes = np.array([point.bytes for point in curve])
         return _steps(sizes / 1e6, np.array([point.gbps for point in curve]) * 1e9 / bandwidth)
-    op = subject.calibration.fits("rmsnorm", subject.base)
-    if not op:
+    if not subject.calibration.fits("rmsnorm", subject.base):
         return [[0, 1.0]]
-    name = op[0].op if OP_CLASSES[op[0].op].kind == "elementwise" else "rmsnorm"
     sizes = np.array([2.0**octave * 1e6 for octave in _OCTAVES_MB])
     width = 1024.0
-    rows = sizes / ELEMENTWISE_BYTES[name] / width
-    seconds = subject.calibration.time(name, subject.base, rows=rows, width=width).median_s
+    rows = sizes / ELEMENTWISE_BYTES["rmsnorm"] / width
+    seconds = subject.calibration.time("rmsnorm", subject.base, rows=rows, width=width).median_s
     return _steps(sizes / 1e6, sizes / bandwidth / seconds)
 
 

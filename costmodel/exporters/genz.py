@@ -12,7 +12,13 @@ from __future__ import annotations
 from typing import Final
 
 from roofprobe.costmodel.exporters.files import Export, figures, json_bytes
-from roofprobe.costmodel.exporters.phases import Phase, choose, phases
+from roofprobe.costmodel.exporters.phases import (
+    DECODE_BATCH,
+    PREFILL_TOKENS,
+    Phase,
+    choose,
+    phases,
+)
 from roofprobe.costmodel.exporters.subject import Subject
 from roofprobe.costmodel.forms import FORMATS
 
@@ -21,8 +27,6 @@ BITS: Final = {
     "bf16": ("bf16", 1.0), "fp16": ("bf16", 1.0), "fp32": ("f32", 2.0), "fp8": ("fp8", 0.5),
     "fp8-block": ("fp8", 0.5), "int8": ("int8", 0.5),
 }  # fmt: skip
-PREFILL_TOKENS: Final = 2048
-DECODE_BATCH: Final = 32
 
 _SNIPPET: Final = '''\
 """GenZ on {name}: pick the system of a phase, then ask GenZ. Needs genz-llm 0.0.16."""

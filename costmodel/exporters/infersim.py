@@ -75,16 +75,18 @@ def export(subject: Subject) -> Export:
         if precision is not None:
             for path, content, rows in _tables(subject, name, precision, base):
                 files[path] = content
-                done.append(rows)
+                done += rows
     files["run_infersim.py"] = _register(subject, eight).encode()
     files.update(config_files(subject, _MODELS))
     measured = sum(int(rows.measured.sum()) for rows in done)
     return Export(files, measured, sum(len(rows) for rows in done) - measured)
 
 
-def _tables(
-    subject: Subject, device: str, precision: str, base: str
-) -> Iterator[tuple[str, bytes, Timed]]:
+# A path, its content, and the times in it.
+_Table = tuple[str, bytes, list[Timed]]
+
+
+def _tables(subject: Subject, device: str, precision: str, base: str) -> Iterator[_Table]:
     yield _gemm(subject, device, precision)
     yield from _prefill(subject, device, base)
     yield from _decode(subject, device, base)
@@ -104,7 +106,7 @@ def _order(*keys: np.ndarray) -> np.ndarray:
     return np.lexsort(keys[::-1])
 
 
-def _gemm(subject: Subject, device: str, precision: str) -> tuple[str, bytes, Timed]:
+def _gemm(subject: Subject, device: str, precision: str) -> _Table:
     sites = list(local_ops(subject, "gemm"))
     shape = {
         "m": np.tile(M, len(sites)),
@@ -119,10 +121,10 @@ def _gemm(subject: Subject, device: str, precision: str) -> tuple[str, bytes, Ti
         for i in _order(k, n, m)
     ]
     path = f"bench_data/gemm/{device}/data.csv"
-    return path, csv_bytes(("m", "k", "n", "latency_us", "mfu"), lines), rows
+    return path, csv_bytes(("m", "k", "n", "latency_us", "mfu"), lines), [rows]
 
 
-def _prefill(subject: Subject, device: str, base: str) -> Iterator[tuple[str, bytes, Timed]]:
+def _prefill(subject: Subject, device: str, base: str) -> Iterator[_Table]:
     if (base, base) not in subject.kv_pairs("attention_prefill"):
         return
     peak = subject.calibration.hardware.peak_flops[FORMATS[base].peak]
@@ -136,15 +138,15 @@ def _prefill(subject: Subject, device: str, base: str) -> Iterator[tuple[str, by
         mfu = _mfu(2 * site["heads"] * site["head_dim"] * s * s, rows.seconds, peak)
         lines = [("bf16", int(s[i]), figures(rows.seconds[i] * 1e6), mfu[i]) for i in _order(s)]
         path = f"bench_data/mha/prefill/{device}/{_geometry(site)}.csv"
-        yield path, csv_bytes(("dtype", "seq_len", "latency_us", "mfu"), lines), rows
+        yield path, csv_bytes(("dtype", "seq_len", "latency_us", "mfu"), lines), [rows]
 
 
-def _decode(subject: Subject, device: str, base: str) -> Iterator[tuple[str, bytes, Timed]]:
+def _decode(subject: Subject, device: str, base: str) -> Iterator[_Table]:
     peak = subject.calibration.hardware.peak_flops[FORMATS[base].peak]
     pairs = [pair for pair in subject.kv_pairs("attention_decode") if pair[0] == base]
     for site in local_ops(subject, "attention_decode"):
         lines: list[Sequence[Any]] = []
-        last: Timed | None = None
+        done: list[Timed] = []
         for _, kv in pairs:
             batch, context = (axis.ravel() for axis in np.meshgrid(BATCHES, CONTEXTS))
             shape = {"batch": batch, "kv_len": context, **site}
@@ -156,16 +158,14 @@ def _decode(subject: Subject, device: str, base: str) -> Iterator[tuple[str, byt
                 ("bf16", word, int(b[i]), int(s[i]), figures(rows.seconds[i] * 1e6), mfu[i])
                 for i in _order(b, s)
             ]
-            last = rows
-        if last is not None:
+            done.append(rows)
+        if done:
             path = f"bench_data/mha/decode/{device}/{_geometry(site)}.csv"
             header = ("dtype", "kv_dtype", "batch_size", "kv_len", "latency_us", "mfu")
-            yield path, csv_bytes(header, lines), last
+            yield path, csv_bytes(header, lines), done
 
 
-def _experts(
-    subject: Subject, device: str, precision: str, phase: str
-) -> tuple[str, bytes, Timed] | None:
+def _experts(subject: Subject, device: str, precision: str, phase: str) -> _Table | None:
     """Return experts as InferSim looks them up: by experts, GPUs, and tokens per GPU.
 
     The calibrated operation is the whole layer, so both products have its utilisation.
@@ -174,7 +174,7 @@ def _experts(
     length = "seq_len_per_gpu" if phase == "prefill" else "batch_size_per_gpu"
     tokens = M[7:] if phase == "prefill" else M[:10]
     lines: list[Sequence[Any]] = []
-    last: Timed | None = None
+    done: list[Timed] = []
     for model in subject.models:
         mlp = next((x.mlp for x in model.layer_sequence if isinstance(x.mlp, MoeMlp)), None)
         if mlp is None:
@@ -200,8 +200,8 @@ def _experts(
                  figures(up[i]), mfu[i], figures(up[i] / 2), mfu[i])
                 for i in _order(t)
             ]  # fmt: skip
-            last = rows
-    if last is None:
+            done.append(rows)
+    if not done:
         return None
     header = (
         "num_experts", "num_gpus", "num_local_experts", "topk", "hidden_size",
@@ -209,7 +209,7 @@ def _experts(
         "down_mfu",
     )  # fmt: skip
     path = f"bench_data/grouped_gemm/{phase}/{device}/data.csv"
-    return path, csv_bytes(header, lines), last
+    return path, csv_bytes(header, lines), done
 
 
 def _geometry(site: dict[str, float]) -> str:

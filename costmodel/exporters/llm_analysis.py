@@ -3,7 +3,8 @@
 The GPU file takes no other keys than its dataclass has, so it holds datasheet peaks only. What was
 reached goes into the flags of a call: ``flops_efficiency`` is always relative to the peak of the
 data type, one efficiency serves both phases of a call, and so each phase and data type has a call
-of its own (``efficiencies.json``). Its memory is in GiB, its bandwidths in 10^9 bytes/s.
+of its own (``efficiencies.json``; ``prefill.flags`` and ``decode.flags`` are those of one model, to
+start with). Its memory is in GiB, its bandwidths in 10^9 bytes/s.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ from __future__ import annotations
 from typing import Final
 
 from roofprobe.costmodel.exporters.files import Export, figures, json_bytes
-from roofprobe.costmodel.exporters.phases import Phase, phases
+from roofprobe.costmodel.exporters.phases import (
+    DECODE_BATCH,
+    PREFILL_TOKENS,
+    Phase,
+    choose,
+    phases,
+)
 from roofprobe.costmodel.exporters.subject import Subject
 from roofprobe.costmodel.forms import FORMATS
 
@@ -20,6 +27,8 @@ DTYPES: Final = {
     "bf16": "w16a16e16", "fp16": "w16a16e16", "fp32": "w16a16e16", "fp8": "w8a8e16",
     "fp8-block": "w8a8e16", "int8": "w8a8e16", "int4": "w4a16e16",
 }  # fmt: skip
+# It ships this model's configuration, under the name of a derivative with the same sizes.
+EXAMPLE: Final = "llama-2-70b"
 _LATENCY_S: Final = 8e-6  # the least message latency that llm-analysis assumes itself
 
 
@@ -43,15 +52,27 @@ def export(subject: Subject) -> Export:
     eight_bits = hardware.peak_flops.get("fp8") or hardware.peak_flops.get("int8")
     if eight_bits:
         gpu["peak_i8_TFLOPS"] = figures(eight_bits / 1e12)
-    rows = [_flags(subject, one) for one in phases(subject) if one.precision in DTYPES]
-    notes = []
+    found = [one for one in phases(subject) if one.precision in DTYPES]
+    rows = [_flags(subject, one) for one in found]
+    model = EXAMPLE if any(one.model == EXAMPLE for one in found) else found[0].model
+    common = {"model": model, "precision": base, "tp": max(subject.degrees)}
+    first = choose(found, phase="prefill", tokens=PREFILL_TOKENS, **common) or found[0]
+    step = choose(found, phase="decode", batch=DECODE_BATCH, **common) or found[-1]
+    notes = [
+        f"prefill.flags is {first.model} in {base} on {first.tp} GPUs, {first.tokens} tokens; "
+        f"decode.flags is batch {step.batch} over {step.tokens} cached tokens"
+    ]
     if base != "bf16":
         notes.append(f"peak_fp16_TFLOPS is the peak of {base}: bf16 was never timed")
     if hardware.link is None:
         notes.append("no link between devices is known: 64 GB/s is assumed")
     return Export(
-        {f"{subject.label}.json": json_bytes(gpu), "efficiencies.json": json_bytes(rows)},
-        measured=0,
+        {
+            f"{subject.label}.json": json_bytes(gpu),
+            "efficiencies.json": json_bytes(rows),
+            "prefill.flags": f"{_flags(subject, first)['flags']}\n".encode(),
+            "decode.flags": f"{_flags(subject, step)['flags']}\n".encode(),
+        },
         modelled=len(rows),
         notes=tuple(notes),
     )

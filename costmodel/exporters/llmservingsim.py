@@ -93,7 +93,8 @@ def export(subject: Subject) -> Export:
         if not _known(model):
             left_out.append(model.name)
             continue
-        root = f"profiler/perf/{subject.label}/{name}/{_variant(subject)}"
+        # The last folder is the data type as the simulator names it, which is as we do.
+        root = f"profiler/perf/{subject.label}/{name}/{subject.base}"
         degrees = [tp for tp in subject.degrees if model.heads % tp == 0]
         files[f"{root}/meta.yaml"] = _meta(subject, model, name, degrees).encode()
         for tp in degrees:
@@ -122,11 +123,6 @@ def _known(model: ModelShape) -> bool:
 def _hub_name(model: ModelShape) -> str:
     preset = find_preset(model.name)
     return preset.hub_ids[0] if preset and preset.hub_ids else model.name
-
-
-def _variant(subject: Subject) -> str:
-    """Return the folder's name: data types, as the simulator builds it from its options."""
-    return {"bf16": "bf16", "fp16": "fp16", "fp32": "fp32"}[subject.base]
 
 
 _Table = tuple[str, Sequence[str], list[tuple[Any, ...]]]
@@ -219,7 +215,7 @@ def _meta(subject: Subject, model: ModelShape, name: str, degrees: Sequence[int]
         f"hardware: {subject.label}\n"
         f"architecture: {ARCHITECTURES[model.architecture]}\n"
         f"model: {name}\n"
-        f"variant: {_variant(subject)}\n"
+        f"variant: {subject.base}\n"
         f"tp_degrees: [{', '.join(map(str, degrees))}]\n"
         "engine_effective:\n"
         "  enforce_eager: false\n"

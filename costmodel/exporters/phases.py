@@ -33,6 +33,9 @@ from roofprobe.records.errors import RoofprobeError
 PROMPT_LENS: Final = (1024, 2048, 8192)
 BATCHES: Final = (1, 8, 32, 128)
 CONTEXT: Final = 2048
+# Of those, the rows that stand for their phase where a planner takes one only.
+PREFILL_TOKENS: Final = 2048
+DECODE_BATCH: Final = 32
 
 
 @dataclass(frozen=True, slots=True)

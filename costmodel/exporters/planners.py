@@ -1,7 +1,8 @@
 """The planners that can be exported to, as data: what each does with the figures and what it loses.
 
 ``version`` is what the exporter was checked against, or how its format is known. ``load`` are the
-commands that load the files, with ``{out}`` the folder and ``{label}`` the device's name there.
+commands that load the files, with ``{out}`` the folder, ``{label}`` the device's name there and
+``{model}`` a model whose config.json is among them.
 """
 
 from __future__ import annotations
@@ -48,14 +49,17 @@ _ROWS: Final = (
         "It looks up each operation's time in the tables, exactly where a shape is there and "
         "blended between neighbours where it is not, and adds them up. Norms, activations and "
         "look-ups take bytes / (mem_bw × mem_bw_empirical_scaling_factor) + "
-        "mem_empirical_constant_latency.",
+        "mem_empirical_constant_latency. A model with experts also needs --moe-tp-size and "
+        "--moe-ep-size.",
         (
             "Decode steps have no rotation, no cache write and no sampling in its inventory; "
             "`probe plan` counts them.",
+            "Tokens are spread evenly over experts; it asks for a power law, finds none, and takes "
+            "the even spread without a word.",
             "Intervals: a table has one time per shape.",
             "Out of memory only warns there; `probe plan` refuses.",
         ),
-        "aiconfigurator cli estimate --model-path meta-llama/Meta-Llama-3.1-8B --systems-paths "
+        "aiconfigurator cli estimate --model-path {out}/models/{model} --systems-paths "
         "{out} --system {label} --backend vllm --estimate-mode static --isl 1024 --osl 128 "
         "--batch-size 8 --tp-size 1",
         aiconfigurator.export,
@@ -73,9 +77,9 @@ _ROWS: Final = (
             "Experts: FLOPs ignore how many each token visits.",
         ),
         "cp {out}/{label}.json $(python -c 'import llm_analysis; print(llm_analysis.__path__[0])')"
-        "/gpu_configs/ && python -m llm_analysis.analysis infer --model_name "
-        "upstage_Llama-2-70b-instruct-v2 --num_tokens_to_generate 128 FLAGS "
-        "(FLAGS: a row of {out}/efficiencies.json)",
+        "/gpu_configs/ && for phase in prefill decode; do python -m llm_analysis.analysis infer "
+        "--model_name upstage_Llama-2-70b-instruct-v2 --num_tokens_to_generate 128 "
+        "$(cat {out}/$phase.flags); done",
         llm_analysis.export,
     ),
     Planner(
@@ -109,7 +113,7 @@ _ROWS: Final = (
     ),
     Planner(
         "infersim",
-        "InferSim at commit f2293da",
+        "InferSim at commit f2293da, checked by running it",
         "Only mfu is used: FLOPs over peak × mfu of the table's row that its rules find.",
         (
             "TFLOPS count 1024 GFLOPS there (2.4 % too fast); prefill attention divides by 1.8 "
@@ -119,8 +123,8 @@ _ROWS: Final = (
             "its scheduler.",
             "Memory bandwidth has its own factor 0.8.",
         ),
-        "cp -r {out}/bench_data {out}/run_infersim.py InferSim/ && cd InferSim && python "
-        "run_infersim.py --device-type {label} --config-path hf_configs/qwen3-8B_config.json",
+        "cp -r {out}/bench_data {out}/models {out}/run_infersim.py InferSim/ && cd InferSim && "
+        "python run_infersim.py --device-type {label} --config-path models/{model}/config.json",
         infersim.export,
     ),
     Planner(

@@ -62,6 +62,16 @@ def test_efficiencies_give_back_the_step_that_they_were_made_from(h100: Subject)
         assert f"--flops_efficiency {row['flops_efficiency']:.4}"[:26] in row["flags"]
 
 
+def test_llm_analysis_gets_the_flags_of_one_model_that_it_ships(h100: Subject) -> None:
+    files = llm_analysis.export(h100).files
+    rows = json.loads(files["efficiencies.json"])
+    for phase, batch in (("prefill", 1), ("decode", 32)):
+        (flags,) = files[f"{phase}.flags"].decode().splitlines()
+        row = next(r for r in rows if r["flags"] == flags)
+        assert (row["phase"], row["model"], row["tp"]) == (phase, "llama-2-70b", 8)
+        assert (row["batch"], row["tokens"], row["precision"]) == (batch, 2048, "bf16")
+
+
 def test_a_precision_that_llm_analysis_lacks_counts_half_of_its_bytes(cpu: Subject) -> None:
     rows = json.loads(llm_analysis.export(cpu).files["efficiencies.json"])
     decode = next(r for r in rows if r["phase"] == "decode")
@@ -134,6 +144,9 @@ def test_infersim_rows_stand_in_the_order_that_its_reader_needs(h100: Subject) -
     assert min(float(r["mfu"]) for r in rows_of(decode)) >= 0.001, "it rounds and divides"
     experts = rows_of(files[f"bench_data/grouped_gemm/decode/{h100.label}/data.csv"])
     assert {r["num_experts"] for r in experts} == {"8"}
+    tables = [name for name in files if name.endswith(".csv")]
+    made = infersim.export(h100)
+    assert made.measured + made.modelled == sum(len(rows_of(files[name])) for name in tables)
     assert "models/llama-2-70b/config.json" in files
     assert "models/mixtral-8x7b/config.json" not in files, "it reads its experts as dense"
     compile(files["run_infersim.py"], "run_infersim.py", "exec")
