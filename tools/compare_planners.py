@@ -151,13 +151,13 @@ def aiconfigurator(subject: Subject, folder: Path) -> Iterator[Row]:
     uncounted = ("rope", "kv_write", "sample", "final_norm", "logits")
     for (model, tp, ep), answer in zip(spread, answers, strict=True):
         first, step = prefill_of(1024, 8), decode_of(8, 1024 + 64)
-        yield _row(subject, "aiconfigurator", TTFT, model, first, answer["ttft_ms"], tp, ep)
-        yield _row(
-            subject, "aiconfigurator", TPOT, model, step, answer["tpot_ms"], tp, ep,
-            alike=(answer["tpot_ms"], ours_ms(subject, model, step, tp, ep, but=uncounted)),
-            why="it counts no rotation, cache write, sampling, last norm or gathered logits in "
-            "decode",
-        )  # fmt: skip
+        for what, load in ((TTFT, first), (TPOT, step)):
+            theirs = answer[f"{what.lower()}_ms"]
+            alike = (theirs, ours_ms(subject, model, load, tp, ep, but=uncounted))
+            yield _row(
+                subject, "aiconfigurator", what, model, load, theirs, tp, ep, alike=alike,
+                why="it counts no rotation, cache write, sampling, last norm or gathered logits",
+            )  # fmt: skip
 
 
 def llm_analysis(subject: Subject, folder: Path) -> Iterator[Row]:
