@@ -179,6 +179,8 @@ def test_the_sidecar_says_of_every_row_whether_it_was_measured(
     rows = list(csv.DictReader(io.StringIO(tree.files["points.csv"].decode())))
     assert len(rows) == tree.measured + tree.modelled
     assert sum(row["how"] == "measured" for row in rows) == tree.measured == 163
+    experts = {(row["how"], row["constants"]) for row in rows if row["table"] == "moe_perf"}
+    assert experts == {("modelled", "default")}, "the table has none"
     frame, _ = parquet(table(tree, h100, "gemm/vllm/0.24.0/gemm_perf"))
     gemm = [row for row in rows if row["table"] == "gemm_perf"]
     assert [int(row["row"]) for row in gemm] == list(range(len(frame)))
