@@ -207,7 +207,7 @@ def test_an_invalid_figure_is_no_headline() -> None:
     assert run.headlines == ()
     verdict = judge(run)
     assert [finding.code for finding in verdict.findings] == ["RP-INVALID"]
-    assert verdict.judgement == "warn"
+    assert verdict.judgement == "unknown"
 
 
 def test_a_wrong_result_fails_the_run() -> None:
