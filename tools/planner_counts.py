@@ -7,7 +7,9 @@ sources (llm-analysis 0.2.2 analysis.py; calculon caa4b11 llm/llm.py).
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from roofprobe.costmodel.exporters.phases import local_step
@@ -94,3 +96,21 @@ def kv_share(model: str) -> float:
     """Return KV heads per query head."""
     attention: Any = load_model(model).layer_sequence[0].attention
     return float(attention.kv_heads / attention.heads)
+
+
+def infersim_rounding(subject: Subject, folder: Path, model: str) -> float:
+    """Return what InferSim makes of decode attention's time: it rounds mfu to three decimals.
+
+    That is some per cent on a GPU, and a fifth where attention reaches a quarter of a per cent of
+    the peak (mfu/mfu.py). ``folder`` is that of the device's table.
+    """
+    attention: Any = load_model(model).layer_sequence[0].attention
+    name = f"{attention.heads}-{attention.kv_heads}-{attention.head_dim}.csv"
+    flops = 4 * attention.heads * attention.head_dim * BATCH * TOKENS
+    peak = subject.calibration.hardware.peak_flops[subject.base]
+    with (folder / name).open() as file:
+        for row in csv.DictReader(file):
+            if (int(row["batch_size"]), int(row["kv_len"])) == (BATCH, TOKENS):
+                reached = flops / (float(row["latency_us"]) * 1e-6) / peak
+                return reached / round(float(row["mfu"]), 3)
+    raise ValueError(f"{name} has no row of {BATCH} sequences over {TOKENS}")
