@@ -9,9 +9,7 @@ does in the planners that read such tables.
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy as np
 
 from roofprobe.costmodel import forms
 from roofprobe.costmodel.points import Points
+from roofprobe.costmodel.table_files import SUFFIXES, table_frame
 from roofprobe.costmodel.table_folders import TableFile, table_file
 from roofprobe.costmodel.table_layouts import (
     DTYPES,
@@ -37,12 +36,11 @@ from roofprobe.costmodel.table_layouts import (
 from roofprobe.peaks.catalogue import load
 from roofprobe.peaks.match import UnknownAcceleratorError, find, identify
 from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.reading import is_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
-_MOST_BYTES: Final = 2 << 30
 _DTYPE_SHARE: Final = 0.15  # how far a peak told by ``mfu`` may be off the catalogue's
 
 
@@ -56,9 +54,9 @@ class Table:
 
 def is_table(path: Path) -> bool:
     """Whether a path looks like an op table, or a folder of them, and not like a run."""
-    if path.is_dir():
+    if is_folder(path):
         return not any((path / name).exists() for name in ("run.json", "latest", "journal.jsonl"))
-    return path.name.lower().endswith(_SUFFIXES)
+    return path.name.lower().endswith(SUFFIXES)
 
 
 def read_table(path: Path, *, gpu: str | None = None) -> Table:
@@ -72,8 +70,7 @@ def read_table(path: Path, *, gpu: str | None = None) -> Table:
 def read_file(file: TableFile, gpu: str | None) -> Table:
     """Read a table with what its path tells; see `read_table`."""
     path = file.path
-    frame = _frame(path)
-    frame.columns = [str(name).strip() for name in frame.columns]
+    frame = table_frame(path)
     if file.latency is not None and "latency" in frame.columns:
         frame = frame.rename(columns={"latency": file.latency})
     for name, value in file.columns.items():
@@ -102,41 +99,6 @@ def read_file(file: TableFile, gpu: str | None) -> Table:
             "m, n, k, latency_ms) or attention columns (op_name, batch_size, isl, …, latency_ms)",
         )
     return Table(tuple(points), tuple(notes))
-
-
-def _frame(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise RoofprobeError("unreadable-table", f"{path} is larger than any op table")
-        if path.name.lower().endswith(".parquet"):
-            import duckdb
-
-            with duckdb.connect() as connection:
-                frame: pd.DataFrame = connection.read_parquet(str(path)).df()
-                return frame
-        opener = gzip.open if path.name.lower().endswith(".gz") else open
-        with opener(path, "rb") as file:
-            return pd.read_csv(file, low_memory=False)
-    except OSError as error:
-        raise RoofprobeError(
-            "unreadable-table", f"cannot read {path} ({error.strerror or error})"
-        ) from None
-    except (ValueError, EOFError, zlib.error) as error:
-        raise RoofprobeError(
-            "unreadable-table", f"{path} is not a table that can be read ({_first_line(error)})"
-        ) from None
-    except Exception as error:  # duckdb's own family, which is imported only for Parquet
-        if type(error).__module__.split(".")[0] not in ("duckdb", "_duckdb"):
-            raise
-        raise RoofprobeError(
-            "unreadable-table", f"{path} is not readable Parquet ({_first_line(error)})"
-        ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 def _matches(frame: pd.DataFrame, path: Path) -> Iterator[tuple[Layout, np.ndarray]]:
