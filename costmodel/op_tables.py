@@ -31,6 +31,7 @@ from roofprobe.costmodel.table_layouts import (
     SYSTEMS,
     Layout,
     column,
+    numeric,
     words_of,
 )
 from roofprobe.peaks.catalogue import load
@@ -127,14 +128,13 @@ def _matches(frame: pd.DataFrame, path: Path) -> Iterator[tuple[Layout, np.ndarr
 
 
 def _latency(frame: pd.DataFrame, path: Path, op: str) -> pd.Series:
-    import pandas as pd
 
     if op == "grouped_gemm" and {"up_proj_us", "down_proj_us"} <= set(frame.columns):
-        parts = [pd.to_numeric(frame[n], errors="coerce") for n in ("up_proj_us", "down_proj_us")]
+        parts = [numeric(frame[n]) for n in ("up_proj_us", "down_proj_us")]
         return (parts[0] + parts[1]) * 1e-6
     for name, unit in LATENCY_S.items():
         if name in frame.columns:
-            return pd.to_numeric(frame[name], errors="coerce") * unit
+            return numeric(frame[name]) * unit
     hint = " (a column latency has no unit: rename it)" if "latency" in frame.columns else ""
     raise RoofprobeError(
         "missing-columns",
@@ -177,7 +177,7 @@ def _points(
     drop(~usable, "left out: no time, or no positive size")
     for name, plain in (("window_size", 0), ("beam_width", 1)):
         if name in frame.columns:
-            other = pd.to_numeric(frame[name], errors="coerce").reindex(data.index)
+            other = numeric(frame[name]).reindex(data.index)
             drop(other.notna() & (other != plain), f"left out: {name} is not {plain}")
     for name, (meant, why) in ONLY.items():
         if name in frame.columns and layout.op in meant:
@@ -226,12 +226,12 @@ def _shape(frame: pd.DataFrame, layout: Layout, path: Path) -> dict[str, pd.Seri
             parts = frame["shape_key"].astype(str).str.extractall(r"(\d+)")[0].unstack()
             for index, name in enumerate(layout.key):
                 if index in parts.columns:
-                    found[name] = pd.to_numeric(parts[index], errors="coerce")
+                    found[name] = numeric(parts[index])
         else:
             missing += [name for name in layout.key if name not in frame.columns]
     for name in layout.key:
         if name in frame.columns:
-            found[name] = pd.to_numeric(frame[name], errors="coerce")
+            found[name] = numeric(frame[name])
     if missing:
         raise RoofprobeError(
             "missing-columns",
@@ -304,7 +304,7 @@ def _precisions(frame: pd.DataFrame, layout: Layout, data: pd.DataFrame, path: P
     told = pd.Series("", index=frame.index)
     if layout.op == "gemm" and "mfu" in frame.columns:
         flops = 2 * data["m"] * data["n"] * data["k"]
-        peak = flops / data["latency_s"] / pd.to_numeric(frame["mfu"], errors="coerce") / 1e12
+        peak = flops / data["latency_s"] / numeric(frame["mfu"]) / 1e12
         for key, rows in data.groupby("device"):
             told[rows.index] = _precision_of_peak(str(key), float(peak[rows.index].median()))
     said = said.where(said != "", told)

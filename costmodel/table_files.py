@@ -72,7 +72,10 @@ def _csv(data: bytes) -> pd.DataFrame:
     header = data[: data.find(b"\n")] if b"\n" in data else data
     if header.count(b",") >= MOST_COLUMNS:
         raise ValueError(f"it has more than {MOST_COLUMNS:,} columns")
-    return pd.read_csv(io.BytesIO(data), low_memory=False)
+    frame = pd.read_csv(io.BytesIO(data), low_memory=False)
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise ValueError("its rows have more cells than its first line names")
+    return frame
 
 
 def _parquet(path: Path) -> pd.DataFrame:
@@ -90,7 +93,7 @@ def _parquet(path: Path) -> pd.DataFrame:
             if len(rows.columns) > MOST_COLUMNS:
                 raise ValueError(f"it has more than {MOST_COLUMNS:,} columns")
             frame: pd.DataFrame = rows.limit(MOST_ROWS + 1).df()
-    except duckdb.Error as error:
+    except (duckdb.Error, RuntimeError, SystemError) as error:  # the binding's own, for bad text
         raise ValueError(f"no readable Parquet: {_first_line(error)}") from None
     if len(frame) > MOST_ROWS:
         raise ValueError(f"it has more than {MOST_ROWS:,} rows")

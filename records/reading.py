@@ -51,7 +51,7 @@ def read_bytes(path: Path, most_bytes: int, *, follow: bool = True) -> bytes:
         descriptor = os.open(path, flags)
     except ValueError:  # a NUL, or halves of surrogate pairs, in the path
         raise NotAFile(errno.EINVAL, "it is no path") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         for is_kind, words in _KINDS:
             if is_kind(found.st_mode):
@@ -59,10 +59,13 @@ def read_bytes(path: Path, most_bytes: int, *, follow: bool = True) -> bytes:
         allowed = f"it is larger than {most_bytes / MIB:,.0f} MiB"
         if found.st_size > most_bytes:
             raise TooLarge(errno.EFBIG, allowed)
-        data = file.read(most_bytes + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(most_bytes + 1)
         if len(data) > most_bytes:  # it grew, or tells no size
             raise TooLarge(errno.EFBIG, allowed)
         return data
+    finally:
+        os.close(descriptor)
 
 
 def is_folder(path: Path) -> bool:
@@ -94,7 +97,7 @@ def json_document(data: bytes) -> Any:
     """
     try:
         document = json.loads(
-            data,
+            data.decode(json.detect_encoding(data)),  # json itself lets lone surrogates pass
             object_pairs_hook=_object,
             parse_constant=_constant,
             parse_int=_whole,

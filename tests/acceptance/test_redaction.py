@@ -4,47 +4,18 @@ from __future__ import annotations
 
 import json
 import random
-import types
-from typing import Any, Literal, Union, get_args, get_origin
+from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
 from roofprobe.acceptance.redaction import KEEPABLE, Redactor, vocabulary
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import Run
 
 GPU = "GPU-8f3a0000-1111-2222-3333-444455556666"
-
-
-def fill(annotation: Any, text: Any, name: str = "") -> Any:
-    """Return a JSON value of a type, with ``text()`` in every free text of it."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        return arguments[0]
-    if origin in (Union, types.UnionType):
-        return fill(next(a for a in arguments if a is not type(None)), text, name)
-    if origin is tuple:
-        inner = [a for a in arguments if a is not Ellipsis]
-        return [fill(a, text, name) for a in inner]
-    if origin is dict:
-        return {"example": fill(arguments[1], text, name)}
-    if origin is not None:  # Annotated
-        return fill(arguments[0], text, name)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return {
-            key: fill(field.annotation, text, key) for key, field in annotation.model_fields.items()
-        }
-    return {str: text, int: lambda: 1, float: lambda: 1.0, bool: lambda: True}[annotation]()
-
-
-def texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [text for each in inner for text in texts(each)]
 
 
 word = st.text("abcdefghijklmnopqrstuvwxyz", min_size=3, max_size=8)
@@ -70,7 +41,7 @@ between = st.sampled_from([" ", ", ", "(", "'", '"', " = ", "\n", "; ", "[", "|"
 @settings(max_examples=60, deadline=None, derandomize=True, phases=QUICK)
 @given(st.fixed_dictionaries(secrets), between, st.integers(0, 1 << 30))
 def test_planted_values_survive_in_no_text_of_a_record(
-    planted: dict[str, str], edge: str, seed: int
+    documents: ModuleType, planted: dict[str, str], edge: str, seed: int
 ) -> None:
     values, chance = list(planted.values()), random.Random(seed)
 
@@ -78,7 +49,7 @@ def test_planted_values_survive_in_no_text_of_a_record(
         chosen = chance.sample(values, k=2)
         return f"in{edge}{chosen[0]}{edge} and {GPU}, then {chosen[1]}"
 
-    record = fill(Run, text)
+    record = documents.fill(Run, text)
     record["environment"]["host"] = planted["host"]
     record["command"] = ["probe", "all", "--out", planted["path"]]
     redactor = Redactor()
@@ -171,8 +142,10 @@ def test_variables_that_are_secrets_go_and_versions_stay() -> None:
 
 
 @pytest.mark.parametrize("host", ["cpu", "compute", "ok", "l2", "run", "uniform", "fp32"])
-def test_a_host_named_like_a_word_of_the_record_does_not_break_it(host: str) -> None:
-    record = fill(Run, lambda: "plain")
+def test_a_host_named_like_a_word_of_the_record_does_not_break_it(
+    documents: ModuleType, host: str
+) -> None:
+    record = documents.fill(Run, lambda: "plain")
     record["environment"]["host"] = host
     redactor = Redactor()
     redactor.learn(record)
