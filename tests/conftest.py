@@ -85,3 +85,9 @@ def machine(tmp_path: Path, fake_nvml: ModuleType) -> Machine:
 def documents() -> ModuleType:
     """Give makers of valid documents and of mutations: ``documents.mutated(document, seed)``."""
     return _load("documents")
+
+
+@pytest.fixture(scope="session")
+def faults() -> ModuleType:
+    """Give the registry of planted faults: ``faults.named("hang")``."""
+    return _load("faults")

@@ -57,7 +57,7 @@ def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["a\0b", "\ud800"])
 def test_what_is_no_path_is_refused(path: str) -> None:
-    with pytest.raises(OSError, match="no path|No such"):
+    with pytest.raises(OSError, match=r"no path|No such"):
         read_bytes(Path(path), 100)
 
 
