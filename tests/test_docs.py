@@ -30,8 +30,15 @@ FORBIDDEN = (
 SAY_IT_TO_FORBID_IT = {"tests/test_docs.py"}
 # Commands that only read: a test runs them as they are printed. Each with its exit codes; doctor
 # judges the host, so any of its verdicts will do.
-RUNNABLE = {"peaks": {0}, "schema": {0}, "show": {0}, "doctor": {0, 1, 3}, "plan": {0}}
-NAMES = {"plan"}  # alone a name of the command in running text, not a command
+RUNNABLE = {
+    "peaks": {0},
+    "schema": {0},
+    "show": {0},
+    "doctor": {0, 1, 3},
+    "plan": {0},
+    "bundle": {0},
+}
+NAMES = {"plan", "show", "bundle"}  # alone a name of the command in running text, not a command
 PLACEHOLDERS = {"RUN", "NAME", "[NAME]"}
 # The least that is a run, for `probe show reports/latest`.
 RUN = {
