@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roofprobe.records.schema import Finding, Run, Verdict
-from roofprobe.reporting.prometheus import prometheus_bytes
+from roofprobe.reporting.prometheus import metrics, prometheus_bytes
 from roofprobe.reporting.verdict_rows import verdict_of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -160,6 +160,12 @@ def test_the_time_of_a_load_is_in_seconds(judged_run: Run) -> None:
     (series,) = [s for s in series_of(run) if s.name == "roofprobe_access_latency_seconds"]
     assert series.value == pytest.approx(500e-9)
     assert (series.labels["op"], series.labels["footprint_bytes"]) == ("chase", "1024")
+
+
+def test_the_documents_tell_every_metric_and_no_other(judged_run: Run) -> None:
+    written = {metric.name for metric in metrics(judged_run, verdict_of(judged_run))}
+    told = (Path(__file__).parents[2] / "docs/reading-a-verdict.md").read_text()
+    assert set(re.findall(r"roofprobe_[a-z_]+", told)) == written
 
 
 @pytest.mark.parametrize("text", [HOSTILE, "x" * 100_000, "", '"', "\\", "\n"])
