@@ -11,15 +11,19 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from roofprobe.acceptance.absolute import absolute
+from roofprobe.acceptance.health import health
 from roofprobe.acceptance.integrity import integrity
+from roofprobe.acceptance.retest import after_retest, on_repeats
 from roofprobe.records.schema import Finding, Judgement, Run, Verdict
 
-LAYERS: Final[tuple[Callable[[Run], Iterator[Finding]], ...]] = (integrity, absolute)
+LAYERS: Final[tuple[Callable[[Run], Iterator[Finding]], ...]] = (integrity, absolute, health)
 
 
 def judge(run: Run) -> Verdict:
-    """Return the findings on ``run`` and what they amount to."""
-    findings = tuple(found for layer in LAYERS for found in layer(run))
+    """Return the findings on ``run`` and what they amount to; repeats decide over first figures."""
+    findings = judge_once(run)
+    if run.retests:
+        findings = after_retest(findings, judge_once(on_repeats(run)), run)
     return Verdict(
         judgement=rolled_up(findings),
         devices={
@@ -29,6 +33,11 @@ def judge(run: Run) -> Verdict:
         host=rolled_up(f for f in findings if f.device_id is None),
         findings=findings,
     )
+
+
+def judge_once(run: Run) -> tuple[Finding, ...]:
+    """Return the findings on the first figures of ``run``."""
+    return tuple(found for layer in LAYERS for found in layer(run))
 
 
 def rolled_up(findings: Iterable[Finding]) -> Judgement:

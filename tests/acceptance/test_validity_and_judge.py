@@ -16,6 +16,7 @@ from roofprobe.records.schema import (
     Device,
     Distribution,
     Environment,
+    Finding,
     KernelIdentity,
     Limits,
     Measurement,
@@ -24,6 +25,7 @@ from roofprobe.records.schema import (
     Run,
     Span,
     Telemetry,
+    Verdict,
 )
 
 
@@ -81,6 +83,10 @@ def ceiling(kind: Any, value: float, family: Any = "memory", **changes: Any) -> 
         basis="a test",
         **changes,
     )
+
+
+def about_figures(verdict: Verdict) -> list[Finding]:
+    return [found for found in verdict.findings if found.layer != "health"]
 
 
 def run_of(*measurements: Measurement, ceilings: tuple[Ceiling, ...] = ()) -> Run:
@@ -206,7 +212,7 @@ def test_an_invalid_figure_is_no_headline() -> None:
     run = run_of(*measurements, ceilings=(bound,))
     assert run.headlines == ()
     verdict = judge(run)
-    assert [finding.code for finding in verdict.findings] == ["RP-INVALID"]
+    assert [finding.code for finding in about_figures(verdict)] == ["RP-INVALID"]
     assert verdict.judgement == "unknown"
 
 
@@ -227,7 +233,7 @@ def test_bits_that_change_from_launch_to_launch_fail_the_run() -> None:
     )
     verdict = judge(run_of(copy(1.0), unstable))
     assert verdict.judgement == "fail"
-    assert [finding.code for finding in verdict.findings] == ["RP-UNSTABLE-BITS"]
+    assert [finding.code for finding in about_figures(verdict)] == ["RP-UNSTABLE-BITS"]
 
 
 def test_cases_that_end_alike_are_one_finding_per_row_and_route() -> None:
@@ -243,7 +249,7 @@ def test_cases_that_end_alike_are_one_finding_per_row_and_route() -> None:
         for route in ("triton", "torch.mm")
         for n in range(200)
     ]
-    findings = judge(run_of(*failed)).findings
+    findings = about_figures(judge(run_of(*failed)))
     assert [(f.code, f.case_id) for f in findings] == [
         ("RP-NOT-MEASURED", "triton-0"),
         ("RP-NOT-MEASURED", "torch.mm-0"),
@@ -255,7 +261,7 @@ def test_a_kernel_that_stands_in_for_another_is_a_warning_that_names_it() -> Non
     identity = KernelIdentity(names=("slow_sgemm",), fallback="FP8 is converted to FP32.")
     cases = [gemm(1.0, "fp8", {"case_id": f"c{n}", "row": "fp8"}) for n in range(3)]
     verdict = judge(run_of(*(m.model_copy(update={"identity": identity}) for m in cases)))
-    (finding,) = verdict.findings
+    (finding,) = about_figures(verdict)
     assert (finding.code, finding.judgement) == ("RP-KERNEL-FALLBACK", "warn")
     assert finding.sentence == (
         "fp8 by torch.mm ran the kernel slow_sgemm: FP8 is converted to FP32. (and in 2 more cases)"
