@@ -151,26 +151,26 @@ def _judged(device: Device, held: _Held) -> Finding:
     sentence = f"{held.what} reaches {rate}, {held.share:.0%} of {held.basis} ({held.peak:.4g})"
     bound = band.fail_below if failed and band.fail_below is not None else band.warn_below
     if warned:
-        sentence += f", less than {bound:.0%}: {_why(device, headline, band)}"
+        sentence += f", less than {bound:.0%}{_why(device, headline, band)}"
     return finding(
         _CODES[headline.family], "fail" if failed else "warn" if warned else "pass", sentence,
         device=device, case_id=headline.case_id, figure=held.share, bound=bound,
-        unit=f"share of {held.basis}", bound_source=band.source,
+        unit=f"share of {held.basis}", bound_source=band.reference,
     )  # fmt: skip
 
 
 def _why(device: Device, headline: Headline, band: Band) -> str:
     """Say whether the clock was low or the work slow at its clock."""
-    if headline.family == "memory":
-        return "see its memory clock, ECC, other processes, and whether all of its memory is there"
+    if headline.family != "compute":
+        return ""
     share, clock = headline.share_clock_normalised, headline.sm_clock_mhz
     if share is None or not clock:
-        return "its clock was not told, so whether clock or work is the cause stays open"
+        return ": its clock was not told, so whether clock or work is the cause stays open"
     highest = device.limits.max_sm_clock_mhz
     at = f"at {clock:.0f} MHz" + (f" of up to {highest:.0f}" if highest else "")
     if share >= band.warn_below:
         return (
-            f"its clock was low ({at}; at that clock it does {share:.0%} of what its units can), "
+            f": its clock was low ({at}; at that clock it does {share:.0%} of what its units can), "
             "so power, heat or a limit holds it back"
         )
-    return f"it is slow at its clock ({at}, {share:.0%} of what its units can do there)"
+    return f": it is slow at its clock ({at}, {share:.0%} of what its units can do there)"

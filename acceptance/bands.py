@@ -29,12 +29,13 @@ class BandsError(ValueError):
 
 
 class _Rule(BaseModel):
-    """What all rules have: which cards they are about, and who says so."""
+    """What all rules have: which cards they are about, and who says so, in short and in full."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     rows: list[str] = []
     classes: list[str] = []
+    reference: Annotated[str, Field(min_length=10, max_length=60)]
     source: Annotated[str, Field(min_length=10)]
 
     @property

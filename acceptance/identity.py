@@ -23,6 +23,10 @@ from roofprobe.records.schema import Device, Finding, Judgement, Run
 _POWER_FAIL, _POWER_WARN = 0.80, 0.99
 _CLOCK_FAIL, _CLOCK_WARN = 0.80, 0.97
 _SAME_MEMORY = 0.02  # what drivers reserve differs from version to version
+_A_SLICE = (
+    "It is a part of a card (MIG or vGPU): what the whole card should be and reach says nothing "
+    "about it, an earlier run of the same part does"
+)
 _NO_ROW = "No catalogue row says what it should be"
 
 
@@ -30,7 +34,6 @@ def identity(run: Run, against: Sequence[Run] = ()) -> Iterator[Finding]:
     """Yield one finding per check and accelerator."""
     for subject in subjects(run):
         yield _identity(subject, against)
-        yield _slice(subject)
         yield _units(subject)
         yield _memory(subject)
         yield _power(subject)
@@ -51,7 +54,8 @@ def _identity(subject: Subject, against: Sequence[Run]) -> Finding:
         )
     earlier = _earlier(device, against)
     if earlier is None:
-        return finding("RP-IDENTITY", "unknown", match.reason, device=device)
+        reason = _A_SLICE if subject.is_slice else match.reason
+        return finding("RP-IDENTITY", "unknown", reason, device=device)
     differing = list(_differing(device, earlier))
     if differing:
         return finding(
@@ -96,17 +100,6 @@ def _differing(device: Device, earlier: Device) -> Iterator[str]:
     now, before = device.memory_bytes, earlier.memory_bytes
     if now and before and abs(now / before - 1) > _SAME_MEMORY:
         yield f"memory {now / 2**30:.1f} GiB instead of {before / 2**30:.1f}"
-
-
-def _slice(subject: Subject) -> Finding:
-    if not subject.is_slice:
-        return finding("RP-MIG", "pass", "It is a whole card", device=subject.device)
-    return finding(
-        "RP-MIG", "unknown",
-        "It is a part of a card (MIG or vGPU): what the whole card should reach says nothing about "
-        "it, an earlier run of the same part does",
-        device=subject.device,
-    )  # fmt: skip
 
 
 def _units(subject: Subject) -> Finding:

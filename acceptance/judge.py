@@ -5,30 +5,32 @@ failed where a check failed; else it is unknown where a required check has no an
 a warning where one warned; else it passed. Without a single answer it is unknown.
 
 Judged is what the measurements say: ceilings, validity and headlines are made anew from them
-(`recomputed`), and a verdict that a record holds is never believed.
+(`recomputed`), and a verdict that a record holds is never believed. Where figures that fell short
+were measured again, the repeats decide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
 
 from roofprobe.acceptance.absolute import absolute
+from roofprobe.acceptance.health import health
 from roofprobe.acceptance.identity import identity
 from roofprobe.acceptance.integrity import integrity
 from roofprobe.acceptance.recomputed import recomputed, record
 from roofprobe.acceptance.reference import reference_relative
 from roofprobe.acceptance.relative import host_relative
+from roofprobe.acceptance.retest import after_retest, on_repeats
 from roofprobe.records.schema import Finding, Judgement, Run, Verdict
-
-# What the command exits with; Nagios has an order of its own.
-EXIT_CODES: Final[dict[Judgement, int]] = {"pass": 0, "warn": 0, "fail": 1, "unknown": 3}
-NAGIOS_CODES: Final[dict[Judgement, int]] = {"pass": 0, "warn": 1, "fail": 2, "unknown": 3}
 
 
 def judge(run: Run, against: Sequence[Run] = ()) -> Verdict:
     """Return the findings on ``run``, held against earlier runs too, and what they amount to."""
-    findings = tuple(_findings(run, against))
+    fresh, references = recomputed(run), [recomputed(reference) for reference in against]
+    judged = judge_once(fresh, references)
+    if fresh.retests:
+        judged = after_retest(judged, judge_once(on_repeats(fresh), references), fresh)
+    findings = (*record(run, fresh), *judged)
     return Verdict(
         judgement=rolled_up(findings),
         devices={
@@ -40,15 +42,21 @@ def judge(run: Run, against: Sequence[Run] = ()) -> Verdict:
     )
 
 
-def _findings(stored: Run, against: Sequence[Run]) -> Iterator[Finding]:
-    run = recomputed(stored)
-    references = [recomputed(reference) for reference in against]
-    yield from record(stored, run)
+def judge_once(run: Run, against: Sequence[Run] = ()) -> tuple[Finding, ...]:
+    """Return the findings on the first figures of a run whose ceilings and headlines are its own.
+
+    ``against`` are references, made anew like the run itself.
+    """
+    return tuple(_layers(run, against))
+
+
+def _layers(run: Run, against: Sequence[Run]) -> Iterator[Finding]:
     yield from integrity(run)
-    yield from identity(run, references)
+    yield from identity(run, against)
+    yield from health(run)
     yield from absolute(run)
     yield from host_relative(run)
-    yield from reference_relative(run, references)
+    yield from reference_relative(run, against)
 
 
 def rolled_up(findings: Iterable[Finding]) -> Judgement:
@@ -56,10 +64,3 @@ def rolled_up(findings: Iterable[Finding]) -> Judgement:
     answers = {f.judgement for f in findings if f.required or f.judgement != "unknown"}
     order: tuple[Judgement, ...] = ("fail", "unknown", "warn", "pass")
     return next((judgement for judgement in order if judgement in answers), "unknown")
-
-
-def exit_code(verdict: Verdict, *, strict: bool = False) -> int:
-    """Return 0 for pass and warn (1 for warn where ``strict``), 1 for fail, 3 for unknown."""
-    if strict and verdict.judgement == "warn":
-        return 1
-    return EXIT_CODES[verdict.judgement]

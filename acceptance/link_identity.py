@@ -115,7 +115,7 @@ def _nvlink(run: Run, subject: Subject) -> Finding:
     judgement: Judgement = "pass" if active >= expected else "warn" if active == 0 else "fail"
     return finding(
         "RP-NVLINK", judgement, f"{active} of {expected} NVLinks are active", device=device,
-        figure=float(active), bound=float(expected), unit="links", bound_source=rule.source,
+        figure=float(active), bound=float(expected), unit="links", bound_source=rule.reference,
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ def recomputed(run: Run) -> Run:
             "devices": devices,
             "ceilings": ceilings,
             "measurements": measurements,
+            "retests": invalidate(run.retests, ceilings),
             "headlines": headlines_of(devices, measurements, ceilings),
         }
     )

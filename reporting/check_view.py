@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
-    "check_json_schema", "nagios_exit_code", "nagios_line", "render_check", "to_json",
-    "to_markdown_check",
+    "check_json_schema", "nagios_exit_code", "nagios_line", "nagios_unknown", "render_check",
+    "to_json", "to_markdown_check",
 ]  # fmt: skip
 
 _MOST_FINDINGS: Final = 10
@@ -186,6 +186,12 @@ def nagios_line(run: Run, verdict: Verdict) -> str:
     plain = in_encoding(said, "ascii").replace("|", "/")
     counts = " ".join(f"'{kind}'={count}" for kind, count in verdict_rows.counts(verdict).items())
     return f"ROOFPROBE {state}: {in_encoding(shorten(plain, _LONGEST_NAGIOS), 'ascii')} | {counts}"
+
+
+def nagios_unknown(sentence: str) -> str:
+    """Return the line for Nagios where a run could not be judged at all."""
+    plain = in_encoding(sentence, "ascii").replace("|", "/")
+    return f"ROOFPROBE UNKNOWN: {in_encoding(shorten(plain, _LONGEST_NAGIOS), 'ascii')}"
 
 
 def nagios_exit_code(run: Run, verdict: Verdict) -> int:

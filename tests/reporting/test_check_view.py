@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from roofprobe.acceptance.checks import CHECKS
 from roofprobe.records.schema import Finding, Judgement, Run, Verdict
 from roofprobe.reporting import check_view
 from roofprobe.reporting.verdict_rows import verdict_of
@@ -156,7 +157,7 @@ def test_the_json_has_all_that_is_needed_to_act(judged_run: Run) -> None:
     assert document["host"] == {"name": "example-host", "judgement": "pass"}
     worst = document["findings"][0]
     assert (worst["code"], worst["figure"], worst["bound"]) == ("RP-COMPUTE", 0.30, 0.35)
-    assert worst["bound_source"] == "a share of the derived peak at the highest clock"
+    assert worst["bound_source"] == CHECKS[worst["code"]].bound
     assert document["findings"][-1]["code"] == "RP-EXAMPLE-LOG"
 
 

@@ -192,7 +192,7 @@ def test_what_does_not_pass_is_shown_first_and_the_rest_folded_away(judged_run: 
     assert re.findall(r"<code>(RP-[A-Z-]+)</code>", shown) == [
         "RP-COMPUTE", "RP-INVALID", "RP-BANDWIDTH",
     ]  # fmt: skip
-    assert "30% of the derived peak, bound 35% (a share of the derived peak" in shown
+    assert "30% of the derived peak, bound 35% (a share of the datasheet" in shown
     assert folds[0].startswith("<summary>What passed (3: 2 integrity, 1 absolute)</summary>")
     assert folds[1].startswith("<summary>What is not told here (1)</summary>")
     assert "RP-EXAMPLE-LOG" in folds[1]

@@ -1,5 +1,6 @@
 import pytest
 
+from roofprobe.acceptance.checks import CHECKS
 from roofprobe.records.schema import Finding, Judgement, Run, Verdict
 from roofprobe.reporting import verdict_rows
 
@@ -87,7 +88,7 @@ def test_figure_and_bound_have_one_unit_and_digits_that_tell_them_apart(
 
 
 def test_a_bound_without_a_source_of_its_own_has_the_catalogues() -> None:
-    assert verdict_rows.source_of(finding()) == "a share of the derived peak at the highest clock"
+    assert verdict_rows.source_of(finding()) == CHECKS[finding().code].bound
     assert verdict_rows.source_of(finding(bound_source="a datasheet")) == "a datasheet"
     assert verdict_rows.source_of(finding(code="RP-NOBODY-KNOWS")) is None
 
