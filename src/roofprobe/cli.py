@@ -226,6 +226,77 @@ def show(
 
 
 @app.command()
+def check(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="A run folder, its run.json, or a folder of runs (the newest)."
+        ),
+    ],
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--against",
+            metavar="RUN",
+            help="An earlier run of the same device or kind to hold it against; may be repeated.",
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings too.")] = False,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.")
+    ] = None,
+    prometheus: Annotated[
+        Path | None,
+        typer.Option("--prometheus", metavar="FILE", help="Also write Prometheus metrics."),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, to paste into an issue.")
+    ] = False,
+    nagios: Annotated[
+        bool,
+        typer.Option(
+            "--nagios", help="Print one line, and exit as Nagios wants: 0, 1 warn, 2 fail, 3."
+        ),
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Also what passed, finding by finding.")] = (
+        False
+    ),
+    json_: AsJson = False,
+) -> None:
+    """Judge a run: is this what it is sold as, and healthy? Exits with 0, 1 (fail) or 3."""
+
+    def judged() -> int:
+        from roofprobe.checking import check as check_run
+        from roofprobe.records.errors import RoofprobeError
+        from roofprobe.reporting import check_view
+        from roofprobe.reporting.verdict_rows import exit_code
+
+        if sum((json_, markdown, nagios)) > 1:
+            raise RoofprobeError(
+                "one-output", "--json, --markdown and --nagios are three outputs; choose one"
+            )
+        try:
+            found = check_run(run, against or (), junit=junit, prometheus=prometheus)
+        except RoofprobeError as error:
+            if not nagios:
+                raise
+            print(check_view.nagios_unknown(error.sentence))
+            return 3  # Nagios takes 2 for a fault of the device
+        if nagios:
+            print(check_view.nagios_line(found.run, found.verdict))
+            return check_view.nagios_exit_code(found.run, found.verdict)
+        if json_:
+            _print_json(check_view.to_json(found.run, found.verdict, strict=strict))
+        elif markdown:
+            _write_stdout(check_view.to_markdown_check(found.run, found.verdict).encode())
+        else:
+            check_view.render_check(found.run, found.verdict, _console(), full=full)
+        return exit_code(found.run, found.verdict, strict=strict)
+
+    _exit_with(judged, json_)
+
+
+@app.command()
 def peaks(
     name: Annotated[
         str | None, typer.Argument(help='An accelerator, e.g. "H20 96G"; none lists all.')
