@@ -35,7 +35,7 @@ def breaches(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def repeats_of(measurement: Measurement) -> tuple[Case, ...]:
-    """Return the cases that measure again what ``measurement`` did, each under a name of its own."""
+    """Return the cases that measure again what ``measurement`` did, each under its own name."""
     case = measurement.case
     return tuple(
         case.model_copy(update={"case_id": f"{case.case_id}/retest-{number}", "retest": number})
@@ -75,8 +75,7 @@ def on_repeats(run: Run) -> Run:
         repeat = middle.get((first.device_id, first.case.case_id))
         if repeat is None or first.rate is None:
             return first
-        fields = {"rate": repeat.rate, "latency": repeat.latency, "telemetry": repeat.telemetry}
-        return first.model_copy(update=fields)
+        return repeat.model_copy(update={"case": first.case})
 
     measurements = tuple(map(replaced, run.measurements))
     headlines = headlines_of(run.devices, measurements, run.ceilings)
@@ -92,21 +91,30 @@ def after_retest(
     """
     repeated = _repeated(run)
     measured = {(m.device_id, m.case.case_id): m for m in run.measurements}
-    by_question = {_question(found, measured): found for found in again}
+    lines = {_line(found, measured) for found in first}
+    failing = {_line(found, measured) for found in breaches(first)}
     standing: list[Finding] = []
     for found in first:
         key = (found.device_id or "", found.case_id or "")
         members = repeated.get(key)
-        if found not in breaches([found]) or not members or key not in measured:
+        if not breaches([found]) or not members or key not in measured:
             standing.append(found)
             continue
         told = _told(measured[key], members, run)
-        now = by_question.get(_question(found, measured))
-        if now is None or now.judgement == "fail" or _middle(members) is None:
-            stands = now if now is not None and now.judgement == "fail" else found
+        line = _line(found, measured)
+        alike = [
+            other
+            for other in again
+            if (other.code, other.device_id) == (found.code, found.device_id)
+            # Another case may lead a line now, that was not asked about before.
+            and (_line(other, measured) == line or _line(other, measured) not in lines)
+        ]
+        low = next((other for other in alike if other.judgement == "fail"), None)
+        if low is not None or _middle(members) is None:
+            stands = found if low is None else low
             standing.append(stands.model_copy(update={"sentence": f"{stands.sentence}; {told}"}))
             continue
-        standing.append(now)
+        standing += [other for other in alike if _line(other, measured) not in failing - {line}]
         standing.append(
             finding(
                 "RP-UNSTABLE", "warn",
@@ -115,11 +123,11 @@ def after_retest(
                 bound=found.bound, unit=found.unit, bound_source=found.bound_source,
             )
         )  # fmt: skip
-    return tuple(standing)
+    return tuple(dict.fromkeys(standing))
 
 
-def _question(found: Finding, measured: Mapping[Key, Measurement]) -> tuple[str, str, str]:
-    """Tell what a finding is about: its code, device and line, whichever case leads the line."""
+def _line(found: Finding, measured: Mapping[Key, Measurement]) -> tuple[str, str, str]:
+    """Tell what a finding is about: its code, its device and the line that its case belongs to."""
     device_id, case_id = found.device_id or "", found.case_id or ""
     measurement = measured.get((device_id, case_id))
     return found.code, device_id, label_of(measurement.case) if measurement else case_id

@@ -53,7 +53,8 @@ class Patient:
             for field in (*fields, "health"):
                 if health is not None and field in health.missing:
                     return health.missing[field]
-        return "not told at both ends of the run"
+        lost = self.after.lost if self.after else None
+        return lost or "not told at both ends of the run"
 
 
 def patients_of(run: Run) -> tuple[Patient, ...]:

@@ -21,10 +21,10 @@ MODEL_SIZES: tuple[str, ...] = (
     "width",
 )  # fmt: skip
 COLUMNS: tuple[str, ...] = (
-    "run_id", "device_id", "device_name", "case_id", "family", "op", "row", "role", "retest", "precision",
-    "route", "engine", "regime", "layout", "scaling", "config", "kv_precision", "accumulator",
-    "fast_accum", "pipe", "sparsity", "pattern", "peer", "m", "n", "k", "elements", *MODEL_SIZES,
-    "status", "reason_code", "reason", "median_us", "ci_low_us", "ci_high_us",
+    "run_id", "device_id", "device_name", "case_id", "family", "op", "row", "role", "retest",
+    "precision", "route", "engine", "regime", "layout", "scaling", "config", "kv_precision",
+    "accumulator", "fast_accum", "pipe", "sparsity", "pattern", "peer", "m", "n", "k", "elements",
+    *MODEL_SIZES, "status", "reason_code", "reason", "median_us", "ci_low_us", "ci_high_us",
     "p10_us", "p90_us", "best_us", "samples", "rate", "rate_ci_low", "rate_ci_high", "rate_p10",
     "rate_p90", "rate_best", "rate_unit", "flops", "bytes_read", "bytes_written", "array_bytes",
     "error", "tolerance", "buffer_sets", "launches_per_sample", "timer", "stop_reason",
@@ -37,9 +37,9 @@ COLUMNS: tuple[str, ...] = (
 
 # Whole numbers that not every row has; pandas would make them floats.
 _WHOLE: tuple[str, ...] = (
-    "retest", "m", "n", "k", "elements", *MODEL_SIZES, "samples", "flops", "bytes_read", "bytes_written",
-    "array_bytes", "buffer_sets", "launches_per_sample", "search_candidates", "search_best_m",
-    "search_best_n", "search_best_k",
+    "retest", "m", "n", "k", "elements", *MODEL_SIZES, "samples", "flops", "bytes_read",
+    "bytes_written", "array_bytes", "buffer_sets", "launches_per_sample", "search_candidates",
+    "search_best_m", "search_best_n", "search_best_k",
 )  # fmt: skip
 
 
@@ -67,8 +67,8 @@ def _row(run: Run, names: dict[str, str], measurement: Measurement) -> dict[str,
         "device_name": names.get(measurement.device_id),
         **case.model_dump(include={
             "case_id", "family", "op", "row", "role", "retest", "precision", "route", "engine",
-            "regime", "layout", "scaling", "config", "kv_precision", "accumulator", "fast_accum", "pipe",
-            "sparsity", "pattern",
+            "regime", "layout", "scaling", "config", "kv_precision", "accumulator", "fast_accum",
+            "pipe", "sparsity", "pattern",
         }),
         "peer": case.peer.device_id if case.peer else None,
         **case.shape,

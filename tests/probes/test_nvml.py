@@ -191,6 +191,25 @@ def test_numbers_of_the_interface_are_those_of_pynvml() -> None:
     assert subject.FIELD_MEMORY_TEMPERATURE == pynvml.NVML_FI_DEV_MEMORY_TEMP
     assert nvml_links.FIELD_NVLINK_COUNT == pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT
     assert nvml_links.FIELD_NVLINK_SPEED == pynvml.NVML_FI_DEV_NVLINK_GET_SPEED
+    assert (nvml_health.ECC_CORRECTED, nvml_health.ECC_UNCORRECTED) == (
+        pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED,
+        pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
+    )
+    assert (nvml_health.ECC_VOLATILE, nvml_health.ECC_AGGREGATE) == (
+        pynvml.NVML_VOLATILE_ECC,
+        pynvml.NVML_AGGREGATE_ECC,
+    )
+    assert (nvml_health.RETIRED_FOR_CORRECTED, nvml_health.RETIRED_FOR_UNCORRECTED) == (
+        pynvml.NVML_PAGE_RETIREMENT_CAUSE_MULTIPLE_SINGLE_BIT_ECC_ERRORS,
+        pynvml.NVML_PAGE_RETIREMENT_CAUSE_DOUBLE_BIT_ECC_ERROR,
+    )
+    assert nvml_health.THRESHOLD_SLOWDOWN == pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
+    assert nvml_health.NVLINK_ERROR_COUNTERS == (
+        pynvml.NVML_NVLINK_ERROR_DL_REPLAY,
+        pynvml.NVML_NVLINK_ERROR_DL_RECOVERY,
+        pynvml.NVML_NVLINK_ERROR_DL_CRC_FLIT,
+        pynvml.NVML_NVLINK_ERROR_DL_CRC_DATA,
+    )
     assert nvml_links.P2P_BY_NVLINK == pynvml.NVML_P2P_CAPS_INDEX_NVLINK
     assert (nvml_links.P2P_OK, nvml_links.P2P_UNKNOWN) == (
         pynvml.NVML_P2P_STATUS_OK,
