@@ -5,7 +5,7 @@ minute, where its arrays came to lie. On a virtual machine with 2 idle cores, st
 by 1 % within a run were seen 80 % apart in two runs a minute after each other. So a change has to
 be larger than a floor, in logarithms of the ratio:
 
-    floor = max(minimum + clock + drift, 3 σ)
+    floor = max(minimum + clock + drift, 3.5 σ)
 
 ``minimum`` is the least effect that is ever told, per kind of device and family. ``clock`` is what
 the row's own change of clock explains, up to the wander that is usual for such a device; ``drift``
@@ -16,8 +16,8 @@ that it makes. A processor's σ comes from the 90th percentile of the deviations
 rows are disturbed and others are not; a GPU's from their median, since nobody shares its units.
 
 Rows that move together are proof of another kind: where the whole family moved by at least the
-minimum, and its rows scatter around that by less than half of it, each row that lies within 3 σ of
-the family counts by its own minimum alone.
+minimum, and its rows scatter around that by less than half of it, a row that lies within 3.5 σ of
+the family (and its own interval) counts by ``minimum + clock`` alone.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MINIMUM_GPU: dict[Family, float] = {
 _CLOCK_WANDER = {"cpu": 0.06, "gpu": 0.02}
 # Percentile of the deviations that σ is taken from, and what it is of a normal distribution's σ.
 _SPREAD_AT = {"cpu": (90.0, 1.645), "gpu": (50.0, 0.6745)}
-SIGMAS = 3.0
+SIGMAS = 3.5
 _LEAST_POOL = 8  # rows of other kinds in the family; with fewer, those of the whole device count
 _LEAST_DEVICE_POOL = 4
 _LEAST_HALVES = 8
@@ -132,13 +132,13 @@ def is_crowded(measurements: Sequence[Measurement]) -> bool:
 
 
 def drift(samples: np.ndarray, halfwidth: float) -> float:
-    """Return how far the second half of ``samples`` lies from the first, beyond what chance does.
+    """Return how far drift moves the median: half of what parts the halves of ``samples``.
 
-    ``halfwidth`` is the relative half width of the median's interval; a half's is √2 as wide, the
-    difference of two halves twice.
+    Only beyond what chance does. ``halfwidth`` is the relative half width of the median's interval;
+    a half's is √2 as wide, the difference of two halves twice.
     """
     if samples.size < _LEAST_HALVES:
         return 0.0
     middle = samples.size // 2
     first, second = float(np.median(samples[:middle])), float(np.median(samples[middle:]))
-    return max(0.0, abs(math.log(second / first)) - 2 * halfwidth)
+    return max(0.0, abs(math.log(second / first)) - 2 * halfwidth) / 2

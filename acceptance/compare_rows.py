@@ -5,170 +5,44 @@ interval of the ratio leaves 1 out, the median *and* the fast tail (the 10th per
 at least the floor of ``compare_noise``. Where both sides together have several runs, the spread
 between a side's runs takes the place of σ. What moved by the minimum but is not proven is ambiguous
 and says which condition it misses, and so is what cannot exclude the minimum. ``~`` is the rest.
+
+Where a whole family moved as one, its rows are a strong prior for each of them: a row that lies
+among them counts by the minimum alone (plus what its clock explains), even where its own samples
+scatter too much to tell. It then says ``moved-together``. Nothing helps a row that others
+disturbed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from roofprobe.acceptance import compare_noise as noise
+from roofprobe.acceptance.compare_evidence import (
+    Evidence,
+    Times,
+    evidence_of,
+    times_of,
+    undisturbed,
+)
 from roofprobe.acceptance.compare_match import Match, measured
 from roofprobe.acceptance.compare_statistics import (
-    Array,
-    BetweenRuns,
     Interval,
     TTest,
     adjusted,
-    median_interval,
     moderated_test,
     prior_variance,
     rank_test,
     ratio_interval,
 )
 from roofprobe.acceptance.comparison import Cause, Change, ComparedRow, SideFigure
-from roofprobe.records.schema import Measurement, Reason
+from roofprobe.records.schema import Reason
 from roofprobe.records.titles import label_of
 
 FALSE_DISCOVERIES = 0.01
 LEAST_SAMPLES = 5
-_FAST_TAIL = 10  # percentile
-# Between a picosecond and thirty years; a time outside is no time.
-_LEAST_TIME, _MOST_TIME = 1e-6, 1e15
-_CLOCKS_MHZ = (1.0, 1e6)
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """One side's samples of a row, one array per run, all positive; and the clocks meanwhile."""
-
-    measurements: tuple[Measurement, ...]
-    samples: tuple[Array, ...]
-    intervals: tuple[Interval, ...]
-    raw: bool
-
-    @property
-    def pooled(self) -> Array:
-        """Return all samples of all runs."""
-        return np.concatenate(self.samples)
-
-    @property
-    def logs(self) -> Array:
-        """Return the logarithm of each run's median."""
-        values = np.array([interval.value for interval in self.intervals], dtype=np.float64)
-        return np.asarray(np.log(values), dtype=np.float64)
-
-    def tail(self) -> float:
-        """Return the mean logarithm of the runs' fast tails."""
-        return float(np.mean([math.log(np.percentile(s, _FAST_TAIL)) for s in self.samples]))
-
-    def halfwidth(self) -> float:
-        """Return the widest relative half width of the runs' intervals."""
-        return max((i.high - i.low) / 2 / i.value for i in self.intervals)
-
-    def drift(self) -> float:
-        """Return the median over the runs of how far the samples moved while they were taken."""
-        return float(np.median([
-            noise.drift(s, (i.high - i.low) / 2 / i.value)
-            for s, i in zip(self.samples, self.intervals, strict=True)
-        ]))  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What a row's verdict rests on; effects are logarithms of B over A."""
-
-    match: Match
-    a: Times
-    b: Times
-    between: BetweenRuns
-    effect: float
-    tail: float
-    clock_change: float | None
-
-    @property
-    def several(self) -> bool:
-        """Return whether there are several runs on a side, so that their spread is known."""
-        return self.between.degrees > 0
-
-
-def times_of(measurements: Sequence[Measurement]) -> Times | None:
-    """Return the usable times of one side: positive and finite; None where there are none."""
-    kept, samples, intervals = [], [], []
-    raw = True
-    for measurement in measurements:
-        scale = _scale(measurement)
-        values = np.array(measurement.samples_us, dtype=np.float64) * scale
-        values = values[(values >= _LEAST_TIME) & (values <= _MOST_TIME)]
-        latency = measurement.latency
-        if values.size:
-            intervals.append(median_interval(values))
-        elif latency is not None and _LEAST_TIME <= latency.median * scale <= _MOST_TIME:
-            raw = False
-            values = np.array([latency.median * scale])
-            low, high = (
-                min(max(bound * scale, _LEAST_TIME), _MOST_TIME)
-                for bound in (latency.ci_low, latency.ci_high)
-            )
-            intervals.append(Interval(float(values[0]), low, high))
-        else:
-            continue
-        kept.append(measurement)
-        samples.append(values)
-    return Times(tuple(kept), tuple(samples), tuple(intervals), raw) if kept else None
-
-
-def _scale(measurement: Measurement) -> float:
-    """Return what a sample is multiplied by: a pointer chase counts ns per load, not per pass."""
-    per_load, latency = measurement.access_ns, measurement.latency
-    if per_load is None or latency is None or latency.median <= 0:
-        return 1.0
-    return per_load.median / latency.median
-
-
-def evidence_of(match: Match) -> Evidence | None:
-    """Return what a comparable row's verdict rests on; None where a side has no usable time."""
-    if match.obstacles:
-        return None
-    a = times_of([m for _, m in measured(match.a)])
-    b = times_of([m for _, m in measured(match.b)])
-    if a is None or b is None:
-        return None
-    return Evidence(
-        match=match,
-        a=a,
-        b=b,
-        between=BetweenRuns(a.logs, b.logs),
-        effect=float(b.logs.mean() - a.logs.mean()),
-        tail=b.tail() - a.tail(),
-        clock_change=clock_change(a.measurements, b.measurements),
-    )
-
-
-def clock_change(a: Sequence[Measurement], b: Sequence[Measurement]) -> float | None:
-    """Return the logarithm of B's clock over A's, counted or else reported on both sides.
-
-    For streams the memory's clock counts where it differs. None where a side has no clock.
-    """
-    readings: list[list[list[float]]] = [[], [], []]
-    for side in (a, b):
-        told = [m.telemetry for m in side if m.telemetry]
-        if side and side[0].case.family == "memory":
-            readings[0].append([t.mem_clock_mhz.median for t in told if t.mem_clock_mhz])
-        readings[1].append([m.clock_mhz.median for m in side if m.clock_mhz])
-        readings[2].append([t.sm_clock_mhz.median for t in told if t.sm_clock_mhz])
-    changes = []
-    for sides in readings:
-        clocks = [float(np.median(side)) for side in sides if side]
-        least, most = _CLOCKS_MHZ
-        if len(clocks) == 2 and all(least <= clock <= most for clock in clocks):
-            changes.append(math.log(clocks[1] / clocks[0]))
-    if changes and changes[0] == 0 and len(changes) > 1 and a[0].case.family == "memory":
-        return changes[1]
-    return changes[0] if changes else None
 
 
 def judge_rows(matches: Sequence[Match], backends: Sequence[str]) -> tuple[ComparedRow, ...]:
@@ -225,39 +99,49 @@ def _judged(
     minimum = noise.minimum_effect(backend, row.match.case.family)
     ratio = _ratio(row, test)
     sigma = test.error if isinstance(test, TTest) else background.sigma
-    base, floor, explained = _floor(row, minimum, sigma, backend)
+    least, base, floor = _floors(row, minimum, sigma, backend)
     # the fast tail must have gone the same way: what only reaches some samples is a disturbance
     whole = min(abs(row.effect), abs(row.tail)) if row.effect * row.tail > 0 else 0.0
-    together = (
-        not row.several
-        and background.moved_together(minimum, noise.spread_at(backend))
-        and background.centre * row.effect > 0
-        and abs(row.effect - background.centre) <= noise.SIGMAS * background.sigma + _width(ratio)
-    )
-    needed = base if together else floor
     # threads wait for the slowest of them, so one busy core can cost far more than its share
     crowded = not row.several and noise.is_crowded(_slower(row).measurements)
     few = min(row.a.pooled.size, row.b.pooled.size)
-    missing = [
+    unusable = [
         reason
         for fails, reason in (
             (few == 1 and row.a.raw and row.b.raw, _ONE_SAMPLE),
             (not (row.a.raw and row.b.raw), _NO_SAMPLES),
             (1 < few < LEAST_SAMPLES and not row.several, _FEW_SAMPLES),
-            (p_adjusted is None or p_adjusted > FALSE_DISCOVERIES
-             or ratio.low <= 1 <= ratio.high, _NOT_SIGNIFICANT),
-            (whole < base <= abs(row.effect), _TAIL),
-            (crowded, _CROWDED),
-            (abs(row.effect) < needed and not explained, _NOISE),
-            (abs(row.effect) < needed and explained, _EXPLAINED),
         )
         if fails
-    ]  # fmt: skip
+    ]
+    unsure = [
+        reason
+        for fails, reason in (
+            (
+                p_adjusted is None
+                or p_adjusted > FALSE_DISCOVERIES
+                or ratio.low <= 1 <= ratio.high,
+                _NOT_SIGNIFICANT,
+            ),
+            (whole < base <= abs(row.effect), _TAIL),
+            (abs(row.effect) < base, _EXPLAINED),
+            (base <= abs(row.effect) < floor, _NOISE),
+        )
+        if fails
+    ]
+    together = (
+        not row.several
+        and background.moved_together(minimum, noise.spread_at(backend))
+        and background.centre * row.effect > 0
+        and abs(row.effect) >= least
+        and abs(row.effect - background.centre) <= noise.SIGMAS * background.sigma + _width(ratio)
+    )
+    missing = [*unusable, *([_CROWDED] if crowded else []), *([] if together else unsure)]
     verdict: Change
-    if not missing and whole >= needed:
+    if not missing:
         verdict = "slower" if row.effect > 0 else "faster"
-        missing = [_TOGETHER] if together and whole < floor else []
-    elif abs(row.effect) >= minimum or any(reason in _ALWAYS_AMBIGUOUS for reason in missing):
+        missing = [_TOGETHER] if unsure else []
+    elif abs(row.effect) >= minimum or unusable:
         verdict = "ambiguous"
     elif not row.several and max(abs(math.log(ratio.low)), abs(math.log(ratio.high))) >= minimum:
         verdict, missing = "ambiguous", [_WIDE]
@@ -279,7 +163,7 @@ def _judged(
         ratio_ci_high=ratio.high,
         p_value=p,
         p_adjusted=p_adjusted,
-        floor=math.expm1(needed),
+        floor=math.expm1(least if together else floor),
         noise=math.expm1(sigma),
         cycles_ratio=None if cycles is None else math.exp(cycles),
         cause=_cause(cycles, minimum) if verdict in ("slower", "faster") else None,
@@ -300,15 +184,16 @@ def _width(ratio: Interval) -> float:
     return (ratio.high - ratio.low) / 2 / ratio.value
 
 
-def _floor(row: Evidence, minimum: float, sigma: float, backend: str) -> tuple[float, float, bool]:
-    """Return the row's own floor, that with the spread between runs, and whether it explains."""
+def _floors(
+    row: Evidence, minimum: float, sigma: float, backend: str
+) -> tuple[float, float, float]:
+    """Return the least effect with the clock's wander, with drift too, and with σ too."""
     if row.several:
         # clock, drift and neighbours are in the spread between runs already
-        return minimum, minimum, False
-    clock = noise.clock_allowance(backend, row.effect, row.clock_change)
-    base = minimum + clock + max(row.a.drift(), row.b.drift())
-    floor = max(base, noise.SIGMAS * sigma)
-    return base, floor, base > minimum and base >= floor
+        return minimum, minimum, minimum
+    least = minimum + noise.clock_allowance(backend, row.effect, row.clock_change)
+    base = least + max(row.a.drift(), row.b.drift())
+    return least, base, max(base, noise.SIGMAS * sigma)
 
 
 def _slower(row: Evidence) -> Times:
@@ -362,8 +247,8 @@ def _unjudged(match: Match) -> ComparedRow:
         timed = [any(m.latency or m.samples_us for _, m in side) for side in (a, b)]
         reasons = (_BASELINE if all(timed) else _UNTIMED,)
     figures = [
-        _figure(match, times_of([m for _, m in seen]), left=left)
-        for seen, left in ((a, True), (b, False))
+        _figure(match, times_of(undisturbed(seen)), left=left)
+        for seen, left in ((match.a, True), (match.b, False))
     ]
     return ComparedRow(
         key=match.key,
@@ -417,4 +302,3 @@ _UNTIMED = Reason(code="untimed", sentence="a check without a time to compare")
 _BASELINE = Reason(
     code="no-baseline", sentence="a side's time is zero, so there is nothing to hold against"
 )
-_ALWAYS_AMBIGUOUS = (_ONE_SAMPLE, _NO_SAMPLES, _FEW_SAMPLES)

@@ -25,7 +25,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 CI_LEVEL = 0.95
-PRIOR_DEGREES = 4.0  # how many runs' worth of evidence the other rows' spread stands for
+PRIOR_DEGREES = 2.0  # how many runs' worth of evidence the other rows' spread stands for
 _RESAMPLES = 1000
 _RESAMPLED_VALUES = 400_000
 _TAILS = [100 * (1 - CI_LEVEL) / 2, 100 * (1 + CI_LEVEL) / 2]
