@@ -1,123 +1,20 @@
-"""The catalogue of checks: every code that a verdict can hold, in one table.
+"""The catalogue of checks: every code that a verdict can hold, and how a finding is made.
 
 A code names a question, not an answer: the finding says ``pass``, ``warn``, ``fail`` or
-``unknown``. Codes are stable; they are what people filter and alert on. ``docs/checks.md`` is
-written from this table.
+``unknown``. The questions stand in `roofprobe.acceptance.check_table`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from roofprobe.records.schema import Device, Finding, Judgement, Layer, Run
+from roofprobe.acceptance.check_table import TABLE, Check
+from roofprobe.records.schema import Device, Finding, Judgement, Run
 
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One question that is asked of every run, and what may be answered.
-
-    ``required``: an ``unknown`` answer makes the device's verdict unknown, since not run is not
-    OK. ``worst`` is the worst judgement that it may give. ``bound`` says where the bound comes
-    from, ``remedy`` what to do when it does not pass.
-    """
-
-    code: str
-    layer: Layer
-    title: str
-    worst: Judgement
-    required: bool
-    bound: str
-    remedy: str
-
-
-_TABLE: Final = (
-    Check(
-        "RP-COMPLETE",
-        "integrity",
-        "Was everything measured that was planned?",
-        "unknown",
-        True,
-        "the plan of the run",
-        "go on with `probe all --resume`, or run it again with more time",
-    ),
-    Check(
-        "RP-NOT-MEASURED",
-        "integrity",
-        "Did a case end without a result?",
-        "warn",
-        True,
-        "each planned case ends in a figure or in a reason that lies in the case itself",
-        "see the reason, and the log beside the record",
-    ),
-    Check(
-        "RP-WRONG-RESULT",
-        "integrity",
-        "Are results right?",
-        "fail",
-        True,
-        "a reference of higher precision, with the tolerance of the format",
-        "repeat; a device that computes wrongly must not be used",
-    ),
-    Check(
-        "RP-UNSTABLE-BITS",
-        "integrity",
-        "Does the same work give the same bits?",
-        "fail",
-        True,
-        "bit for bit the first result",
-        "repeat; silent data corruption is a defect of the device",
-    ),
-    Check(
-        "RP-INVALID",
-        "integrity",
-        "Are all figures physically possible?",
-        "unknown",
-        True,
-        "pins x clock, and units x rate x highest clock",
-        "do not use the figure; please report the run",
-    ),
-    Check(
-        "RP-KERNEL-FALLBACK",
-        "integrity",
-        "Did the kernel run that the row stands for?",
-        "warn",
-        False,
-        "the name of the kernel",
-        "the figure is that kernel's; look for a route or a version of the library that has the "
-        "right one",
-    ),
-    Check(
-        "RP-SLOW-FALLBACK",
-        "integrity",
-        "Is each narrower format faster than the wider one?",
-        "warn",
-        False,
-        "the wider format's figure in the same run",
-        "see which kernel ran, and update torch or the library that was called",
-    ),
-    Check(
-        "RP-COMPUTE",
-        "absolute",
-        "Does each precision reach what this device should?",
-        "fail",
-        True,
-        "a share of the derived peak at the highest clock",
-        "see clocks, throttle reasons and other processes, and repeat",
-    ),
-    Check(
-        "RP-BANDWIDTH",
-        "absolute",
-        "Does memory deliver what this device should?",
-        "fail",
-        True,
-        "a share of the derived bandwidth",
-        "see ECC, other processes and throttle reasons, and repeat",
-    ),
-)
-CHECKS: Final[Mapping[str, Check]] = MappingProxyType({check.code: check for check in _TABLE})
+CHECKS: Final[Mapping[str, Check]] = MappingProxyType({check.code: check for check in TABLE})
 
 
 def finding(
@@ -133,6 +30,9 @@ def finding(
     A remedy is the check's own unless given, and absent where the check passes.
     """
     check = CHECKS[code]
+    for name in ("figure", "bound"):
+        if more.get(name) is not None and not math.isfinite(more[name]):
+            more[name] = None  # what a hostile record divides by; the sentence still tells
     more.setdefault("remedy", None if judgement == "pass" else check.remedy)
     more.setdefault("required", check.required)
     if device is not None:

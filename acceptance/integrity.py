@@ -1,4 +1,4 @@
-"""Did it run, and can the results be: lost cases, wrong or impossible figures, silent fallbacks.
+"""Can the results be: wrong or impossible figures, silent fallbacks, others on the device.
 
 A case that ended badly is judged together with those of its row, route and role that ended the same
 way, so that a sweep over hundreds of shapes is one finding and not hundreds.
@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from roofprobe.acceptance.checks import device_of, finding
-from roofprobe.acceptance.formats import slow_formats
+from roofprobe.acceptance.complete import complete
+from roofprobe.acceptance.formats import WIDER, slow_formats
 from roofprobe.records.ceilings import ceiling_for
-from roofprobe.records.schema import Finding, Judgement, Measurement, Run
+from roofprobe.records.schema import NOT_ALONE, Device, Finding, Judgement, Measurement, Run
 from roofprobe.records.titles import label_of
 
 # How a failed case is judged by its reason's code; codes that are not here are the case's own
@@ -30,10 +31,55 @@ _FAILED: dict[str, tuple[str, Judgement]] = {
 
 
 def integrity(run: Run) -> Iterator[Finding]:
-    """Yield what is wrong with the measurements themselves."""
-    yield from bad_ends(run)
-    yield from fallbacks(run)
-    yield from slow_formats(run)
+    """Yield what is wrong with the measurements themselves, and per device what is right."""
+    yield from complete(run)
+    wrong = (*bad_ends(run), *fallbacks(run), *slow_formats(run), *not_alone(run))
+    yield from wrong
+    answered = {(found.code, found.device_id) for found in wrong}
+    for device in run.devices:
+        for code, sentence in _in_order(run, device):
+            if (code, device.device_id) not in answered:
+                yield finding(code, "pass", sentence, device=device)
+
+
+def _in_order(run: Run, device: Device) -> Iterator[tuple[str, str]]:
+    """Yield the checks that a device's measurements could be asked, with what to say if they pass.
+
+    A question that nothing measured could answer is left out: not asked is not passed.
+    """
+    own = [m for m in run.measurements if m.device_id == device.device_id]
+    done = [m for m in own if m.status == "ok"]
+    if done:
+        yield "RP-NOT-MEASURED", f"None of {len(own)} cases broke"
+        yield "RP-INVALID", f"All of {len(done)} figures are possible"
+    checked = sum(m.correctness is not None for m in done)
+    if checked:
+        yield "RP-WRONG-RESULT", f"{checked} results agree with their references"
+    repeated = sum(m.case.role == "stability" for m in done)
+    if repeated:
+        yield "RP-UNSTABLE-BITS", f"{_more(repeated, '')} gave the same bits again and again"
+    if any(m.identity is not None and m.identity.names for m in done):
+        yield "RP-KERNEL-FALLBACK", "Each row ran on the kernel that it stands for"
+    precisions = {h.precision for h in run.headlines if h.device_id == device.device_id}
+    if any(narrow in precisions and wide in precisions for narrow, wide in WIDER.items()):
+        yield "RP-SLOW-FALLBACK", "No narrower format is slower than the wider one"
+    if any(m.telemetry is not None and m.telemetry.others_cores is not None for m in done):
+        yield "RP-NOT-ALONE", "No measurement saw others at work"
+
+
+def not_alone(run: Run) -> Iterator[Finding]:
+    """Yield one warning per device on which others were at work while it was measured."""
+    for device in run.devices:
+        own = [m for m in run.measurements if m.device_id == device.device_id and m.status == "ok"]
+        shared = [m for m in own if any(note.code == NOT_ALONE for note in m.notes)]
+        if shared:
+            yield finding(
+                "RP-NOT-ALONE", "warn",
+                f"Others were at work during {len(shared)} of {len(own)} measurements, so those "
+                "figures are too low",
+                device=device, case_id=shared[0].case.case_id, figure=len(shared) / len(own),
+                bound=0.0, unit="share of the measurements",
+            )  # fmt: skip
 
 
 def bad_ends(run: Run) -> Iterator[Finding]:
@@ -108,5 +154,5 @@ def _has_silicon(measurement: Measurement, run: Run) -> bool:
     return ceiling_for(measurement, "derived", run.ceilings) is not None
 
 
-def _more(count: int) -> str:
-    return f"{count} more case{'s' if count > 1 else ''}"
+def _more(count: int, more: str = "more ") -> str:
+    return f"{count} {more}case{'s' if count > 1 else ''}"

@@ -3,23 +3,34 @@
 Layers stand side by side and are never merged into one number. Not run is not OK: a device
 failed where a check failed; else it is unknown where a required check has no answer; else there is
 a warning where one warned; else it passed. Without a single answer it is unknown.
+
+Judged is what the measurements say: ceilings, validity and headlines are made anew from them
+(`recomputed`), and a verdict that a record holds is never believed. Where figures that fell short
+were measured again, the repeats decide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
 
 from roofprobe.acceptance.absolute import absolute
+from roofprobe.acceptance.health import health
+from roofprobe.acceptance.identity import identity
 from roofprobe.acceptance.integrity import integrity
+from roofprobe.acceptance.recomputed import recomputed, record
+from roofprobe.acceptance.reference import reference_relative
+from roofprobe.acceptance.relative import host_relative
+from roofprobe.acceptance.retest import after_retest, on_repeats
 from roofprobe.records.schema import Finding, Judgement, Run, Verdict
 
-LAYERS: Final[tuple[Callable[[Run], Iterator[Finding]], ...]] = (integrity, absolute)
 
-
-def judge(run: Run) -> Verdict:
-    """Return the findings on ``run`` and what they amount to."""
-    findings = tuple(found for layer in LAYERS for found in layer(run))
+def judge(run: Run, against: Sequence[Run] = ()) -> Verdict:
+    """Return the findings on ``run``, held against earlier runs too, and what they amount to."""
+    fresh, references = recomputed(run), [recomputed(reference) for reference in against]
+    judged = judge_once(fresh, references)
+    if fresh.retests:
+        judged = after_retest(judged, judge_once(on_repeats(fresh), references), fresh)
+    findings = (*record(run, fresh), *judged)
     return Verdict(
         judgement=rolled_up(findings),
         devices={
@@ -29,6 +40,23 @@ def judge(run: Run) -> Verdict:
         host=rolled_up(f for f in findings if f.device_id is None),
         findings=findings,
     )
+
+
+def judge_once(run: Run, against: Sequence[Run] = ()) -> tuple[Finding, ...]:
+    """Return the findings on the first figures of a run whose ceilings and headlines are its own.
+
+    ``against`` are references, made anew like the run itself.
+    """
+    return tuple(_layers(run, against))
+
+
+def _layers(run: Run, against: Sequence[Run]) -> Iterator[Finding]:
+    yield from integrity(run)
+    yield from identity(run, against)
+    yield from health(run)
+    yield from absolute(run)
+    yield from host_relative(run)
+    yield from reference_relative(run, against)
 
 
 def rolled_up(findings: Iterable[Finding]) -> Judgement:

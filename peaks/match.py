@@ -20,13 +20,21 @@ from roofprobe.peaks.catalogue import load
 from roofprobe.peaks.find import UnknownAcceleratorError, find
 from roofprobe.peaks.names import normalise_name, normalise_pci_id, shown
 
-__all__ = ["How", "Match", "UnknownAcceleratorError", "find", "identify"]
+__all__ = [
+    "MEMORY_SHARE",
+    "How",
+    "Match",
+    "UnknownAcceleratorError",
+    "find",
+    "identify",
+    "is_part",
+]
 
 How = Literal["pci", "pci+name", "name", "none"]
 
 # A driver shows less than the vendor prints (ECC, reserved memory), down to 0.91 on GDDR6 cards;
 # the bounds leave room for that and still keep 40 and 80 GB, or 96 and 141, apart.
-_MEMORY_SHARE: Final = (0.85, 1.10)
+MEMORY_SHARE: Final = (0.85, 1.10)
 
 # "NVIDIA A100-SXM4-80GB MIG 1g.10gb"; vGPU profiles: "GRID T4-16Q", "NVIDIA A40-48C".
 _PART: Final = re.compile(r"\bmig\b|\bgrid\b|[a-z0-9]-[0-9]{1,3}[abcqv]$")
@@ -70,7 +78,7 @@ def identify(
     by_name = [
         row for row in load() if known and known in {normalise_name(n) for n in row.driver_names}
     ]
-    if name and _PART.search(name.strip().casefold()):
+    if name and is_part(name):
         return _none(f"{shown(name)} is a part of a card (MIG or vGPU), not the whole.", by_pci)
     if not by_pci:
         return _by_name(name or "", pci, by_name, memory_gib, unit_count)
@@ -97,6 +105,11 @@ def identify(
     if len(rows) > 1 and subsystem:
         rows = [row for row in rows if subsystem in row.pci_subsystem_ids] or rows
     return _settle(rows, how, f"PCI id {pci}", memory_gib, unit_count, contradiction)
+
+
+def is_part(name: str) -> bool:
+    """Whether a driver's name says that this is a part of a card: a MIG slice or a vGPU."""
+    return _PART.search(name.strip().casefold()) is not None
 
 
 def _by_name(
@@ -161,7 +174,7 @@ def _fault(row: Accelerator, memory_gib: float | None, unit_count: int | None) -
 
     if unit_count and row.unit_count and differs(lambda it: it.unit_count == unit_count):
         return f"it reports {unit_count} {row.unit_kind} instead of {device.unit_count}"
-    low, high = _MEMORY_SHARE
+    low, high = MEMORY_SHARE
     if (
         memory_gib
         and row.mem_gb

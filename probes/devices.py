@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from roofprobe.peaks.match import identify
 from roofprobe.probes.backends import (
@@ -19,6 +20,7 @@ from roofprobe.probes.backends import (
 )
 from roofprobe.probes.nvml import Nvml, NvmlDevice, open_nvml
 from roofprobe.probes.nvml_facts import NvmlUnavailable
+from roofprobe.probes.telemetry import CpuSource, Sampler, Source
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import Device, Limits, Telemetry
 
@@ -69,23 +71,26 @@ def backend_of(device: Device) -> Backend:
 
 def telemeter_of(device: Device) -> SamplerTelemeter:
     """Return what watches ``device``: NVML for NVIDIA, the system for the CPU, else nothing."""
-    from roofprobe.probes import telemetry
+    return SamplerTelemeter(source_of(device))
 
+
+def source_of(device: Device) -> CpuSource | NvmlDevice | None:
+    """Return what can be asked about this moment of ``device``; None where nothing can."""
     if device.backend == "cpu":
-        return SamplerTelemeter(telemetry.CpuSource())
+        return CpuSource()
     if device.backend == "cuda":
         nvml = open_nvml()
         if isinstance(nvml, Nvml):
             handle = nvml.device_by_uuid(device.uuid, device.pci_bus_id)
             if isinstance(handle, NvmlDevice):
-                return SamplerTelemeter(handle)
-    return SamplerTelemeter(None)
+                return handle
+    return None
 
 
 class SamplerTelemeter:
     """Runs a background sampler around each case and keeps what it saw."""
 
-    def __init__(self, source: object | None) -> None:
+    def __init__(self, source: Source | None) -> None:
         """Sample ``source``; None watches nothing."""
         self._source = source
         self._summary: Telemetry | None = None
@@ -97,11 +102,7 @@ class SamplerTelemeter:
         if self._source is None:
             yield
             return
-        from dataclasses import asdict
-
-        from roofprobe.probes.telemetry import Sampler
-
-        with Sampler(self._source) as sampler:  # type: ignore[arg-type]
+        with Sampler(self._source) as sampler:
             yield
         self._summary = Telemetry.model_validate(asdict(sampler.summary()))
 

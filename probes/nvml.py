@@ -28,7 +28,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from roofprobe.probes import nvml_readers as readers
 from roofprobe.probes.nvml_facts import (
@@ -51,6 +51,9 @@ from roofprobe.probes.nvml_interview import (
     first_answer,
 )
 from roofprobe.probes.nvml_links import link_between
+
+if TYPE_CHECKING:
+    from roofprobe.records.schema import Health
 
 # Numbers of the NVML interface, which it keeps for good; a test holds them against pynvml.
 CLOCK_SM, CLOCK_MEMORY = 1, 2
@@ -299,6 +302,15 @@ class NvmlDevice:
                 "and utilisation at rest tell more."
             )
         return ProcessList(tuple(others.values()), note is None, note, ask.missing)
+
+    def health(self) -> Health:
+        """Return what the counters say, with this moment and who else is on the device."""
+        from roofprobe.probes.nvml_health import health_from
+
+        return health_from(
+            Interview(self._module), self._chip, self.snapshot(health=True), self.processes(),
+            self._field,
+        )  # fmt: skip
 
     def link_to(self, peer: NvmlDevice) -> LinkToPeer:
         """Return what joins this device and ``peer``; links between others are left out."""

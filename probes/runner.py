@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -29,11 +29,12 @@ from roofprobe.probes import together
 from roofprobe.probes.measure import Policy
 from roofprobe.probes.together import Group
 from roofprobe.records.errors import RoofprobeError
-from roofprobe.records.journal import JournalWriter
-from roofprobe.records.schema import Case, Device, Event, Measurement, Reason
+from roofprobe.records.journal import HealthAfter, JournalWriter
+from roofprobe.records.schema import Case, Device, Event, Health, Measurement, Reason
 
 WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "roofprobe.probes.worker")
 _OPEN_TIMEOUT_S = 180.0
+_COOL_DOWN_SLACK_S = 30.0
 _MAX_REPLY_BYTES = 256 << 20
 _CRASHES_IN_A_ROW = 4
 # Why a worker ends after a reply, though it did not crash.
@@ -72,21 +73,27 @@ class Job:
     """A device and its cases, each with its sampling policy and expected duration.
 
     ``follow_ups`` names what a measurement calls for; it is measured right after it. A job that is
-    ``alone`` runs while no other does.
+    ``alone`` runs while no other does. Before the first case it waits up to ``cool_down_s`` for the
+    device to be idle and cool.
     """
 
     device: Device
     cases: tuple[Planned, ...]
     follow_ups: Callable[[Measurement], tuple[Planned, ...]] = lambda measurement: ()
     alone: bool = False
+    cool_down_s: float = 0.0
 
 
 @dataclass
 class Outcome:
-    """What a run of jobs made: measurements and events, in order, and whether all cases ran."""
+    """What a run of jobs made: measurements and events, in order, and whether all cases ran.
+
+    ``health_after`` is of each device, by its id.
+    """
 
     measurements: list[Measurement] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    health_after: dict[str, Health] = field(default_factory=dict)
     finished: bool = True
 
 
@@ -291,6 +298,13 @@ class Runner:
             self._journal.event(event)
             self.outcome.events.append(event)
 
+    def health(self, found: Mapping[str, Health]) -> None:
+        """Record how each device is after the run."""
+        with self._lock:
+            for device_id, health in found.items():
+                self._journal.health(HealthAfter(device_id=device_id, health=health))
+                self.outcome.health_after[device_id] = health
+
     def _guarded(self, job: Job) -> None:
         try:
             self._run_job(job)
@@ -321,7 +335,9 @@ class Runner:
                         self._keep(_unmeasured(case, job.device, status, reason))
                         continue
                     try:
-                        worker = worker or self._open(job.device, log)
+                        if worker is None:
+                            worker = self._open(job.device, log)
+                            self._cool_down(worker, job)
                         measurement, ending = self._measure(worker, case, policy)
                         crashes = 0
                     except WorkerGone as gone:
@@ -359,6 +375,22 @@ class Runner:
             self._forget(worker)
             raise
         return worker
+
+    def _cool_down(self, worker: Worker, job: Job) -> None:
+        most_s = job.cool_down_s
+        if self._deadline is not None:
+            most_s = min(most_s, self._deadline - time.monotonic())
+        if most_s <= 0:
+            return
+        reply = worker.ask({"op": "cool-down", "most_s": most_s}, most_s + _COOL_DOWN_SLACK_S)
+        try:
+            waited_s, hot = float(reply["waited_s"]), reply.get("in_the_way")
+        except (KeyError, TypeError, ValueError):
+            sentence = "the device could not be waited for"
+        else:
+            sentence = f"waited {waited_s:.1f} s for the device to be idle and cool"
+            sentence += f"; {hot}" if hot else ""
+        self.event("cooled-down", sentence, job.device.device_id)
 
     def _measure(
         self, worker: Worker, case: Case, policy: Policy

@@ -6,7 +6,9 @@ standard output when the process began. Anything a library prints goes to the lo
 runner dies, the worker dies with it.
 
 Requests: ``{"op": "discover"}`` → ``{"devices": [...]}``; ``{"op": "open", "device": {...},
-"seed": 0}`` → ``{"opened": true}``; ``{"op": "measure", "case": {...}, "policy": {...}}`` →
+"seed": 0}`` → ``{"opened": true}``; ``{"op": "health", "device": {...}}`` → ``{"health": {...}}``;
+``{"op": "cool-down", "most_s": 30}`` → ``{"waited_s", "temperature_c", "in_the_way"}``;
+``{"op": "measure", "case": {...}, "policy": {...}}`` →
 ``{"measurement": {...}, "lost": false, "damaged": false}``. A request that fails altogether is
 answered with ``{"error": {"code", "sentence"}}``. After a reply that says ``lost`` (the device's
 context is gone) or ``damaged`` (the measurement is good, but a graph capture that did not end left
@@ -22,12 +24,15 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from roofprobe.probes.measure import Policy
 from roofprobe.records.schema import Case, Device
 
 if TYPE_CHECKING:
+    from roofprobe.probes.cool_down import CooledDown
     from roofprobe.probes.session import Session
 
 _PR_SET_PDEATHSIG = 1
@@ -81,8 +86,15 @@ def _answer(session: Session | None, request: dict[str, Any]) -> tuple[dict[str,
         from roofprobe.probes.devices import discover
 
         return {"devices": [device.model_dump(mode="json") for device in discover()]}, False
+    if operation == "health":
+        from roofprobe.probes.health import health_of
+
+        health = health_of(Device.model_validate(request["device"]))
+        return {"health": health.model_dump(mode="json")}, False
+    assert session is not None, f"{operation} before open"
+    if operation == "cool-down":
+        return asdict(_cooled_down(session, float(request["most_s"]))), False
     assert operation == "measure", operation
-    assert session is not None, "measure before open"
     from roofprobe.probes.execute import DeviceLost, measure_case
     from roofprobe.probes.timers import is_damaged
 
@@ -119,6 +131,20 @@ def opened(device: Device, seed: int) -> Session:
         print(f"no telemetry: {type(error).__name__}: {error}", file=sys.stderr)
         telemeter = SamplerTelemeter(None)
     return Session.on(device, backend, telemeter, clocks.clock_of(device), seed=seed)
+
+
+def _cooled_down(session: Session, most_s: float) -> CooledDown:
+    """Wait until the device is idle and about as cool as it was before the run."""
+    from roofprobe.probes.cool_down import WARMER_C, cool_down
+    from roofprobe.probes.devices import source_of
+    from roofprobe.probes.nvml import NvmlDevice
+
+    device, source = session.device, source_of(session.device)
+    before_c = device.health_before.temperature_c if device.health_before else None
+    moment = source.snapshot if source else None
+    if isinstance(source, NvmlDevice):  # which leaves utilisation out unless asked for it
+        moment = partial(source.snapshot, health=True)
+    return cool_down(moment, most_s, None if before_c is None else before_c + WARMER_C)
 
 
 def die_with_parent() -> None:

@@ -1,9 +1,10 @@
 """The journal: one line per measurement, on disk before the next one begins.
 
 ``journal.jsonl`` starts with a header line (what was asked, of which devices, which cases) and then
-holds measurements and events in the order in which they happened. Each line is written whole and
-synced, so a run that is killed at any moment loses at most the case that was being measured, and a
-last line that was cut off is recognised and dropped. It is the source of truth for resuming.
+holds measurements, events and the devices' health after the run, in the order in which they
+happened. Each line is written whole and synced, so a run that is killed at any moment loses at most
+the case that was being measured, and a last line that was cut off is recognised and dropped. It is
+the source of truth for resuming.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from roofprobe.records.schema import (
     Device,
     Environment,
     Event,
+    Health,
     Measurement,
     Options,
     Record,
@@ -48,6 +50,13 @@ class Header(Record):
     devices: tuple[Device, ...]
 
 
+class HealthAfter(Record):
+    """How a device is after its cases; of a resumed run the last one counts."""
+
+    device_id: str
+    health: Health
+
+
 @dataclass(frozen=True, slots=True)
 class Journal:
     """What a journal holds. ``valid_bytes`` is where a cut-off last line would begin."""
@@ -56,6 +65,7 @@ class Journal:
     measurements: tuple[Measurement, ...]
     events: tuple[Event, ...]
     valid_bytes: int
+    health_after: tuple[HealthAfter, ...] = ()
 
 
 class JournalWriter:
@@ -88,6 +98,10 @@ class JournalWriter:
     def event(self, event: Event) -> None:
         """Write one event."""
         self._line("event", event)
+
+    def health(self, health: HealthAfter) -> None:
+        """Write how a device is after its cases."""
+        self._line("health", health)
 
     def close(self) -> None:
         """Close the file; lines are already on disk."""
@@ -137,6 +151,7 @@ def read_journal(folder: Path) -> Journal:
     header = _header(path, lines[0])
     measurements: list[Measurement] = []
     events: list[Event] = []
+    health: list[HealthAfter] = []
     for number, line in enumerate(lines[1:], start=2):
         fields = _fields(path, number, line)
         kind = fields.pop("kind", None)
@@ -145,11 +160,13 @@ def read_journal(folder: Path) -> Journal:
                 measurements.append(Measurement.model_validate(fields))
             elif kind == "event":
                 events.append(Event.model_validate(fields))
+            elif kind == "health":
+                health.append(HealthAfter.model_validate(fields))
             else:
                 raise _damaged(path, number, f"its kind is {str(kind)[:40]!r}")
         except (ValidationError, RecursionError) as error:
             raise _damaged(path, number, first_problem(error)) from error
-    return Journal(header, tuple(measurements), tuple(events), valid)
+    return Journal(header, tuple(measurements), tuple(events), valid, tuple(health))
 
 
 def settled(measurements: Sequence[Measurement]) -> tuple[Measurement, ...]:

@@ -89,7 +89,8 @@ class Case(Record):
     once per direction. ``level`` is the level of memory in which the arrays lie, where that is not
     device memory; such a case is not held against the pins. ``peer`` is the device that a transfer
     goes to. ``model`` names the model that is run (family ``validate``), or whose operation this
-    is; ``shape`` of a whole model's step has the model's sizes too.
+    is; ``shape`` of a whole model's step has the model's sizes too. ``retest``
+    counts the repeats of a case whose figure fell short, from 1; absent for what was planned.
     """
 
     case_id: str
@@ -115,6 +116,7 @@ class Case(Record):
     level: Literal["l1", "l2"] | None = None
     peer: Peer | None = None
     model: str | None = None
+    retest: int | None = Field(default=None, ge=1)
 
 
 class Distribution(Record):
@@ -405,11 +407,16 @@ class Health(Record):
     ``ecc_corrected`` and ``ecc_uncorrected`` count since the driver was loaded, ``…_total`` over
     the board's life. Rows are remapped (A100 and later) or pages retired (before). ``xids`` are
     NVIDIA's driver errors of this device in the kernel's log since the host started, in order, None
-    where the log may not be read. ``throttle_ns`` are counters since the driver was loaded: use
-    differences. ``missing`` says why a field is absent.
+    where the log may not be read. ``throttle_ns`` are counters since the driver was loaded, and
+    ``throttle_events`` counts of a processor: use differences. ``source`` is what was asked
+    (``nvml``, ``amdsmi``, ``npu-smi``, ``system``), ``state`` its own word for the whole, and
+    ``lost`` says that the device no longer answers. ``missing`` says why a field is absent.
     """
 
     at: str | None = None
+    source: str | None = None
+    state: str | None = None
+    lost: str | None = None
     ecc_corrected: int | None = None
     ecc_uncorrected: int | None = None
     ecc_corrected_total: int | None = None
@@ -431,6 +438,7 @@ class Health(Record):
     power_limit_w: float | None = None
     throttle_reasons: tuple[str, ...] = ()
     throttle_ns: dict[str, int] = {}
+    throttle_events: dict[str, int] = {}
     other_processes: tuple[str, ...] = ()
     missing: dict[str, str] = {}
 
@@ -614,7 +622,8 @@ class Run(Record):
     """The whole record of a run: ``run.json``.
 
     ``planned`` are the ids of the cases that every such run has, by device; what follows from
-    their results (searches) is not among them.
+    their results (searches) is not among them. ``retests`` are repeats of cases whose figure fell
+    short, on that device and on a healthy one beside it; nothing else counts them.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -629,6 +638,7 @@ class Run(Record):
     devices: tuple[Device, ...] = ()
     planned: dict[str, tuple[str, ...]] = {}
     measurements: tuple[Measurement, ...] = ()
+    retests: tuple[Measurement, ...] = ()
     ceilings: tuple[Ceiling, ...] = ()
     headlines: tuple[Headline, ...] = ()
     support: tuple[SupportRow, ...] = ()

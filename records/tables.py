@@ -21,10 +21,10 @@ MODEL_SIZES: tuple[str, ...] = (
     "width",
 )  # fmt: skip
 COLUMNS: tuple[str, ...] = (
-    "run_id", "device_id", "device_name", "case_id", "family", "op", "row", "role", "precision",
-    "route", "engine", "regime", "layout", "scaling", "config", "kv_precision", "accumulator",
-    "fast_accum", "pipe", "sparsity", "pattern", "peer", "m", "n", "k", "elements", *MODEL_SIZES,
-    "status", "reason_code", "reason", "median_us", "ci_low_us", "ci_high_us",
+    "run_id", "device_id", "device_name", "case_id", "family", "op", "row", "role", "retest",
+    "precision", "route", "engine", "regime", "layout", "scaling", "config", "kv_precision",
+    "accumulator", "fast_accum", "pipe", "sparsity", "pattern", "peer", "m", "n", "k", "elements",
+    *MODEL_SIZES, "status", "reason_code", "reason", "median_us", "ci_low_us", "ci_high_us",
     "p10_us", "p90_us", "best_us", "samples", "rate", "rate_ci_low", "rate_ci_high", "rate_p10",
     "rate_p90", "rate_best", "rate_unit", "flops", "bytes_read", "bytes_written", "array_bytes",
     "error", "tolerance", "buffer_sets", "launches_per_sample", "timer", "stop_reason",
@@ -37,18 +37,19 @@ COLUMNS: tuple[str, ...] = (
 
 # Whole numbers that not every row has; pandas would make them floats.
 _WHOLE: tuple[str, ...] = (
-    "m", "n", "k", "elements", *MODEL_SIZES, "samples", "flops", "bytes_read", "bytes_written",
-    "array_bytes", "buffer_sets", "launches_per_sample", "search_candidates", "search_best_m",
-    "search_best_n", "search_best_k",
+    "retest", "m", "n", "k", "elements", *MODEL_SIZES, "samples", "flops", "bytes_read",
+    "bytes_written", "array_bytes", "buffer_sets", "launches_per_sample", "search_candidates",
+    "search_best_m", "search_best_n", "search_best_k",
 )  # fmt: skip
 
 
 def measurements_frame(run: Run) -> pd.DataFrame:
-    """Return all measurements of ``run``, skipped and failed ones too, as one row each."""
+    """Return all measurements of ``run``, skipped and failed ones and repeats too, a row each."""
     import pandas as pd
 
     names = {device.device_id: device.name for device in run.devices}
-    rows = [_row(run, names, measurement) for measurement in run.measurements]
+    measured = (*run.measurements, *run.retests)
+    rows = [_row(run, names, measurement) for measurement in measured]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.astype(dict.fromkeys(_WHOLE, "Int64"))
 
@@ -65,9 +66,9 @@ def _row(run: Run, names: dict[str, str], measurement: Measurement) -> dict[str,
         "device_id": measurement.device_id,
         "device_name": names.get(measurement.device_id),
         **case.model_dump(include={
-            "case_id", "family", "op", "row", "role", "precision", "route", "engine", "regime",
-            "layout", "scaling", "config", "kv_precision", "accumulator", "fast_accum", "pipe",
-            "sparsity", "pattern",
+            "case_id", "family", "op", "row", "role", "retest", "precision", "route", "engine",
+            "regime", "layout", "scaling", "config", "kv_precision", "accumulator", "fast_accum",
+            "pipe", "sparsity", "pattern",
         }),
         "peer": case.peer.device_id if case.peer else None,
         **case.shape,

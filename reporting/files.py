@@ -1,12 +1,21 @@
-"""The files of a run that people read, as bytes to be written beside ``run.json``."""
+"""The files of a run that people and machines read, as bytes to be written beside ``run.json``."""
 
 from __future__ import annotations
 
 from roofprobe.records.schema import Run
 from roofprobe.reporting.html import to_html
+from roofprobe.reporting.junit import junit_bytes
 from roofprobe.reporting.markdown import to_markdown
+from roofprobe.reporting.prometheus import prometheus_bytes
+from roofprobe.reporting.verdict_rows import verdict_of
 
 
 def render_files(run: Run) -> dict[str, bytes]:
-    """Return the contents of ``report.md`` and ``report.html``."""
-    return {"report.md": to_markdown(run).encode(), "report.html": to_html(run).encode()}
+    """Return the reports, the verdict as JUnit XML, and the metrics for Prometheus, by name."""
+    verdict = verdict_of(run)
+    return {
+        "report.md": to_markdown(run).encode(),
+        "report.html": to_html(run).encode(),
+        "junit.xml": junit_bytes(run, verdict),
+        "metrics.prom": prometheus_bytes(run, verdict),
+    }

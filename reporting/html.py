@@ -14,7 +14,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from roofprobe.records.schema import Run
-from roofprobe.reporting import figures, tables
+from roofprobe.reporting import figures, tables, verdict_rows
 from roofprobe.reporting.case_tables import (
     CeilingRow,
     MeasurementRow,
@@ -145,7 +145,8 @@ def to_html(run: Run) -> str:
     with figure_style():
         sections = [_section(run, device_id, sheet) for device_id in device_ids(run)]
     css = f"{_template('report.css')}{sheet.css()}\n"
-    findings = tables.finding_rows(run)
+    judged = verdict_rows.verdict_of(run)
+    findings = verdict_rows.finding_rows(run, judged)
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -158,12 +159,14 @@ def to_html(run: Run) -> str:
         css=Markup(css),
         title=_title(run),
         subtitle=clean(f"{run.started_at}, {run.environment.host}, {run.run_id}"),
-        judgement=tables.judgement_of(run),
-        verdict=tables.verdict_sentence(run),
+        judgement=verdict_rows.judgement_of(run, judged),
+        verdict=verdict_rows.verdict_sentence(run, judged),
         counts=tables.counts_text(run),
         status=tables.status_sentence(run),
-        pressing=[row for row in findings if row.judgement != "pass"],
-        passed=[row for row in findings if row.judgement == "pass"],
+        pressing=verdict_rows.pressing(findings),
+        passed=verdict_rows.passed(findings),
+        passed_by_layer=verdict_rows.by_layer(verdict_rows.passed(findings)),
+        untold=verdict_rows.untold(findings),
         sections=sections,
         pairs=pair_tables(run),
         matrix=support_matrix(run, {d.device_id: short_address(d) for d in run.devices}),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from roofprobe.records.schema import Family, Run
-from roofprobe.reporting import tables
+from roofprobe.reporting import tables, verdict_rows
 from roofprobe.reporting.compute_tables import support_matrix
 from roofprobe.reporting.facts import (
     Fact,
@@ -27,7 +27,8 @@ from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.pair_tables import pair_tables
 from roofprobe.reporting.plain_text import clean, listed, plural, with_remedy
 from roofprobe.reporting.small_table import SmallTable
-from roofprobe.reporting.tables import AbsentGroup, Column, FindingRow, HeadlineRow
+from roofprobe.reporting.tables import AbsentGroup, Column, HeadlineRow
+from roofprobe.reporting.verdict_rows import FindingRow
 from roofprobe.reporting.wire_tables import wire_tables
 
 _FIRST_COLUMN: dict[Family, str] = {
@@ -87,20 +88,23 @@ def _title(run: Run) -> str:
 
 
 def _summary(run: Run) -> str:
-    lines = [f"**Verdict: {tables.judgement_of(run)}.** {tables.verdict_sentence(run)}"]
+    verdict = verdict_rows.verdict_of(run)
+    judgement = verdict_rows.judgement_of(run, verdict)
+    lines = [f"**Verdict: {judgement}.** {verdict_rows.verdict_sentence(run, verdict)}"]
     status = tables.status_sentence(run)
     if status:
         lines.append(f"**{status}**")
-    findings = [_finding(row) for row in tables.finding_rows(run) if row.judgement != "pass"]
-    if findings:
-        lines.append(_bullets(findings))
+    rows = verdict_rows.finding_rows(run, verdict)
+    lines.append(_bullets(_finding(row) for row in verdict_rows.pressing(rows)))
+    lines += [escape(line) for line in verdict_rows.quiet_lines(rows)]
     lines.append(f"Measured: {tables.counts_text(run)}.")
-    return "\n\n".join(lines)
+    return "\n\n".join(line for line in lines if line)
 
 
 def _finding(row: FindingRow) -> str:
-    place = f" {code(row.device)}" if row.device else ""
-    return f"**{row.judgement}**{place}: {escape(with_remedy(row.sentence, row.remedy))}"
+    place = f" {code(row.scope)}" if row.scope else ""
+    said = escape(with_remedy(row.sentence, row.remedy))
+    return f"**{row.judgement}**{place}: {said} {code(row.code)}"
 
 
 def _device(run: Run, device_id: str) -> str:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from roofprobe.records.schema import (
     Family,
     Headline,
-    Judgement,
     Measurement,
     Reason,
     Run,
@@ -31,7 +30,6 @@ from roofprobe.reporting.naming import (
 from roofprobe.reporting.plain_text import clean, plural
 
 _WORST_FIRST: tuple[Status, ...] = ("failed", "invalid", "skipped")
-_JUDGED_FIRST: tuple[Judgement, ...] = ("fail", "unknown", "warn", "pass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +114,6 @@ class NoteGroup:
     sentence: str
     labels: tuple[str, ...]
     count: int
-
-
-@dataclass(frozen=True, slots=True)
-class FindingRow:
-    """One judged statement, with the device it is about."""
-
-    judgement: Judgement
-    device: str | None
-    sentence: str
-    remedy: str | None
 
 
 def headlines_of(run: Run, device_id: str, family: Family) -> tuple[Headline, ...]:
@@ -276,40 +264,6 @@ def counts_text(run: Run, device_id: str | None = None) -> str:
     late = sum(m.reason is not None and m.reason.code == "time-budget" for m in found)
     why = f" ({late} of them for want of time)" if late else ""
     return f"{plural(len(found), 'case')}: {told}{why}"
-
-
-def finding_rows(run: Run) -> tuple[FindingRow, ...]:
-    """Return the verdict's findings, the worst first."""
-    if run.verdict is None:
-        return ()
-    rows = [
-        FindingRow(
-            judgement=finding.judgement,
-            device=short_device(run, finding.device_id),
-            sentence=clean(finding.sentence),
-            remedy=clean(finding.remedy) if finding.remedy else None,
-        )
-        for finding in run.verdict.findings
-    ]
-    return tuple(sorted(rows, key=lambda row: _JUDGED_FIRST.index(row.judgement)))
-
-
-def judgement_of(run: Run) -> Judgement:
-    """Return what the run was judged to be; a run that was not judged is unknown."""
-    return run.verdict.judgement if run.verdict else "unknown"
-
-
-def verdict_sentence(run: Run) -> str:
-    """Say in one sentence what the findings amount to."""
-    if run.verdict is None:
-        return "This run was not judged."
-    if not run.verdict.findings:
-        return "Nothing could be judged."
-    kinds = [
-        (kind, sum(f.judgement == kind for f in run.verdict.findings)) for kind in _JUDGED_FIRST
-    ]
-    told = ", ".join(f"{count} {kind}" for kind, count in kinds if count)
-    return f"{plural(len(run.verdict.findings), 'finding')}: {told}."
 
 
 def status_sentence(run: Run) -> str | None:

@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from roofprobe.records.schema import Device, Family, Run
-from roofprobe.reporting import tables
+from roofprobe.reporting import tables, verdict_rows
 from roofprobe.reporting.compute_tables import support_lines
 from roofprobe.reporting.compute_text import compute_sections
 from roofprobe.reporting.facts import device_line, observed_facts
 from roofprobe.reporting.llm_tables import llm_tables
 from roofprobe.reporting.naming import device_ids, device_title
 from roofprobe.reporting.numbers import UNKNOWN
+from roofprobe.reporting.page import JUDGEMENT_STYLES, Page, cell_width
 from roofprobe.reporting.pair_tables import pair_tables
-from roofprobe.reporting.plain_text import clean, in_encoding, listed, plural, shorten, with_remedy
+from roofprobe.reporting.plain_text import clean, listed, plural, shorten, with_remedy
 from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.tables import AbsentGroup, Column, HeadlineRow
 from roofprobe.reporting.wire_tables import wire_tables
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.text import Text
 
 _COLUMNS: dict[Family, tuple[Column, ...]] = {
     "compute": (
@@ -63,10 +63,8 @@ _TITLES: dict[Family, str] = {
     "compute": "Compute", "memory": "Memory", "interconnect": "Links",
     "llm": "Language models",
 }  # fmt: skip
-_JUDGEMENT_STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "unknown": "magenta"}
 _STATUS_STYLES = {"failed": "red", "invalid": "magenta", "skipped": "dim"}
 _LABEL_WIDTH = 20
-_MARK_WIDTH = 8
 _MOST_LABELS = 4
 _MOST_NOTES = 8
 
@@ -86,7 +84,7 @@ def render_run(
 
     ``full`` adds routes, data patterns, shapes, searches, clocks and every skipped case.
     """
-    page = _Page(console)
+    page = Page(console)
     sentence = tables.status_sentence(run)
     if sentence:
         page.line(sentence, style="bold yellow")
@@ -121,7 +119,7 @@ def render_run(
         page.path("Record", folder / "run.json")
 
 
-def _device(page: _Page, run: Run, device_id: str, full: bool) -> None:
+def _device(page: Page, run: Run, device_id: str, full: bool) -> None:
     device = next((d for d in run.devices if d.device_id == device_id), None)
     page.gap()
     page.line(device_title(device) if device else clean(device_id), style="bold")
@@ -159,7 +157,7 @@ def _device(page: _Page, run: Run, device_id: str, full: bool) -> None:
     _notes(page, run, device_id)
 
 
-def _device_conditions(page: _Page, run: Run, device: Device) -> None:
+def _device_conditions(page: Page, run: Run, device: Device) -> None:
     page.line(device_line(device), style="dim")
     wanted = ("clock reported", "power seen", "temperature seen", "throttling seen")
     seen = {fact.label: fact.text for fact in observed_facts(run, device.device_id)}
@@ -168,7 +166,7 @@ def _device_conditions(page: _Page, run: Run, device: Device) -> None:
         page.line(f"While measuring: {', '.join(told)}", style="dim")
 
 
-def _result_table(page: _Page, family: Family, rows: Sequence[HeadlineRow]) -> None:
+def _result_table(page: Page, family: Family, rows: Sequence[HeadlineRow]) -> None:
     from rich.text import Text
 
     columns = list(tables.shown_columns(rows, _COLUMNS[family]))
@@ -184,19 +182,19 @@ def _result_table(page: _Page, family: Family, rows: Sequence[HeadlineRow]) -> N
     ]
     heads = [_TITLES[family], "burst", *(column.head for column in columns)]
     cells = [[page.text(cell) for cell in line] for line in [heads, *lines]]
-    widths = [max(_cell_width(line[i]) for line in cells) for i in range(len(heads))]
+    widths = [max(cell_width(line[i]) for line in cells) for i in range(len(heads))]
     page.styled(Text(_aligned(cells[0], widths), style="bold"))
     for row, line in zip(rows, cells[1:], strict=True):
         page.styled(Text(_aligned(line, widths)))
         page.packed(_made(row), indent=2, style="dim")
 
 
-def _small_table(page: _Page, small: SmallTable) -> None:
+def _small_table(page: Page, small: SmallTable) -> None:
     from rich.text import Text
 
     page.line(small.title, style="bold")
     cells = [[page.text(cell) for cell in line] for line in (small.heads, *small.rows)]
-    widths = [max(_cell_width(line[i]) for line in cells) for i in range(len(small.heads))]
+    widths = [max(cell_width(line[i]) for line in cells) for i in range(len(small.heads))]
     for columns in _fitting(widths, page.width):
         for number, line in enumerate(cells):
             text = "  " + _aligned([line[i] for i in columns], [widths[i] for i in columns])
@@ -219,15 +217,9 @@ def _fitting(widths: Sequence[int], most: int) -> list[list[int]]:
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padding = [" " * (width - _cell_width(cell)) for cell, width in zip(cells, widths, strict=True)]
+    padding = [" " * (width - cell_width(cell)) for cell, width in zip(cells, widths, strict=True)]
     first, *rest = zip(cells, padding, strict=True)
     return "  ".join([first[0] + first[1], *(space + cell for cell, space in rest)]).rstrip()
-
-
-def _cell_width(text: str) -> int:
-    from rich.cells import cell_len
-
-    return cell_len(text)
 
 
 def _made(row: HeadlineRow) -> list[str]:
@@ -237,7 +229,7 @@ def _made(row: HeadlineRow) -> list[str]:
     return [shorten(row.route, 40), *(part for part in known if part != UNKNOWN)]
 
 
-def _absent(page: _Page, groups: Sequence[AbsentGroup]) -> None:
+def _absent(page: Page, groups: Sequence[AbsentGroup]) -> None:
     if not groups:
         return
     page.gap()
@@ -251,7 +243,7 @@ def _advised(group: AbsentGroup) -> str:
     return f"{with_remedy(group.sentence, group.remedy)} [{group.code}]"
 
 
-def _notes(page: _Page, run: Run, device_id: str) -> None:
+def _notes(page: Page, run: Run, device_id: str) -> None:
     groups = tables.note_groups(run, device_id)
     if not groups:
         return
@@ -264,100 +256,15 @@ def _notes(page: _Page, run: Run, device_id: str) -> None:
         page.line(f"and {plural(len(groups) - _MOST_NOTES, 'more note')} in the report", indent=2)
 
 
-def _verdict(page: _Page, run: Run) -> None:
-    judgement = tables.judgement_of(run)
-    for finding in tables.finding_rows(run):
-        if finding.judgement != "pass":
-            place = f"{finding.device}: " if finding.device else ""
-            told = place + with_remedy(finding.sentence, finding.remedy)
-            page.marked(finding.judgement, _JUDGEMENT_STYLES[finding.judgement], [told])
+def _verdict(page: Page, run: Run) -> None:
+    verdict = verdict_rows.verdict_of(run)
+    rows = verdict_rows.finding_rows(run, verdict)
+    for row in verdict_rows.pressing(rows):
+        told = f"{row.place}{with_remedy(row.sentence, row.remedy)} [{row.code}]"
+        page.marked(row.judgement, JUDGEMENT_STYLES[row.judgement], [told])
+    for line in verdict_rows.quiet_lines(rows):
+        page.line(line, hang=2)
     page.line(f"Measured: {tables.counts_text(run)}")
-    page.labelled(
-        "Verdict:", judgement, _JUDGEMENT_STYLES[judgement], f" – {tables.verdict_sentence(run)}"
-    )
-
-
-class _Page:
-    """Prints plain text to a console: no markup, no highlighting, signs that it can write."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._blank = True
-
-    @property
-    def width(self) -> int:
-        """Return how many columns a line has."""
-        return self._console.width
-
-    def text(self, text: str) -> str:
-        """Return ``text`` in signs of the console's encoding."""
-        return in_encoding(text, self._console.encoding)
-
-    def gap(self) -> None:
-        """Leave one blank line, but none at the top and never two."""
-        if not self._blank:
-            self._console.print()
-        self._blank = True
-
-    def styled(self, text: object, *, soft_wrap: bool = False) -> None:
-        """Print something that is already text of rich."""
-        self._console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=soft_wrap)
-        self._blank = False
-
-    def line(self, text: str, *, indent: int = 0, style: str = "", hang: int = 0) -> None:
-        """Print one paragraph; lines that it breaks into are ``hang`` columns further in."""
-        from rich.text import Text
-
-        self._paragraph(Text(" " * indent), text, style, hang=hang)
-
-    def packed(self, parts: Sequence[str], *, indent: int, style: str = "", hang: int = 0) -> None:
-        """Print parts in a row, on further lines where needed, without breaking one if it fits.
-
-        Lines after the first are ``hang`` columns further in.
-        """
-        lines: list[str] = []
-        for part in map(self.text, parts):
-            longer = f"{lines[-1]}{self.text(' · ')}{part}" if lines else ""
-            deep = indent + (hang if len(lines) > 1 else 0)
-            if lines and deep + _cell_width(longer) <= self._console.width:
-                lines[-1] = longer
-            else:
-                lines.append(part)
-        for number, line in enumerate(lines):
-            deeper = hang if number else 0
-            self.line(line, indent=indent + deeper, style=style, hang=hang - deeper)
-
-    def marked(self, mark: str, style: str, lines: Sequence[str]) -> None:
-        """Print paragraphs with a coloured word before the first, all indented behind it."""
-        from rich.text import Text
-
-        for number, line in enumerate(lines):
-            word = Text(self.text(mark) if number == 0 else "", style=style)
-            word.pad_right(_MARK_WIDTH - len(word))
-            self._paragraph(word, line, "")
-
-    def _paragraph(self, before: Text, text: str, style: str, *, hang: int = 0) -> None:
-        from rich.text import Text
-
-        words = Text(self.text(text), style=style)
-        width = max(20, self._console.width - len(before))
-        if _cell_width(words.plain) > width:
-            width = max(20, width - hang)
-        for number, line in enumerate(words.wrap(self._console, width, overflow="fold")):
-            line.rstrip()
-            self.styled(before + line)
-            if number == 0:
-                before = Text(" " * (len(before) + hang))
-
-    def labelled(self, label: str, word: str, style: str, rest: str) -> None:
-        """Print one line in which one word has a colour."""
-        from rich.text import Text
-
-        text = Text.assemble((label, "bold"), " ", (word.upper(), style), self.text(rest))
-        self.styled(text)
-
-    def path(self, label: str, path: Path) -> None:
-        """Print where a file is, on one line that can be copied whole."""
-        from rich.text import Text
-
-        self.styled(Text(self.text(f"{label}: {clean(str(path))}")), soft_wrap=True)
+    judgement = verdict_rows.judgement_of(run, verdict)
+    sentence = verdict_rows.verdict_sentence(run, verdict)
+    page.labelled("Verdict:", judgement, JUDGEMENT_STYLES[judgement], f" – {sentence}")

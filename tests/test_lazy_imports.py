@@ -149,7 +149,7 @@ def test_showing_a_run_asks_for_no_torch(run_file: Path) -> None:
 def test_reports_and_tables_are_written_without_torch(run_file: Path) -> None:
     done = python(BLOCK_TORCH + RENDER.format(path=str(run_file)))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["report.html", "report.md"]
+    assert done.stdout.split() == ["junit.xml", "metrics.prom", "report.html", "report.md"]
 
 
 PLANNING = """

@@ -258,6 +258,77 @@ def bundle(
 
 
 @app.command()
+def check(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="A run folder, its run.json, or a folder of runs (the newest)."
+        ),
+    ],
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--against",
+            metavar="RUN",
+            help="An earlier run of the same device or kind to hold it against; may be repeated.",
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings too.")] = False,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.")
+    ] = None,
+    prometheus: Annotated[
+        Path | None,
+        typer.Option("--prometheus", metavar="FILE", help="Also write Prometheus metrics."),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, to paste into an issue.")
+    ] = False,
+    nagios: Annotated[
+        bool,
+        typer.Option(
+            "--nagios", help="Print one line, and exit as Nagios wants: 0, 1 warn, 2 fail, 3."
+        ),
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Also what passed, finding by finding.")] = (
+        False
+    ),
+    json_: AsJson = False,
+) -> None:
+    """Judge a run: is this what it is sold as, and healthy? Exits with 0, 1 (fail) or 3."""
+
+    def judged() -> int:
+        from roofprobe.checking import check as check_run
+        from roofprobe.records.errors import RoofprobeError
+        from roofprobe.reporting import check_view
+        from roofprobe.reporting.verdict_rows import exit_code
+
+        if sum((json_, markdown, nagios)) > 1:
+            raise RoofprobeError(
+                "one-output", "--json, --markdown and --nagios are three outputs; choose one"
+            )
+        try:
+            found = check_run(run, against or (), junit=junit, prometheus=prometheus)
+        except RoofprobeError as error:
+            if not nagios:
+                raise
+            print(check_view.nagios_unknown(error.sentence))
+            return 3  # Nagios takes 2 for a fault of the device
+        if nagios:
+            print(check_view.nagios_line(found.run, found.verdict))
+            return check_view.nagios_exit_code(found.run, found.verdict)
+        if json_:
+            _print_json(check_view.to_json(found.run, found.verdict, strict=strict))
+        elif markdown:
+            _write_stdout(check_view.to_markdown_check(found.run, found.verdict).encode())
+        else:
+            check_view.render_check(found.run, found.verdict, _console(), full=full)
+        return exit_code(found.run, found.verdict, strict=strict)
+
+    _exit_with(judged, json_)
+
+
+@app.command()
 def peaks(
     name: Annotated[
         str | None, typer.Argument(help='An accelerator, e.g. "H20 96G"; none lists all.')
@@ -286,6 +357,49 @@ def peaks(
         else:
             peaks_view.render_accelerator(_console(), accelerator)
         return 0
+
+    _exit_with(run, json_)
+
+
+@app.command()
+def compare(
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="A run, its run.json, or a folder of runs: all.")
+    ],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The same, to hold against A.")],
+    fail_on: Annotated[
+        str | None,
+        typer.Option("--fail-on", help="Exit with 1 where a row is proven so much slower: 5%."),
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option("--family", help="Only these, with commas: compute,memory.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="List unchanged rows too.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    json_: AsJson = False,
+) -> None:
+    """Say what changed between two runs, or two sets of runs, and how surely."""
+
+    def run() -> int:
+        from roofprobe.acceptance import compare as comparing
+        from roofprobe.acceptance.compare_options import families_of, share_of
+        from roofprobe.records.errors import RoofprobeError
+        from roofprobe.reporting import compare_view
+
+        if json_ and markdown:
+            raise RoofprobeError("two-formats", "--json and --markdown exclude each other")
+        bound = None if fail_on is None else share_of(fail_on)
+        families = None if family is None else families_of(family)
+        found = comparing.compare(a, b, families=families, fail_on=bound)
+        if json_:
+            _write_stdout(compare_view.to_json(found))
+        elif markdown:
+            from roofprobe.reporting.compare_markdown import to_markdown
+
+            _write_stdout(to_markdown(found).encode())
+        else:
+            compare_view.render(found, _console(), full=every)
+        return comparing.exit_code(found)
 
     _exit_with(run, json_)
 
@@ -517,12 +631,13 @@ def validate(
 @app.command()
 def schema(
     name: Annotated[
-        str, typer.Argument(help="Of which file: run, calibration or validation.")
+        str, typer.Argument(help="Of which: run, calibration, validation or comparison.")
     ] = "run",
 ) -> None:
-    """Print the JSON Schema of run.json, calibration.json or validation.json."""
+    """Print the JSON Schema of run.json, calibration.json, validation.json or a comparison."""
 
     def run() -> int:
+        from roofprobe.acceptance.comparison import comparison_json_schema
         from roofprobe.costmodel.calibration_file import calibration_json_schema
         from roofprobe.costmodel.validation import validation_json_schema
         from roofprobe.records.errors import RoofprobeError
@@ -532,6 +647,7 @@ def schema(
             "run": run_json_schema,
             "calibration": calibration_json_schema,
             "validation": validation_json_schema,
+            "comparison": comparison_json_schema,
         }
         if name not in schemas:
             raise RoofprobeError(

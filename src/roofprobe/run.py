@@ -15,12 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from roofprobe import retesting
 from roofprobe.acceptance.judge import judge
 from roofprobe.acceptance.validity import invalidate
 from roofprobe.costmodel.calibrate import calibration_of_run
 from roofprobe.costmodel.calibration_file import calibration_bytes
 from roofprobe.probes import host, peers
 from roofprobe.probes.devices import select
+from roofprobe.probes.health_reading import read_health
 from roofprobe.probes.plan import expected_s, follow_ups, plan_cases, policy_for
 from roofprobe.probes.runner import (
     WORKER_COMMAND,
@@ -102,6 +104,8 @@ def probe_all(
             outcome = runner.run(jobs)
             for group, wanted in exchanges:
                 runner.together(group, wanted)
+            _retest(runner, past, progress)
+            runner.health(read_health(header.devices, worker_command))
         except KeyboardInterrupt:
             interrupted = True
             outcome = runner.outcome
@@ -114,6 +118,18 @@ def probe_all(
             write_files(folder, run)
             writer.close()
         return Finished(run, folder, interrupted)
+
+
+def _retest(runner: Runner, past: journal.Journal, progress: Progress) -> None:
+    """Measure again what fell short, before it is called a failure."""
+    run = summarise(past, runner.outcome)
+    done = journal.done_keys(journal.settled((*run.measurements, *run.retests)))
+    jobs = retesting.jobs_of(run, run.options, done)
+    if jobs:
+        runner.event("retest", retesting.told(jobs))
+        cases = [case for job in jobs for case in job.cases]
+        progress.planned(len(cases), sum(expected for *_, expected in cases))
+        runner.run(jobs)
 
 
 def _ignored(asked: Options, kept: Options) -> str | None:
@@ -136,7 +152,14 @@ def _told(value: object) -> str:
 def summarise(past: journal.Journal, outcome: Outcome) -> Run:
     """Turn what the journal holds, and what was just measured, into the whole record."""
     header = past.header
-    measured = journal.last_of_each((*past.measurements, *outcome.measurements))
+    everything = journal.last_of_each((*past.measurements, *outcome.measurements))
+    measured = tuple(m for m in everything if m.case.retest is None)
+    repeated = tuple(m for m in everything if m.case.retest is not None)
+    after = {found.device_id: found.health for found in past.health_after} | outcome.health_after
+    devices = tuple(
+        device.model_copy(update={"health_after": after.get(device.device_id)})
+        for device in header.devices
+    )
     ceilings = tuple(c for device in header.devices for c in ceilings_of(device))
     measurements = invalidate(measured, ceilings)
     run = Run(
@@ -147,12 +170,13 @@ def summarise(past: journal.Journal, outcome: Outcome) -> Run:
         command=header.command,
         options=header.options,
         environment=header.environment,
-        devices=header.devices,
+        devices=devices,
         planned={
             device.device_id: tuple(case.case_id for case in plan_cases(device, header.options))
             for device in header.devices
         },
         measurements=measurements,
+        retests=invalidate(repeated, ceilings),
         ceilings=ceilings,
         headlines=headlines_of(header.devices, measurements, ceilings),
         support=support_of(header.devices, measurements),
@@ -192,6 +216,10 @@ def _begin(
     started_at = _now()
     environment = host.environment()
     devices = with_tuned(devices, out, environment)
+    health = read_health(devices, worker_command)
+    devices = tuple(
+        device.model_copy(update={"health_before": health[device.device_id]}) for device in devices
+    )
     folder = runfolder.new_run_folder(out, started_at, environment.host)
     header = journal.Header(
         run_id=folder.name,
@@ -237,7 +265,7 @@ def _plan(
         following = _Following(device, options)
         followed: dict[str, tuple[Case, ...]] = {}
         for measurement in past:
-            if measurement.device_id == device.device_id:
+            if measurement.device_id == device.device_id and measurement.case.retest is None:
                 followed[measurement.case.case_id] = following.cases(measurement)
 
         cases = [each for case in known for each in _expanded(case, followed)]

@@ -15,7 +15,7 @@ import pynvml
 import pytest
 
 from roofprobe.probes import nvml as subject
-from roofprobe.probes import nvml_facts, nvml_interview, nvml_links, nvml_readers
+from roofprobe.probes import nvml_facts, nvml_health, nvml_interview, nvml_links, nvml_readers
 from roofprobe.probes.nvml import Nvml, NvmlDevice, open_nvml
 from roofprobe.probes.nvml_facts import (
     DeviceLimits,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def _calls_in_the_code() -> list[str]:
     """Return every NVML function that the sources name in full."""
-    modules = (subject, nvml_facts, nvml_interview, nvml_links, nvml_readers)
+    modules = (subject, nvml_facts, nvml_health, nvml_interview, nvml_links, nvml_readers)
     return sorted(
         {
             node.value
@@ -44,6 +44,7 @@ def _calls_in_the_code() -> list[str]:
             and isinstance(node.value, str)
             and node.value.startswith("nvml")
             and node.value.isidentifier()
+            and node.value != "nvml"
         }
     )
 
@@ -87,6 +88,7 @@ FIELDS_OF = {
     "nvmlDeviceGetPowerUsage": {"power_w"},
     "nvmlDeviceGetTemperatureV": {"temperature_c"},
     "nvmlDeviceGetFieldValues": {
+        "nvlink_active", "nvlink_errors",
         "memory_temperature_c", "throttle_ns.power", "throttle_ns.sync", "throttle_ns.sw_thermal",
         "throttle_ns.hw_thermal", "throttle_ns.brake", "c2c_link_count",
     },
@@ -94,14 +96,25 @@ FIELDS_OF = {
     "nvmlDeviceGetTotalEnergyConsumption": {"energy_mj"},
     "nvmlDeviceGetPcieReplayCounter": {"pcie_replay_count"},
     "nvmlDeviceGetUtilizationRates": {"utilisation_percent", "memory_utilisation_percent"},
+    "nvmlDeviceGetTotalEccErrors": {
+        "ecc_corrected", "ecc_uncorrected", "ecc_corrected_total", "ecc_uncorrected_total",
+    },
+    "nvmlDeviceGetRemappedRows": {
+        "remapped_rows_corrected", "remapped_rows_uncorrected", "remapping_pending",
+        "remapping_failed",
+    },
+    "nvmlDeviceGetRetiredPages_v2": {"retired_pages"},
+    "nvmlDeviceGetRetiredPagesPendingStatus": {"retirement_pending"},
+    "nvmlDeviceGetNvLinkErrorCounter": {"nvlink_errors"},
     "nvmlDeviceGetComputeRunningProcesses_v3": {"compute"},
     "nvmlDeviceGetMPSComputeRunningProcesses_v3": {"mps"},
     "nvmlDeviceGetGraphicsRunningProcesses_v3": {"graphics"},
     "nvmlDeviceGetDeviceHandleFromMigDeviceHandle": set(),  # not a slice
+    "nvmlDeviceGetNvLinkState": {"nvlink_active", "nvlink_errors"},
     "nvmlDeviceGetP2PStatus": set(),  # of a pair: test_peers.py
-    "nvmlDeviceGetNvLinkState": set(),
     "nvmlDeviceGetNvLinkRemotePciInfo": set(),
     "nvmlDeviceGetPciInfo": set(),  # the older ways are not needed on this device
+    "nvmlDeviceGetRetiredPages": set(),
     "nvmlDeviceGetTemperature": set(),
     "nvmlDeviceGetCurrentClocksThrottleReasons": set(),
     "nvmlDeviceGetComputeRunningProcesses": set(),
@@ -117,7 +130,7 @@ STRANGE_ANSWERS = [
         "none": None, "text": "twelve", "object": object(), "list": [], "negative": -7,
     }.items()
     if not (label == "text" and name.endswith(TEXTS))
-    if not (label == "list" and "Processes" in name)
+    if not (label == "list" and ("Processes" in name or "Pages_" in name))
 ]  # fmt: skip
 
 
@@ -142,10 +155,13 @@ def everything(device: NvmlDevice) -> tuple[Identity, DeviceLimits, Snapshot, Pr
 
 
 def all_missing(device: NvmlDevice) -> dict[str, str]:
+    """Return why fields are absent; what health takes from a snapshot has other names there."""
     missing: dict[str, str] = {}
     for part in everything(device):
         missing |= part.missing
-    return missing
+    renamed = ("pcie_replays", "throttle_reasons", "other_processes")
+    counters = {k: v for k, v in device.health().missing.items() if k not in renamed}
+    return missing | counters
 
 
 # The interface
@@ -175,6 +191,25 @@ def test_numbers_of_the_interface_are_those_of_pynvml() -> None:
     assert subject.FIELD_MEMORY_TEMPERATURE == pynvml.NVML_FI_DEV_MEMORY_TEMP
     assert nvml_links.FIELD_NVLINK_COUNT == pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT
     assert nvml_links.FIELD_NVLINK_SPEED == pynvml.NVML_FI_DEV_NVLINK_GET_SPEED
+    assert (nvml_health.ECC_CORRECTED, nvml_health.ECC_UNCORRECTED) == (
+        pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED,
+        pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
+    )
+    assert (nvml_health.ECC_VOLATILE, nvml_health.ECC_AGGREGATE) == (
+        pynvml.NVML_VOLATILE_ECC,
+        pynvml.NVML_AGGREGATE_ECC,
+    )
+    assert (nvml_health.RETIRED_FOR_CORRECTED, nvml_health.RETIRED_FOR_UNCORRECTED) == (
+        pynvml.NVML_PAGE_RETIREMENT_CAUSE_MULTIPLE_SINGLE_BIT_ECC_ERRORS,
+        pynvml.NVML_PAGE_RETIREMENT_CAUSE_DOUBLE_BIT_ECC_ERROR,
+    )
+    assert nvml_health.THRESHOLD_SLOWDOWN == pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
+    assert nvml_health.NVLINK_ERROR_COUNTERS == (
+        pynvml.NVML_NVLINK_ERROR_DL_REPLAY,
+        pynvml.NVML_NVLINK_ERROR_DL_RECOVERY,
+        pynvml.NVML_NVLINK_ERROR_DL_CRC_FLIT,
+        pynvml.NVML_NVLINK_ERROR_DL_CRC_DATA,
+    )
     assert nvml_links.P2P_BY_NVLINK == pynvml.NVML_P2P_CAPS_INDEX_NVLINK
     assert (nvml_links.P2P_OK, nvml_links.P2P_UNKNOWN) == (
         pynvml.NVML_P2P_STATUS_OK,

@@ -1,14 +1,16 @@
 """A hand-made run with everything that the compute probe can bring, on a GPU and on a processor.
 
-No figure in here is of any real device; they are round on purpose. Headlines, support and verdict
-are what the tool itself makes of the measurements.
+No figure in here is of any real device; they are round on purpose. Headlines, support and
+findings are what the tool itself makes of the measurements.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from roofprobe.acceptance.judge import judge
+from roofprobe.acceptance.formats import slow_formats
+from roofprobe.acceptance.integrity import bad_ends, fallbacks
+from roofprobe.acceptance.judge import rolled_up
 from roofprobe.records.headlines import headlines_of
 from roofprobe.records.schema import (
     Case,
@@ -29,6 +31,7 @@ from roofprobe.records.schema import (
     Span,
     Telemetry,
     TracePoint,
+    Verdict,
 )
 from roofprobe.records.support import support_of
 
@@ -314,4 +317,6 @@ def summarised(run: Run, measurements: tuple[Measurement, ...]) -> Run:
             "support": support_of(run.devices, measurements),
         }
     )
-    return made.model_copy(update={"verdict": judge(made)})
+    found = (*bad_ends(made), *fallbacks(made), *slow_formats(made))
+    verdict = Verdict(judgement=rolled_up(found), findings=found)
+    return made.model_copy(update={"verdict": verdict})

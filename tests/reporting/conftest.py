@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib import util
 from pathlib import Path
 from types import ModuleType
@@ -494,3 +495,43 @@ def hostile_compute_run(compute_run: Run) -> Run:
         compute_run, tuple(spoilt(m) for m in compute_run.measurements)
     )
     return spoilt_run
+
+
+@pytest.fixture(scope="session")
+def judged_run(example_run: Run) -> Run:
+    """Return the example with two GPUs and a verdict that has every kind of finding."""
+    judged: Run = _load("judged_run").judged(example_run)
+    return judged
+
+
+@pytest.fixture(scope="session")
+def spoilt_run(judged_run: Run) -> Callable[[str], Run]:
+    """Give ``spoilt_run(text)``: the judged run with ``text`` wherever a file could bring it."""
+
+    def spoilt(text: str) -> Run:
+        assert judged_run.verdict is not None
+        found = tuple(
+            f.model_copy(
+                update={
+                    "code": text, "sentence": text, "remedy": text, "unit": text,
+                    "bound_source": text, "case_id": text, "device": text,
+                }
+            )
+            for f in judged_run.verdict.findings
+        )  # fmt: skip
+        devices = tuple(
+            d.model_copy(
+                update={"name": text, "torch_device": text, "pci_bus_id": text, "driver": text}
+            )
+            for d in judged_run.devices
+        )
+        run: Run = _load("judged_run").with_findings(judged_run, devices, found)
+        return run.model_copy(
+            update={
+                "run_id": text,
+                "environment": run.environment.model_copy(update={"host": text, "torch": text}),
+                "headlines": tuple(h.model_copy(update={"label": text}) for h in run.headlines),
+            }
+        )
+
+    return spoilt

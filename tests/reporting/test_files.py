@@ -4,15 +4,29 @@ import sys
 from roofprobe.records.schema import Run
 from roofprobe.reporting.files import render_files
 
-MODULES = ("files", "terminal", "markdown", "html", "figures", "svg", "progress", "tables")
+MODULES = (
+    "files",
+    "terminal",
+    "markdown",
+    "html",
+    "figures",
+    "svg",
+    "progress",
+    "tables",
+    "check_view",
+    "junit",
+    "prometheus",
+)
 HEAVY = ("torch", "triton", "pynvml", "matplotlib", "jinja2", "rich", "pandas", "numpy")
 
 
-def test_both_reports_are_rendered_as_utf8(example_run: Run) -> None:
+def test_every_file_is_rendered_as_utf8(example_run: Run) -> None:
     files = render_files(example_run)
-    assert sorted(files) == ["report.html", "report.md"]
+    assert sorted(files) == ["junit.xml", "metrics.prom", "report.html", "report.md"]
     assert files["report.md"].decode().startswith("# roofprobe: Example GPU, Example CPU\n")
     assert files["report.html"].endswith(b"</html>")
+    assert files["junit.xml"].decode().startswith("<?xml version='1.0' encoding='utf-8'?>\n")
+    assert files["metrics.prom"].decode().startswith("# HELP roofprobe_last_run_time_seconds ")
 
 
 def test_importing_the_room_loads_nothing_heavy() -> None:

@@ -185,6 +185,19 @@ def test_the_verdict_comes_first_and_a_device_without_results_says_so(
     assert "No device was found, so nothing was measured." in pages["empty_run"]
 
 
+def test_what_does_not_pass_is_shown_first_and_the_rest_folded_away(judged_run: Run) -> None:
+    html = to_html(judged_run)
+    verdict = html.split('aria-label="Verdict"')[1].split("</section>")[0]
+    shown, *folds = verdict.split("<details>")
+    assert re.findall(r"<code>(RP-[A-Z-]+)</code>", shown) == [
+        "RP-COMPUTE", "RP-INVALID", "RP-BANDWIDTH",
+    ]  # fmt: skip
+    assert "30% of the derived peak, bound 35% (a share of the datasheet" in shown
+    assert folds[0].startswith("<summary>What passed (3: 2 integrity, 1 absolute)</summary>")
+    assert folds[1].startswith("<summary>What is not told here (1)</summary>")
+    assert "RP-EXAMPLE-LOG" in folds[1]
+
+
 @pytest.mark.parametrize("name", ["hostile_run", "hostile_compute_run"])
 def test_hostile_text_is_shown_as_text(name: str, pages: dict[str, str]) -> None:
     html = pages[name]

@@ -115,20 +115,6 @@ def test_counts_tell_how_cases_ended(example_run: Run, empty_run: Run) -> None:
     assert tables.counts_text(empty_run) == "no cases"
 
 
-def test_findings_come_worst_first_with_the_device_as_torch_names_it(example_run: Run) -> None:
-    rows = tables.finding_rows(example_run)
-    assert [(row.judgement, row.device) for row in rows] == [
-        ("unknown", "cpu"),
-        ("warn", "cuda:0"),
-        ("pass", "cuda:0"),
-    ]
-
-
-def test_a_run_that_was_not_judged_is_unknown(empty_run: Run) -> None:
-    assert tables.judgement_of(empty_run) == "unknown"
-    assert tables.verdict_sentence(empty_run) == "This run was not judged."
-
-
 def test_a_run_without_its_end_says_so(example_run: Run, incomplete_run: Run) -> None:
     running = example_run.model_copy(update={"status": "running"})
     assert tables.status_sentence(example_run) is None

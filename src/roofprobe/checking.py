@@ -1,0 +1,69 @@
+"""``probe check``: judge a run anew from its record, against earlier runs where some are named.
+
+The verdict that the record holds is not asked: bands, catalogue and checks may have been mended
+since, and a record can be changed. Nothing is measured and nothing of the run is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from roofprobe.acceptance.judge import judge
+from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.runfolder import LATEST, RUN_FILE, read_run, write_whole
+from roofprobe.records.schema import Run, Verdict
+from roofprobe.reporting.junit import junit_bytes
+from roofprobe.reporting.prometheus import prometheus_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A run and the verdict on it, as of now."""
+
+    run: Run
+    verdict: Verdict
+
+
+def check(
+    run: Path,
+    against: Sequence[Path] = (),
+    *,
+    junit: Path | None = None,
+    prometheus: Path | None = None,
+) -> Checked:
+    """Judge the run at ``run`` (a folder, a ``run.json``, or a folder of runs: the newest).
+
+    ``junit`` and ``prometheus`` are files to write the verdict to, whole or not at all. Raises
+    ``RoofprobeError`` for what cannot be read or written.
+    """
+    record = read_run(newest(run))
+    verdict = judge(record, [read_run(newest(path)) for path in against])
+    judged = record.model_copy(update={"verdict": verdict})
+    for file, make in ((junit, junit_bytes), (prometheus, prometheus_bytes)):
+        if file is not None:
+            _write(file, make(judged, verdict))
+    return Checked(judged, verdict)
+
+
+def newest(path: Path) -> Path:
+    """Return the newest run of a folder of runs; any other path as it is.
+
+    The names of run folders begin with the time at which they were begun, so the last is newest.
+    """
+    if any((path / file).exists() for file in (RUN_FILE, f"{LATEST}/{RUN_FILE}")):
+        return path
+    try:
+        runs = sorted(file.parent for file in path.glob(f"*/{RUN_FILE}"))
+    except OSError:
+        return path  # whoever reads it says why it cannot be read
+    return runs[-1] if runs else path
+
+
+def _write(file: Path, data: bytes) -> None:
+    if not file.parent.is_dir() or file.is_dir():
+        raise RoofprobeError(
+            "unwritable", f"cannot write {file}: name a file in a folder that exists"
+        )
+    write_whole(file, data)
