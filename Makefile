@@ -2,6 +2,7 @@
 # make test    run the tests
 # make test-planners  load exports in the planners themselves, in environments of their own
 # make test-aot  compile every Triton configuration for every architecture
+# make docs    build the pages of docs/ as a site into site/, warnings are errors
 # make check   static checks and tests, as the project's own gate does
 # Each makes .venv itself. PYTHON names the interpreter (3.11 or newer).
 PYTHON ?= python3
@@ -11,7 +12,7 @@ OUT := reports/
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 export PYTHON
 
-.PHONY: probe test test-planners test-aot check bench clean
+.PHONY: probe test test-planners test-aot docs check bench clean
 
 probe: $(VENV)/.ready
 	$(VENV)/bin/probe all --out $(OUT)
@@ -36,6 +37,9 @@ test-planners: $(VENV)/.ready-test
 test-aot: $(VENV)/.ready-test
 	$(VENV)/bin/python -m pytest -n auto -m aot_all
 
+docs: $(VENV)/.ready-dev
+	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs site
+
 bench: $(VENV)/.ready-test
 	$(VENV)/bin/python -m pytest benchmarks --benchmark-enable
 
@@ -52,4 +56,4 @@ $(VENV)/.ready-dev: pyproject.toml constraints.txt tools/make-venv.sh
 	@touch $@ $(VENV)/.ready-test $(VENV)/.ready
 
 clean:
-	rm -rf $(VENV) .venv-wheel .venv-planners-* dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) site .venv-wheel .venv-planners-* dist .pytest_cache .mypy_cache .ruff_cache
