@@ -3,14 +3,14 @@
 One suite per device and one for the host, one test per finding. A check that failed is a
 ``failure``; what could not be decided although it had to be is an ``error``; what is unknown and
 not required is ``skipped`` with its reason. JUnit knows no warning: such a test passes and says so
-in its ``system-out``. A suite in which nothing was decided holds an error, so that a run which
-measured nothing is never green.
+in its ``system-out``. The suite of a device of which nothing was decided holds an error, and so
+does a run without its end, so that what measured nothing is never green.
 
-Elements and attributes are those of the Jenkins and Surefire schemas
-(https://github.com/jenkinsci/xunit-plugin, junit-10.xsd;
-https://maven.apache.org/surefire/maven-surefire-plugin, surefire-test-report.xsd). In a class name
-a full stop parts packages from classes, so those of a device's label are underscores there; the
-suite's name is the label itself.
+The document is what the schema of Jenkins' xunit plugin allows (junit-10.xsd in
+https://github.com/jenkinsci/xunit-plugin). Its suites are those of Maven's Surefire, with a time
+stamp and a host name (https://maven.apache.org/surefire/maven-surefire-plugin,
+surefire-test-report.xsd). In a class name a full stop parts packages from classes, so those of a
+device's label are underscores there; the suite's name is the label itself.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def junit_bytes(run: Run, verdict: Verdict) -> bytes:
 def _tests(run: Run, scope: Scope) -> list[_Test]:
     names = _names(run, scope.findings)
     tests = [_test(f, name) for f, name in zip(scope.findings, names, strict=True)]
-    if not tests and scope.device_id is not None:
+    undecided = scope.device_id is not None and scope.judgement == "unknown"
+    if undecided and not any(test.outcome == "error" for test in tests):
         tests.append(_Test("verdict", "error", "unknown", "No check was answered here.", ""))
     return tests
 

@@ -29,9 +29,11 @@ FORBIDDEN = (
 )  # fmt: skip
 SAY_IT_TO_FORBID_IT = {"tests/test_docs.py"}
 # Commands that only read: a test runs them as they are printed. Each with its exit codes; doctor
-# judges the host, so any of its verdicts will do.
-RUNNABLE = {"peaks": {0}, "schema": {0}, "show": {0}, "doctor": {0, 1, 3}, "plan": {0}}
-NAMES = {"plan"}  # alone a name of the command in running text, not a command
+# judges the host, so any of its verdicts will do; check finds that the least of runs has nothing.
+RUNNABLE = {
+    "peaks": {0}, "schema": {0}, "show": {0}, "doctor": {0, 1, 3}, "plan": {0}, "check": {3},
+}  # fmt: skip
+NAMES = {"plan", "check"}  # alone a name of the command in running text, not a command
 PLACEHOLDERS = {"RUN", "NAME", "[NAME]"}
 # The least that is a run, for `probe show reports/latest`.
 RUN = {
@@ -137,6 +139,8 @@ def test_commands_that_only_look_run_as_printed(command: str, tmp_path: Path) ->
     latest = tmp_path / "reports" / "latest"
     latest.mkdir(parents=True)
     (latest / "run.json").write_text(json.dumps(RUN))
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "run.json").write_text(json.dumps(RUN))
     _, name, *rest = shlex.split(command)
     done = probe(name, *rest, cwd=tmp_path)
     assert done.returncode in RUNNABLE[name], done.stderr

@@ -330,6 +330,49 @@ def peaks(
 
 
 @app.command()
+def compare(
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="A run, its run.json, or a folder of runs: all.")
+    ],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The same, to hold against A.")],
+    fail_on: Annotated[
+        str | None,
+        typer.Option("--fail-on", help="Exit with 1 where a row is proven so much slower: 5%."),
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option("--family", help="Only these, with commas: compute,memory.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="List unchanged rows too.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    json_: AsJson = False,
+) -> None:
+    """Say what changed between two runs, or two sets of runs, and how surely."""
+
+    def run() -> int:
+        from roofprobe.acceptance import compare as comparing
+        from roofprobe.acceptance.compare_options import families_of, share_of
+        from roofprobe.records.errors import RoofprobeError
+        from roofprobe.reporting import compare_view
+
+        if json_ and markdown:
+            raise RoofprobeError("two-formats", "--json and --markdown exclude each other")
+        bound = None if fail_on is None else share_of(fail_on)
+        families = None if family is None else families_of(family)
+        found = comparing.compare(a, b, families=families, fail_on=bound)
+        if json_:
+            _write_stdout(compare_view.to_json(found))
+        elif markdown:
+            from roofprobe.reporting.compare_markdown import to_markdown
+
+            _write_stdout(to_markdown(found).encode())
+        else:
+            compare_view.render(found, _console(), full=every)
+        return comparing.exit_code(found)
+
+    _exit_with(run, json_)
+
+
+@app.command()
 def calibrate(
     sources: Annotated[
         list[Path],
@@ -556,12 +599,13 @@ def validate(
 @app.command()
 def schema(
     name: Annotated[
-        str, typer.Argument(help="Of which file: run, calibration or validation.")
+        str, typer.Argument(help="Of which: run, calibration, validation or comparison.")
     ] = "run",
 ) -> None:
-    """Print the JSON Schema of run.json, calibration.json or validation.json."""
+    """Print the JSON Schema of run.json, calibration.json, validation.json or a comparison."""
 
     def run() -> int:
+        from roofprobe.acceptance.comparison import comparison_json_schema
         from roofprobe.costmodel.calibration_file import calibration_json_schema
         from roofprobe.costmodel.validation import validation_json_schema
         from roofprobe.records.errors import RoofprobeError
@@ -571,6 +615,7 @@ def schema(
             "run": run_json_schema,
             "calibration": calibration_json_schema,
             "validation": validation_json_schema,
+            "comparison": comparison_json_schema,
         }
         if name not in schemas:
             raise RoofprobeError(

@@ -110,6 +110,19 @@ def test_a_run_without_its_end_is_never_green(judged_run: Run) -> None:
     assert ended["host RP-COMPLETE"] == "passed"
 
 
+def test_a_device_of_which_nothing_is_told_is_never_green(judged_run: Run) -> None:
+    (first, second, _) = judged_run.devices
+    untold = tuple(f for f in verdict_of(judged_run).findings if not f.required)
+    verdict = Verdict(
+        judgement="pass", devices={second.device_id: "unknown", first.device_id: "pass"},
+        host="pass", findings=untold,
+    )  # fmt: skip
+    run = judged_run.model_copy(update={"verdict": verdict, "devices": (first, second)})
+    assert outcomes(run) == {
+        "cuda:1 RP-EXAMPLE-LOG": "skipped", "cuda:1 verdict": "error",
+    }  # fmt: skip
+
+
 def test_tests_of_one_name_are_told_apart_by_their_case(judged_run: Run) -> None:
     (first, *_) = judged_run.devices
     common = {"judgement": "warn", "layer": "integrity", "sentence": "s", "code": "RP-INVALID"}

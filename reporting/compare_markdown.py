@@ -1,0 +1,58 @@
+"""A comparison as GitHub's Markdown, for a pull request or a ticket; unchanged rows are folded."""
+
+from __future__ import annotations
+
+from roofprobe.acceptance.comparison import Comparison
+from roofprobe.reporting import compare_tables as tables
+from roofprobe.reporting.markdown_text import code, escape, folded, opening, table
+from roofprobe.reporting.plain_text import clean, listed, plural
+
+_MOST_KEYS = 12
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """Return the comparison as Markdown; the summary comes first."""
+    several = len(comparison.pairs) > 1
+    parts = ["# roofprobe: A compared with B", f"**{escape(clean(comparison.summary))}**"]
+    parts.append(
+        _bullets(
+            [
+                opening(tables.side_text(letter, side.path, side.runs))
+                for letter, side in (("A", comparison.a), ("B", comparison.b))
+            ]
+            + [
+                opening(tables.pair_text(number, pair, several=several))
+                for number, pair in enumerate(comparison.pairs)
+            ]
+        )
+    )
+    for title, remarks in (("Warnings", comparison.warnings), ("Found", comparison.findings)):
+        if remarks:
+            said = [f"{opening(clean(r.sentence))} {code(clean(r.code))}" for r in remarks]
+            parts += [f"## {title}", _bullets(said)]
+    for title, rows, _ in tables.tables_of(comparison, full=True):
+        if not rows:
+            continue
+        lines = [
+            [code(first), *map(escape, rest)]
+            for first, *rest in (tables.cells(row, several=several) for row in rows)
+        ]
+        grid = table(tables.HEADS, lines, right=(1, 2, 3, 4))
+        if title == "Changed":
+            parts += [f"## {title}", grid]
+        else:
+            parts.append(folded(f"{title}: {plural(len(rows), 'row')}", grid))
+    groups = tables.absent_groups(comparison)
+    if groups:
+        said = [
+            f"{group.title}, {plural(len(group.keys), 'row')}: {escape(group.sentence)}: "
+            + listed(tuple(code(key) for key in group.keys), _MOST_KEYS)
+            for group in groups
+        ]
+        parts += ["## Not compared", _bullets(said)]
+    parts.append(escape(tables.HOW_TO_READ))
+    return "\n\n".join(parts) + "\n"
+
+
+def _bullets(lines: list[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
