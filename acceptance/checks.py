@@ -6,6 +6,7 @@ A code names a question, not an answer: the finding says ``pass``, ``warn``, ``f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -29,6 +30,9 @@ def finding(
     A remedy is the check's own unless given, and absent where the check passes.
     """
     check = CHECKS[code]
+    for name in ("figure", "bound"):
+        if more.get(name) is not None and not math.isfinite(more[name]):
+            more[name] = None  # what a hostile record divides by; the sentence still tells
     more.setdefault("remedy", None if judgement == "pass" else check.remedy)
     more.setdefault("required", check.required)
     if device is not None:

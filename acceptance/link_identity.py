@@ -19,6 +19,7 @@ from roofprobe.peaks.links import PCIE_FULL_WIDTH, pcie_peak_gbps
 from roofprobe.records.schema import Finding, Judgement, Run
 
 _HALF = 0.49  # with room for the frames of generation 6, which leave other than half
+_MOST_LANES = 32  # that the PCIe specification has; more is a misreading
 _LEAST_WIDTH = 8  # some cards have no more lanes
 _SOCKETED = ("SXM", "OAM", "SUPERCHIP")  # their NVLinks are on the board; others need a bridge
 
@@ -90,6 +91,7 @@ def _under_load(run: Run, device_id: str) -> tuple[int, int] | None:
         if m.device_id == device_id and m.case.family == "interconnect" and m.case.peer is None
         if m.status == "ok" and (telemetry := m.telemetry) is not None
         if telemetry.pcie_generation is not None and telemetry.pcie_width is not None
+        if 0 < telemetry.pcie_width.max <= _MOST_LANES
     ]
     if not seen:
         return None

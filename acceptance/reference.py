@@ -4,23 +4,29 @@ Rows are matched by their case, which fixes operation, shape, route, data and re
 references the same device (by UUID) goes before others of its kind; a row's baseline is then the
 median of their medians, and its interval spans all of theirs. A row is slower only where the
 intervals are apart, and a line of the result (all rows of ``bf16``, all sizes of ``triad fp32``)
-only where most of its rows are, by more than the noise that such figures have from run to run. A
-baseline of zero, or none, judges nothing and stops nothing.
+only where most of its rows are, by more than the noise that such figures have from run to run: a
+floor per kind of device and family, or 3.5 times the spread that the other lines show between
+these very runs (`compare_noise`). Rows during which others were at work say nothing about the
+device and are left out. A baseline of zero, or none, judges nothing and stops nothing.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from roofprobe.acceptance.checks import finding
+from roofprobe.acceptance.compare_noise import SIGMAS, Movement, backgrounds, device_class
 from roofprobe.acceptance.relative import FAIL_SLOWER, WARN_SLOWER
 from roofprobe.acceptance.subject import subject_of
 from roofprobe.records.schema import (
+    NOT_ALONE,
     Case,
     Device,
     Distribution,
+    Family,
     Finding,
     Judgement,
     Measurement,
@@ -28,10 +34,10 @@ from roofprobe.records.schema import (
 )
 from roofprobe.records.titles import label_of
 
-# What two runs of the same healthy device differ by at most, by kind of device and family. On a
+# What two runs of the same healthy device may differ by, by kind of device and family. On a
 # processor neighbours of a virtual machine move the median of memory rows by 10 % and more; small
 # and short work (launches, latencies) scatters everywhere.
-_FLOORS: dict[tuple[str, str], float] = {
+_FLOORS: dict[tuple[str, Family], float] = {
     ("gpu", "compute"): 0.02, ("gpu", "memory"): 0.02, ("gpu", "llm"): 0.05,
     ("gpu", "latency"): 0.05, ("gpu", "interconnect"): 0.08, ("gpu", "launch"): 0.15,
     ("gpu", "validate"): 0.05,
@@ -45,10 +51,12 @@ _FLOORS: dict[tuple[str, str], float] = {
 class _Row:
     """One case now and in the references; ``slower`` is the share of speed that is lost."""
 
+    family: Family
     label: str
     case_id: str
     slower: float
     is_apart: bool
+    disturbed: bool
     now: float
     before: float
     unit: str
@@ -110,16 +118,44 @@ def _of_device(
     now = _ok(run, device)
     before = [_ok(reference, other) for reference, other in twins]
     source = _source(twins, same)
+    rows = [
+        row
+        for case_id, m in now.items()
+        if m.case.family in run.options.families
+        and (row := _row(m, [known[case_id] for known in before if case_id in known]))
+    ]
+    alone = [row for row in rows if not row.disturbed]
+    noise = _noise(device, alone)
     for family in run.options.families:
-        rows = [
-            row
-            for case_id, m in now.items()
-            if m.case.family == family
-            and (row := _row(m, [known[case_id] for known in before if case_id in known]))
-        ]
-        if rows:
-            yield _judged(device, family, rows, source)
+        members = [row for row in alone if row.family == family]
+        left_out = sum(row.family == family for row in rows) - len(members)
+        if members:
+            yield _judged(device, family, members, noise, left_out, source)
+        elif left_out:
+            yield finding(
+                "RP-REFERENCE", "unknown",
+                f"{family}: others were at work during all of {left_out} rows; repeat on an idle "
+                "host",
+                device=device, bound_source=source,
+            )  # fmt: skip
     yield from _missing(run, device, twins, now)
+
+
+def _noise(device: Device, rows: Sequence[_Row]) -> dict[tuple[Family, str], float]:
+    """Return per line what share of its speed a figure loses or wins from run to run."""
+    moved = [
+        Movement(0, row.family, row.label, math.log1p(-row.slower))
+        for row in rows
+        if math.isfinite(row.slower) and row.slower < 1
+    ]
+    spread = backgrounds(moved, [device.backend])
+    kind = device_class(device.backend)
+    return {
+        (row.family, row.label): max(
+            _FLOORS[kind, row.family], -math.expm1(-SIGMAS * background.sigma)
+        )
+        for row, background in zip(moved, spread, strict=True)
+    }
 
 
 def _ok(run: Run, device: Device) -> dict[str, Measurement]:
@@ -151,7 +187,8 @@ def _row(now: Measurement, before: Sequence[Measurement]) -> _Row | None:
         slower = 1 - base / figure.median
         is_apart = figure.ci_low > max(distribution.ci_high for distribution in known)
     return _Row(
-        label=_line(now.case), case_id=now.case.case_id, slower=slower, is_apart=is_apart,
+        family=now.case.family, label=_line(now.case), case_id=now.case.case_id, slower=slower,
+        is_apart=is_apart, disturbed=any(note.code == NOT_ALONE for note in now.notes),
         now=figure.median, before=base, unit=figure.unit,
     )  # fmt: skip
 
@@ -168,27 +205,35 @@ def _figure(measurement: Measurement) -> tuple[Distribution | None, bool]:
     return measurement.access_ns or measurement.latency, False
 
 
-def _judged(device: Device, family: str, rows: Sequence[_Row], source: str) -> Finding:
-    kind = "cpu" if device.backend == "cpu" else "gpu"
-    floor = _FLOORS[kind, family]
+def _judged(
+    device: Device,
+    family: Family,
+    rows: Sequence[_Row],
+    noise: Mapping[tuple[Family, str], float],
+    left_out: int,
+    source: str,
+) -> Finding:
     lines: dict[str, list[_Row]] = {}
     for row in rows:
         lines.setdefault(row.label, []).append(row)
-    grades = {label: _grade(members, floor) for label, members in lines.items()}
+    floors = {label: noise.get((family, label), 1.0) for label in lines}
+    grades = {label: _grade(members, floors[label]) for label, members in lines.items()}
     order: tuple[Judgement, ...] = ("pass", "warn", "fail")
     judgement = max(grades.values(), key=order.index)
     worst_line = max(lines, key=lambda label: (order.index(grades[label]), _slower(lines[label])))
     worst = max(lines[worst_line], key=lambda row: (row.is_apart, row.slower))
-    warn, fail = _bounds(floor)
-    slow = sum(row.is_apart and row.slower > warn for row in rows)
+    warn, fail = _bounds(floors[worst_line])
     if judgement == "pass":
         sentence = f"{family}: no line of {len(rows)} rows is slower than before beyond noise"
     else:
+        slow = sum(row.is_apart and row.slower > _bounds(floors[row.label])[0] for row in rows)
         sentence = (
             f"{family}: {slow} of {len(rows)} rows are slower beyond noise; of {worst_line} the "
             f"median row lost {_slower(lines[worst_line]):.1%} of its speed, the worst "
             f"{worst.slower:.1%} ({worst.now:.4g} after {worst.before:.4g} {worst.unit})"
         )
+    if left_out:
+        sentence += f"; {left_out} rows are left out, since others were at work"
     return finding(
         "RP-REFERENCE", judgement, sentence,
         device=device, case_id=worst.case_id, figure=_slower(lines[worst_line]),

@@ -14,7 +14,7 @@ import pytest
 
 from roofprobe.acceptance.judge import judge
 from roofprobe.records.runfolder import write_run
-from roofprobe.records.schema import Health, Judgement, Measurement, Run, Span
+from roofprobe.records.schema import NOT_ALONE, Health, Judgement, Measurement, Note, Run, Span
 
 Change = Callable[[ModuleType, Run], Run]
 
@@ -300,6 +300,33 @@ def test_a_baseline_of_zero_judges_nothing_and_stops_nothing(
     found = against(h100, healthy, empty)
     assert set(found) == {"latency", "launch", "interconnect"}
     assert set(found.values()) == {"pass"}
+
+
+def test_rows_during_which_others_were_at_work_say_nothing(h100: ModuleType, healthy: Run) -> None:
+    def shared(m: Measurement) -> Measurement:
+        note = Note(code=NOT_ALONE, sentence="others took a half of the cores meanwhile")
+        return m.model_copy(update={"notes": (note,)}) if of_memory(m) else m
+
+    slower = h100.scaled(healthy, 0.5, of_memory)
+    noted = slower.model_copy(update={"measurements": tuple(map(shared, slower.measurements))})
+    assert against(h100, slower, healthy)["memory"] == "fail"
+    assert against(h100, noted, healthy)["memory"] == "unknown"
+
+
+def test_a_line_is_slower_only_beyond_the_scatter_of_the_others(
+    h100: ModuleType, healthy: Run
+) -> None:
+    def scattered(m: Measurement) -> Measurement:
+        if m.status != "ok" or m.case.family != "compute":
+            return m
+        by = 0.9 if of_bf16(m) else 0.8 + 0.05 * (len(m.case.case_id) % 9)
+        changed: Measurement = h100.at_speed(m, by)
+        return changed
+
+    noisy = healthy.model_copy(update={"measurements": tuple(map(scattered, healthy.measurements))})
+    calm = h100.scaled(healthy, 0.9, of_bf16)
+    assert against(h100, calm, healthy)["compute"] == "fail"
+    assert against(h100, noisy, healthy)["compute"] == "pass"
 
 
 def test_of_several_references_the_middle_one_counts(h100: ModuleType, healthy: Run) -> None:
