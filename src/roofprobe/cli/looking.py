@@ -1,0 +1,98 @@
+"""Commands that look: at runs, at the catalogue, at the formats of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from roofprobe.cli.options import (
+    AsJson,
+)
+from roofprobe.cli.output import console, exit_with, print_json, write_stdout
+
+
+def show(
+    run: Annotated[Path, typer.Argument(help="A run folder, its run.json, or a folder of runs.")],
+    json_: AsJson = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also routes, data, shapes, searches, skipped cases.")
+    ] = False,
+) -> None:
+    """Show the result tables of a run."""
+
+    def show_run() -> int:
+        from roofprobe.records.runfolder import read_run, run_bytes
+        from roofprobe.reporting.terminal import render_run
+
+        record = read_run(run)
+        if json_:
+            write_stdout(run_bytes(record))
+        else:
+            render_run(record, console(), full=full)
+        return 0
+
+    exit_with(show_run, json_)
+
+
+def peaks(
+    name: Annotated[
+        str | None, typer.Argument(help='An accelerator, e.g. "H20 96G"; none lists all.')
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """Show datasheet and derived peaks, conflicts and sources."""
+
+    def run() -> int:
+        from roofprobe.peaks.find import UnknownAcceleratorError, find
+        from roofprobe.records.errors import RoofprobeError
+        from roofprobe.reporting import peaks_view
+
+        if name is None:
+            if json_:
+                print_json(peaks_view.catalogue_json())
+            else:
+                peaks_view.render_catalogue(console())
+            return 0
+        try:
+            accelerator = find(name)
+        except UnknownAcceleratorError as error:
+            raise RoofprobeError("unknown-accelerator", str(error)) from None
+        if json_:
+            print_json(peaks_view.accelerator_json(accelerator))
+        else:
+            peaks_view.render_accelerator(console(), accelerator)
+        return 0
+
+    exit_with(run, json_)
+
+
+def schema(
+    name: Annotated[
+        str, typer.Argument(help="Of which: run, calibration, validation or comparison.")
+    ] = "run",
+) -> None:
+    """Print the JSON Schema of run.json, calibration.json, validation.json or a comparison."""
+
+    def run() -> int:
+        from roofprobe.acceptance.comparison import comparison_json_schema
+        from roofprobe.costmodel.calibration_file import calibration_json_schema
+        from roofprobe.costmodel.validation import validation_json_schema
+        from roofprobe.records.errors import RoofprobeError
+        from roofprobe.records.schema import run_json_schema
+
+        schemas = {
+            "run": run_json_schema,
+            "calibration": calibration_json_schema,
+            "validation": validation_json_schema,
+            "comparison": comparison_json_schema,
+        }
+        if name not in schemas:
+            raise RoofprobeError(
+                "unknown-schema", f"there is no schema {name!r}; choose one of {', '.join(schemas)}"
+            )
+        print_json(schemas[name]())
+        return 0
+
+    exit_with(run, True)

@@ -1,0 +1,64 @@
+"""What every command ends with: data to standard output, a sentence to standard error, a code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def exit_with(run: Callable[[], int], json_: bool) -> NoReturn:
+    """Run a command; turn what went wrong into one sentence and an exit code."""
+    from roofprobe.records.errors import RoofprobeError
+
+    try:
+        code = run()
+        sys.stdout.flush()
+    except RoofprobeError as error:
+        code = _report(error.code, error.sentence, error.exit_code, json_)
+    except KeyboardInterrupt:
+        code = _report("interrupted", "interrupted before anything was measured", 3, json_)
+    except BrokenPipeError:
+        # The reader went away (`probe show … | head`); Python must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _report(code: str, sentence: str, exit_code: int, json_: bool) -> int:
+    if json_:
+        print_json({"error": {"code": code, "sentence": sentence, "exit_code": exit_code}})
+    say(f"probe: {sentence}")
+    return exit_code
+
+
+def console() -> Console:
+    """Return a console on standard output, 100 columns wide where that is no terminal."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 100
+    return Console(width=width, highlight=False)
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document."""
+    write_stdout(json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n")
+
+
+def write_stdout(data: bytes) -> None:
+    """Write bytes as they are, in any encoding of the terminal."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def say(sentence: str) -> None:
+    """Print a sentence to standard error."""
+    with suppress(BrokenPipeError, ValueError):
+        print(sentence, file=sys.stderr)
