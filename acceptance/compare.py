@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from roofprobe.acceptance.compare_conditions import warnings_of
+from roofprobe.acceptance.compare_headlines import compared_headlines
 from roofprobe.acceptance.compare_match import match_rows
-from roofprobe.acceptance.compare_noise import minimum_effect
+from roofprobe.acceptance.compare_noise import SIGMAS, minimum_effect
 from roofprobe.acceptance.compare_rows import judge_rows
 from roofprobe.acceptance.compare_sides import Runs, pair_devices, read_side
 from roofprobe.acceptance.comparison import (
@@ -35,7 +36,7 @@ from roofprobe.records.schema import Family
 _COMMON_SHARE = 0.75
 _COMMON_ROWS = 8
 _COMMON_LEAST = math.log1p(0.02)
-_NOISY = 2.0  # floors this many times the minimum are worth a sentence
+_NOISY = 2.0  # a spread whose floor is this many times the minimum is worth a sentence
 
 
 def compare(
@@ -62,7 +63,8 @@ def compare_runs(
     """Compare two sides that are read already."""
     pairs = pair_devices(a.runs, b.runs)
     records = tuple(pair.record for pair in pairs)
-    matches = match_rows(pairs, None if families is None else frozenset(families))
+    wanted = None if families is None else frozenset(families)
+    matches = match_rows(pairs, wanted)
     rows = judge_rows(matches, [pair.backend for pair in records])
     judged = [row for row in rows if row.verdict in JUDGED]
     counts = Counter(row.verdict for row in rows)
@@ -77,6 +79,7 @@ def compare_runs(
             finding for number, pair in enumerate(records)
             for finding in _findings(number, pair, [r for r in rows if r.pair == number])
         ),
+        headlines=compared_headlines(pairs, wanted),
         rows=rows,
         counts={verdict: counts[verdict] for verdict in sorted(counts)},
         compared=len(judged),
@@ -150,13 +153,13 @@ def _common_factor(number: int, pair: DevicePair, rows: Sequence[ComparedRow]) -
 
 def _noisy_families(number: int, pair: DevicePair, rows: Sequence[ComparedRow]) -> Iterator[Remark]:
     """Say where these runs scatter so much that only large changes could be proven."""
-    floors: dict[Family, list[float]] = {}
+    floors: dict[Family, list[tuple[float, float]]] = {}
     for row in rows:
-        if row.verdict in JUDGED and row.floor is not None:
-            floors.setdefault(row.family, []).append(row.floor)
+        if row.floor is not None and row.noise is not None:
+            floors.setdefault(row.family, []).append((row.floor, row.noise))
     for family, values in floors.items():
-        floor = float(np.median(values))
-        if math.log1p(floor) >= _NOISY * minimum_effect(pair.backend, family):
+        floor, spread = (float(np.median(each)) for each in zip(*values, strict=True))
+        if SIGMAS * math.log1p(spread) >= _NOISY * minimum_effect(pair.backend, family):
             yield Remark(
                 code="noisy-comparison",
                 pair=number,

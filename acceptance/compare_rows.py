@@ -8,8 +8,8 @@ and says which condition it misses, and so is what cannot exclude the minimum. `
 
 Where a whole family moved as one, its rows are a strong prior for each of them: a row that lies
 among them counts by the minimum alone (plus what its clock explains), even where its own samples
-scatter too much to tell. It then says ``moved-together``. Nothing helps a row that others
-disturbed.
+are few or scatter too much to tell. It then says ``moved-together``. Nothing helps a row that
+others disturbed.
 """
 
 from __future__ import annotations
@@ -110,13 +110,14 @@ def _judged(
         for fails, reason in (
             (few == 1 and row.a.raw and row.b.raw, _ONE_SAMPLE),
             (not (row.a.raw and row.b.raw), _NO_SAMPLES),
-            (1 < few < LEAST_SAMPLES and not row.several, _FEW_SAMPLES),
         )
         if fails
     ]
+    too_few = 1 < few < LEAST_SAMPLES and not row.several
     unsure = [
         reason
         for fails, reason in (
+            (too_few, _FEW_SAMPLES),
             (
                 p_adjusted is None
                 or p_adjusted > FALSE_DISCOVERIES
@@ -141,9 +142,9 @@ def _judged(
     if not missing:
         verdict = "slower" if row.effect > 0 else "faster"
         missing = [_TOGETHER] if unsure else []
-    elif abs(row.effect) >= minimum or unusable:
+    elif abs(row.effect) >= minimum or unusable or too_few:
         verdict = "ambiguous"
-    elif not row.several and max(abs(math.log(ratio.low)), abs(math.log(ratio.high))) >= minimum:
+    elif max(abs(math.log(ratio.low)), abs(math.log(ratio.high))) >= minimum:
         verdict, missing = "ambiguous", [_WIDE]
     else:
         verdict, missing = "~", []

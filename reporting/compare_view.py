@@ -52,6 +52,9 @@ def render(comparison: Comparison, console: Console, *, full: bool = False) -> N
             line(
                 f"{title}: {plural(more, 'more row' if rows else 'row')} (--all lists them)", "dim"
             )
+    if comparison.headlines:
+        console.print()
+        console.print(_headlines(comparison, console, several))
     groups = tables.absent_groups(comparison)
     if groups:
         console.print()
@@ -68,19 +71,32 @@ def _placed(pair: int | None, several: bool) -> str:
     return f"{pair}: " if several and pair is not None else ""
 
 
-def _table(title: str, rows: Sequence[ComparedRow], console: Console, several: bool) -> Table:
-    from rich import box
+def _headlines(comparison: Comparison, console: Console, several: bool) -> Table:
+    table = _grid(tables.HEADLINE_TITLE, tables.HEADLINE_HEADS, len(tables.HEADLINE_HEADS))
+    for headline in comparison.headlines:
+        cells = tables.headline_cells(headline, several=several)
+        table.add_row(*(Text(in_encoding(cell, console.encoding)) for cell in cells))
+    return table
 
-    table = Table(box=box.SIMPLE, pad_edge=False, safe_box=True, title_justify="left")
-    table.title = Text(title, style="bold")
-    for number, head in enumerate(tables.HEADS):
-        right = 0 < number < len(tables.HEADS) - 1
-        table.add_column(head, justify="right" if right else "left", overflow="fold",
-                         no_wrap=right)  # fmt: skip
+
+def _table(title: str, rows: Sequence[ComparedRow], console: Console, several: bool) -> Table:
+    table = _grid(title, tables.HEADS, len(tables.HEADS) - 1)
     for row in rows:
         cells = [
             Text(in_encoding(cell, console.encoding)) for cell in tables.cells(row, several=several)
         ]
         cells[3].stylize(_STYLES[row.verdict])
         table.add_row(*cells)
+    return table
+
+
+def _grid(title: str, heads: Sequence[str], numbers_until: int) -> Table:
+    from rich import box
+
+    table = Table(box=box.SIMPLE, pad_edge=False, safe_box=True, title_justify="left")
+    table.title = Text(title, style="bold")
+    for number, head in enumerate(heads):
+        right = 0 < number < numbers_until
+        table.add_column(head, justify="right" if right else "left", overflow="fold",
+                         no_wrap=right)  # fmt: skip
     return table
