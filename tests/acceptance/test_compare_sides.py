@@ -128,6 +128,11 @@ def test_no_run_at_all_is_refused_in_a_sentence(tmp_path: Path, what: str) -> No
     assert caught.value.exit_code == 2
 
 
+def test_a_path_that_the_system_refuses_is_a_sentence_too() -> None:
+    with pytest.raises(RoofprobeError, match=r"cannot read .* \(File name too long\)"):
+        read_side(Path("x" * 300), "A")
+
+
 def test_best_rates_stand_side_by_side_whatever_their_shape(built: ModuleType) -> None:
     def at(tflops: float, run_id: str, **more: Any) -> Run:
         one = built.measured("x", [tflops]).latency.model_copy(update={"unit": "TFLOPS"})
