@@ -17,7 +17,7 @@ import numpy as np
 from roofprobe.acceptance.compare_conditions import warnings_of
 from roofprobe.acceptance.compare_headlines import compared_headlines
 from roofprobe.acceptance.compare_match import match_rows
-from roofprobe.acceptance.compare_noise import SIGMAS, minimum_effect
+from roofprobe.acceptance.compare_noise import minimum_effect
 from roofprobe.acceptance.compare_rows import judge_rows
 from roofprobe.acceptance.compare_sides import Runs, pair_devices, read_side
 from roofprobe.acceptance.comparison import (
@@ -36,7 +36,7 @@ from roofprobe.records.schema import Family
 _COMMON_SHARE = 0.75
 _COMMON_ROWS = 8
 _COMMON_LEAST = math.log1p(0.02)
-_NOISY = 2.0  # a spread whose floor is this many times the minimum is worth a sentence
+_NOISY = 2.5  # a usual floor this many times the minimum is worth a sentence
 
 
 def compare(
@@ -153,13 +153,13 @@ def _common_factor(number: int, pair: DevicePair, rows: Sequence[ComparedRow]) -
 
 def _noisy_families(number: int, pair: DevicePair, rows: Sequence[ComparedRow]) -> Iterator[Remark]:
     """Say where these runs scatter so much that only large changes could be proven."""
-    floors: dict[Family, list[tuple[float, float]]] = {}
+    floors: dict[Family, list[float]] = {}
     for row in rows:
-        if row.floor is not None and row.noise is not None:
-            floors.setdefault(row.family, []).append((row.floor, row.noise))
+        if row.floor is not None:
+            floors.setdefault(row.family, []).append(row.floor)
     for family, values in floors.items():
-        floor, spread = (float(np.median(each)) for each in zip(*values, strict=True))
-        if SIGMAS * math.log1p(spread) >= _NOISY * minimum_effect(pair.backend, family):
+        floor = float(np.median(values))
+        if math.log1p(floor) >= _NOISY * minimum_effect(pair.backend, family):
             yield Remark(
                 code="noisy-comparison",
                 pair=number,

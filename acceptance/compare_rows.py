@@ -99,7 +99,7 @@ def _judged(
     minimum = noise.minimum_effect(backend, row.match.case.family)
     ratio = _ratio(row, test)
     sigma = test.error if isinstance(test, TTest) else background.sigma
-    least, base, floor = _floors(row, minimum, sigma, backend)
+    least, base, floor = _floors(row, minimum, sigma, backend, test)
     # the fast tail must have gone the same way: what only reaches some samples is a disturbance
     whole = min(abs(row.effect), abs(row.tail)) if row.effect * row.tail > 0 else 0.0
     # threads wait for the slowest of them, so one busy core can cost far more than its share
@@ -186,12 +186,12 @@ def _width(ratio: Interval) -> float:
 
 
 def _floors(
-    row: Evidence, minimum: float, sigma: float, backend: str
+    row: Evidence, minimum: float, sigma: float, backend: str, test: TTest | float | None
 ) -> tuple[float, float, float]:
     """Return the least effect with the clock's wander, with drift too, and with σ too."""
-    if row.several:
-        # clock, drift and neighbours are in the spread between runs already
-        return minimum, minimum, minimum
+    if isinstance(test, TTest):
+        # clock, drift and neighbours are in the spread between runs already; the test asks for it
+        return minimum, minimum, max(minimum, test.quantile * test.error)
     least = minimum + noise.clock_allowance(backend, row.effect, row.clock_change)
     base = least + max(row.a.drift(), row.b.drift())
     return least, base, max(base, noise.SIGMAS * sigma)
