@@ -333,6 +333,48 @@ class Measurement(Record):
     wall_s: float | None = None
 
 
+class Health(Record):
+    """What a device's own counters say at one moment; absent where they were not told.
+
+    ``ecc_corrected`` and ``ecc_uncorrected`` count since the driver was loaded, ``…_total`` over
+    the board's life. Rows are remapped (A100 and later) or pages retired (before). ``xids`` are
+    NVIDIA's driver errors of this device in the kernel's log since the host started, in order, None
+    where the log may not be read. ``throttle_ns`` are counters since the driver was loaded, and
+    ``throttle_events`` counts of a processor: use differences. ``source`` is what was asked
+    (``nvml``, ``amdsmi``, ``npu-smi``, ``system``), ``state`` its own word for the whole, and
+    ``lost`` says that the device no longer answers. ``missing`` says why a field is absent.
+    """
+
+    at: str | None = None
+    source: str | None = None
+    state: str | None = None
+    lost: str | None = None
+    ecc_corrected: int | None = None
+    ecc_uncorrected: int | None = None
+    ecc_corrected_total: int | None = None
+    ecc_uncorrected_total: int | None = None
+    remapped_rows_corrected: int | None = None
+    remapped_rows_uncorrected: int | None = None
+    remapping_pending: bool | None = None
+    remapping_failed: bool | None = None
+    retired_pages: int | None = None
+    retirement_pending: bool | None = None
+    xids: tuple[int, ...] | None = None
+    pcie_replays: int | None = None
+    nvlink_active: int | None = None
+    nvlink_errors: int | None = None
+    temperature_c: float | None = None
+    memory_temperature_c: float | None = None
+    slowdown_temperature_c: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    throttle_reasons: tuple[str, ...] = ()
+    throttle_ns: dict[str, int] = {}
+    throttle_events: dict[str, int] = {}
+    other_processes: tuple[str, ...] = ()
+    missing: dict[str, str] = {}
+
+
 class Limits(Record):
     """What bounds a device: power and clock limits, bus width, modes. Absent means not told.
 
@@ -398,48 +440,6 @@ class Device(Record):
     other_processes: tuple[str, ...] = ()
     tuned_streams: dict[str, str] = {}
     tuned_by: str | None = None
-    missing: dict[str, str] = {}
-
-
-class Health(Record):
-    """What a device's own counters say at one moment; absent where they were not told.
-
-    ``ecc_corrected`` and ``ecc_uncorrected`` count since the driver was loaded, ``…_total`` over
-    the board's life. Rows are remapped (A100 and later) or pages retired (before). ``xids`` are
-    NVIDIA's driver errors of this device in the kernel's log since the host started, in order, None
-    where the log may not be read. ``throttle_ns`` are counters since the driver was loaded, and
-    ``throttle_events`` counts of a processor: use differences. ``source`` is what was asked
-    (``nvml``, ``amdsmi``, ``npu-smi``, ``system``), ``state`` its own word for the whole, and
-    ``lost`` says that the device no longer answers. ``missing`` says why a field is absent.
-    """
-
-    at: str | None = None
-    source: str | None = None
-    state: str | None = None
-    lost: str | None = None
-    ecc_corrected: int | None = None
-    ecc_uncorrected: int | None = None
-    ecc_corrected_total: int | None = None
-    ecc_uncorrected_total: int | None = None
-    remapped_rows_corrected: int | None = None
-    remapped_rows_uncorrected: int | None = None
-    remapping_pending: bool | None = None
-    remapping_failed: bool | None = None
-    retired_pages: int | None = None
-    retirement_pending: bool | None = None
-    xids: tuple[int, ...] | None = None
-    pcie_replays: int | None = None
-    nvlink_active: int | None = None
-    nvlink_errors: int | None = None
-    temperature_c: float | None = None
-    memory_temperature_c: float | None = None
-    slowdown_temperature_c: float | None = None
-    power_w: float | None = None
-    power_limit_w: float | None = None
-    throttle_reasons: tuple[str, ...] = ()
-    throttle_ns: dict[str, int] = {}
-    throttle_events: dict[str, int] = {}
-    other_processes: tuple[str, ...] = ()
     missing: dict[str, str] = {}
 
 
@@ -563,7 +563,7 @@ class Verdict(Record):
 
     judgement: Judgement
     devices: dict[str, Judgement] = {}
-    host: Judgement = "unknown"
+    host_wide: Judgement = "unknown"
     findings: tuple[Finding, ...] = ()
 
 

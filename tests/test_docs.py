@@ -29,7 +29,7 @@ FORBIDDEN = (
 )  # fmt: skip
 SAY_IT_TO_FORBID_IT = {"tests/test_docs.py"}
 # Commands that only read: a test runs them as they are printed. Each with its exit codes; doctor
-# judges the host, so any of its verdicts will do. The runs that are judged and compared have nothing.
+# judges the host, so any of its verdicts will do. Runs that are judged and compared have nothing.
 RUNNABLE = {
     "peaks": {0}, "schema": {0}, "show": {0}, "doctor": {0, 1, 3}, "plan": {0}, "bundle": {0},
     "check": {3}, "compare": {3},
