@@ -37,7 +37,7 @@ def judge(run: Run, against: Sequence[Run] = ()) -> Verdict:
             device.device_id: rolled_up(f for f in findings if f.device_id == device.device_id)
             for device in run.devices
         },
-        host_wide=rolled_up(f for f in findings if f.device_id is None),
+        host=rolled_up(f for f in findings if f.device_id is None),
         findings=findings,
     )
 

@@ -563,7 +563,7 @@ class Verdict(Record):
 
     judgement: Judgement
     devices: dict[str, Judgement] = {}
-    host_wide: Judgement = "unknown"
+    host: Judgement = "unknown"
     findings: tuple[Finding, ...] = ()
 
 

@@ -183,7 +183,7 @@ def test_a_change_of_one_thing_fails_that_check_alone(
     change, _, code, _ = COPIES[name]
     verdict = judge(change(h100, healthy))
     assert {f.code for f in verdict.findings if f.judgement == "fail"} == {code}
-    assert verdict.host_wide == "pass"
+    assert verdict.host == "pass"
 
 
 def test_findings_name_the_device_by_index_uuid_and_pci_id(healthy: Run) -> None:

@@ -28,7 +28,7 @@ def with_findings(run: Run, devices: tuple[Device, ...], found: tuple[Finding, .
         devices={
             d.device_id: rolled_up(f for f in found if f.device_id == d.device_id) for d in devices
         },
-        host_wide=rolled_up(f for f in found if f.device_id is None),
+        host=rolled_up(f for f in found if f.device_id is None),
         findings=found,
     )
     return run.model_copy(update={"devices": devices, "verdict": verdict})

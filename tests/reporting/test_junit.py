@@ -100,7 +100,7 @@ def test_a_run_without_its_end_is_never_green(judged_run: Run) -> None:
     found = tuple(f for f in verdict_of(judged_run).findings if f.judgement == "pass")
     passed = judged_run.model_copy(
         update={
-            "verdict": Verdict(judgement="pass", host_wide="pass", findings=found),
+            "verdict": Verdict(judgement="pass", host="pass", findings=found),
             "devices": (judged_run.devices[0], judged_run.devices[2]),
         }
     )
@@ -115,7 +115,7 @@ def test_a_device_of_which_nothing_is_told_is_never_green(judged_run: Run) -> No
     untold = tuple(f for f in verdict_of(judged_run).findings if not f.required)
     verdict = Verdict(
         judgement="pass", devices={second.device_id: "unknown", first.device_id: "pass"},
-        host_wide="pass", findings=untold,
+        host="pass", findings=untold,
     )  # fmt: skip
     run = judged_run.model_copy(update={"verdict": verdict, "devices": (first, second)})
     assert outcomes(run) == {

@@ -97,7 +97,7 @@ def test_a_device_that_only_findings_name_is_there_too_and_the_host_is_last(
     empty_run: Run,
 ) -> None:
     found = (finding("fail", device_id="GPU-gone"), finding("warn"))
-    verdict = Verdict(judgement="fail", host_wide="warn", findings=found)
+    verdict = Verdict(judgement="fail", host="warn", findings=found)
     gone, host = verdict_rows.scopes(empty_run, verdict)
     assert (gone.label, gone.judgement) == ("GPU-gone", "fail")
     assert (host.device_id, host.label, host.judgement) == (None, "example-host", "warn")
