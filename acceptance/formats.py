@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from roofprobe.acceptance.checks import finding
 from roofprobe.records.ceilings import ceiling_for
 from roofprobe.records.schema import Ceiling, Device, Finding, Headline, Measurement, Run
 
@@ -44,7 +45,7 @@ def slow_formats(run: Run) -> Iterator[Finding]:
             if wide is None or narrow.rate.ci_high >= wide[0].rate.ci_low:
                 continue
             if _should_gain(device, source, wide[1], run.ceilings):
-                yield _finding(narrow, wide[0])
+                yield _finding(device, narrow, wide[0])
 
 
 def _is_dense_product(source: Measurement) -> bool:
@@ -63,16 +64,12 @@ def _should_gain(
     return device.backend != "cpu" and above is None and below is None
 
 
-def _finding(narrow: Headline, wide: Headline) -> Finding:
-    return Finding(
-        code="RP-SLOW-FALLBACK",
-        judgement="warn",
-        device_id=narrow.device_id,
-        case_id=narrow.case_id,
-        figure=narrow.rate.median,
-        bound=wide.rate.median,
-        sentence=f"{narrow.label} reaches {narrow.rate.median:.4g} {narrow.rate.unit}, less than "
+def _finding(device: Device, narrow: Headline, wide: Headline) -> Finding:
+    return finding(
+        "RP-SLOW-FALLBACK", "warn",
+        f"{narrow.label} reaches {narrow.rate.median:.4g} {narrow.rate.unit}, less than "
         f"the {wide.rate.median:.4g} {wide.rate.unit} of {wide.label}, which it should beat: "
         "something slow stands in for it",
-        remedy="see which kernel ran, and update torch or the library that was called",
-    )
+        device=device, case_id=narrow.case_id, figure=narrow.rate.median, bound=wide.rate.median,
+        unit=narrow.rate.unit, bound_source=f"{wide.label} in the same run",
+    )  # fmt: skip

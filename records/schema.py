@@ -33,6 +33,12 @@ Role = Literal[
 ]  # fmt: skip
 RunStatus = Literal["running", "complete", "incomplete"]
 Judgement = Literal["pass", "warn", "fail", "unknown"]
+# What a check asks: did it run and can the result be; is it what it is sold as; do its counters
+# say that it is well; does it reach what its kind reaches; what its neighbours on the host reach;
+# what it, or another of its kind, reached in an earlier run.
+Layer = Literal[
+    "integrity", "identity", "health", "absolute", "host-relative", "reference-relative"
+]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
@@ -385,11 +391,47 @@ class Device(Record):
     catalogue_key: str | None = None
     identity: str | None = None
     features: tuple[str, ...] = ()
-    health_before: Telemetry | None = None
-    health_after: Telemetry | None = None
+    health_before: Health | None = None
+    health_after: Health | None = None
     other_processes: tuple[str, ...] = ()
     tuned_streams: dict[str, str] = {}
     tuned_by: str | None = None
+    missing: dict[str, str] = {}
+
+
+class Health(Record):
+    """What a device's own counters say at one moment; absent where they were not told.
+
+    ``ecc_corrected`` and ``ecc_uncorrected`` count since the driver was loaded, ``…_total`` over
+    the board's life. Rows are remapped (A100 and later) or pages retired (before). ``xids`` are
+    NVIDIA's driver errors of this device in the kernel's log since the host started, in order, None
+    where the log may not be read. ``throttle_ns`` are counters since the driver was loaded: use
+    differences. ``missing`` says why a field is absent.
+    """
+
+    at: str | None = None
+    ecc_corrected: int | None = None
+    ecc_uncorrected: int | None = None
+    ecc_corrected_total: int | None = None
+    ecc_uncorrected_total: int | None = None
+    remapped_rows_corrected: int | None = None
+    remapped_rows_uncorrected: int | None = None
+    remapping_pending: bool | None = None
+    remapping_failed: bool | None = None
+    retired_pages: int | None = None
+    retirement_pending: bool | None = None
+    xids: tuple[int, ...] | None = None
+    pcie_replays: int | None = None
+    nvlink_active: int | None = None
+    nvlink_errors: int | None = None
+    temperature_c: float | None = None
+    memory_temperature_c: float | None = None
+    slowdown_temperature_c: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    throttle_reasons: tuple[str, ...] = ()
+    throttle_ns: dict[str, int] = {}
+    other_processes: tuple[str, ...] = ()
     missing: dict[str, str] = {}
 
 
@@ -484,22 +526,36 @@ class SupportRow(Record):
 
 
 class Finding(Record):
-    """One judged statement about a run, with the figure and the bound that it was held to."""
+    """The result of one check on one device or on the whole run: a judgement and what it rests on.
+
+    Checks that pass are kept too. ``code`` is one of `roofprobe.acceptance.checks.CHECKS`.
+    ``figure`` was held against ``bound``, both in ``unit``; ``bound_source`` says where the bound
+    comes from. ``device`` names the device for people: index, UUID, PCI bus id. An ``unknown``
+    that is not ``required`` (the host does not tell, or the check does not apply) leaves the
+    verdict alone.
+    """
 
     code: str
     judgement: Judgement
+    layer: Layer
+    required: bool = True
     device_id: str | None = None
+    device: str | None = None
     sentence: str
     remedy: str | None = None
     figure: float | None = None
     bound: float | None = None
+    unit: str | None = None
+    bound_source: str | None = None
     case_id: str | None = None
 
 
 class Verdict(Record):
-    """What the findings amount to: the worst of them, unknown where nothing could be judged."""
+    """What the findings amount to: for each device, for what concerns the host, and in all."""
 
     judgement: Judgement
+    devices: dict[str, Judgement] = {}
+    host: Judgement = "unknown"
     findings: tuple[Finding, ...] = ()
 
 
@@ -555,7 +611,11 @@ class Event(Record):
 
 
 class Run(Record):
-    """The whole record of a run: ``run.json``."""
+    """The whole record of a run: ``run.json``.
+
+    ``planned`` are the ids of the cases that every such run has, by device; what follows from
+    their results (searches) is not among them.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     method_version: int = METHOD_VERSION
@@ -567,6 +627,7 @@ class Run(Record):
     options: Options
     environment: Environment
     devices: tuple[Device, ...] = ()
+    planned: dict[str, tuple[str, ...]] = {}
     measurements: tuple[Measurement, ...] = ()
     ceilings: tuple[Ceiling, ...] = ()
     headlines: tuple[Headline, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from roofprobe.records.schema import Device, Run, Span, Telemetry
+from roofprobe.records.schema import Device, Health, Run, Span, Telemetry
 from roofprobe.reporting.numbers import capacity
 from roofprobe.reporting.plain_text import clean, plural
 from roofprobe.reporting.tables import measurements_of
@@ -156,17 +156,17 @@ def _pcie(device: Device) -> str | None:
     )
 
 
-def _health(telemetry: Telemetry | None) -> str | None:
-    if telemetry is None:
+def _health(health: Health | None) -> str | None:
+    if health is None:
         return None
-    spans = (
-        (telemetry.sm_clock_mhz, "MHz"),
-        (telemetry.power_w, "W"),
-        (telemetry.temperature_c, "°C"),
+    values = (
+        (health.temperature_c, "°C"),
+        (health.power_w, "W"),
+        (health.power_limit_w, "W limit"),
     )
     return _joined(
-        *(f"{span.median:.0f} {unit}" for span, unit in spans if span),
-        *telemetry.throttle_reasons,
+        *(f"{value:.0f} {unit}" for value, unit in values if value is not None),
+        *health.throttle_reasons,
     )
 
 

@@ -148,6 +148,10 @@ def summarise(past: journal.Journal, outcome: Outcome) -> Run:
         options=header.options,
         environment=header.environment,
         devices=header.devices,
+        planned={
+            device.device_id: tuple(case.case_id for case in plan_cases(device, header.options))
+            for device in header.devices
+        },
         measurements=measurements,
         ceilings=ceilings,
         headlines=headlines_of(header.devices, measurements, ceilings),

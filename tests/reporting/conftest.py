@@ -305,15 +305,28 @@ def example_run() -> Run:
         ),
     )
     findings = (
-        Finding(code="identity", judgement="pass", device_id=GPU_ID, sentence="It is an example."),
         Finding(
+            layer="integrity",
+            code="identity",
+            judgement="pass",
+            device_id=GPU_ID,
+            sentence="It is an example.",
+        ),
+        Finding(
+            layer="integrity",
             code="below",
             judgement="warn",
             device_id=GPU_ID,
             sentence="fp64 reaches 50% of its datasheet, less than the 70% expected.",
             remedy="Look at the power limit.",
         ),
-        Finding(code="no-peak", judgement="unknown", device_id="cpu", sentence="No peak is known."),
+        Finding(
+            layer="integrity",
+            code="no-peak",
+            judgement="unknown",
+            device_id="cpu",
+            sentence="No peak is known.",
+        ),
     )
     return Run(
         run_id="20000101T000000Z-example-host",
@@ -395,7 +408,12 @@ def hostile_run(example_run: Run) -> Run:
         update={"host": HOSTILE, "torch": HOSTILE, "variables": {HOSTILE: HOSTILE}}
     )
     finding = Finding(
-        code=HOSTILE, judgement="fail", device_id=HOSTILE, sentence=HOSTILE, remedy=HOSTILE
+        code=HOSTILE,
+        layer="integrity",
+        judgement="fail",
+        device_id=HOSTILE,
+        sentence=HOSTILE,
+        remedy=HOSTILE,
     )
     return example_run.model_copy(
         update={
