@@ -69,11 +69,12 @@ def _contradictions(stored: Run, fresh: Run) -> Iterator[str]:
     strangers = {m.device_id for m in stored.measurements} | set(stored.planned)
     for stranger in sorted(strangers - known):
         yield f"the device {stranger} of measurements or plan is not in the record"
-    counts = Counter((m.device_id, m.case.case_id) for m in stored.measurements)
+    measured = (*stored.measurements, *stored.retests)
+    counts = Counter((m.device_id, m.case.case_id) for m in measured)
     for (_, case_id), count in counts.items():
         if count > 1:
             yield f"the case {case_id} is there {count} times"
-    for measurement in stored.measurements:
+    for measurement in measured:
         yield from _inconsistent(measurement)
     yield from _headlines(stored, fresh)
 

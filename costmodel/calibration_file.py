@@ -16,10 +16,14 @@ from typing import Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.journal import first_problem
+from roofprobe.records.reading import is_folder, json_document, read_bytes, said
 from roofprobe.records.schema import NonNegative, Positive, Record
 
 FORMAT: Final = "roofprobe-calibration"
 VERSION: Literal[1] = 1
+# Every site of every kernel of a GPU is some MiB.
+MAX_BYTES: Final = 128 << 20
 Origin = Literal["run", "op-table", "published-fit", "datasheet", "assumed"]
 
 
@@ -269,18 +273,18 @@ def read_calibration(path: Path) -> CalibrationFile:
 
     Raises ``RoofprobeError`` (``not-a-calibration``, ``newer-schema``, ``damaged-calibration``).
     """
-    file = path / "calibration.json" if path.is_dir() else path
+    file = path / "calibration.json" if is_folder(path) else path
     try:
-        data = json.loads(file.read_bytes())
+        data = json_document(read_bytes(file, MAX_BYTES))
     except OSError as error:
         raise RoofprobeError(
             "not-a-calibration",
-            f"cannot read {file} ({error.strerror}); name a calibration.json or a run folder",
+            f"{said(file, error)}; name a calibration.json or a run folder",
         ) from None
-    except (ValueError, RecursionError):
+    except ValueError as error:
         raise RoofprobeError(
             "not-a-calibration",
-            f"{file} is not JSON; write one with `probe calibrate RUN --out FILE`",
+            f"{file} is not JSON ({error}); write one with `probe calibrate RUN --out FILE`",
         ) from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise RoofprobeError(
@@ -297,12 +301,9 @@ def read_calibration(path: Path) -> CalibrationFile:
     try:
         return CalibrationFile.model_validate(data)
     except (ValidationError, RecursionError) as error:
-        where = ""
-        if isinstance(error, ValidationError):
-            first = error.errors(include_url=False)[0]
-            where = f" ({'.'.join(str(part) for part in first['loc'])}: {first['msg']})"
         raise RoofprobeError(
-            "damaged-calibration", f"{file} was changed or damaged{where}; write it again"
+            "damaged-calibration",
+            f"{file} was changed or damaged ({first_problem(error)}); write it again",
         ) from None
 
 

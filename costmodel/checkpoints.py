@@ -38,6 +38,9 @@ _MODELOPT: Final = {
     "W4A16_AWQ": "int4",
 }
 _INTEGERS: Final = {4: "int4", 8: "int8"}
+# Of the regular expressions that name modules.
+_LONGEST_EXPRESSION: Final = 400
+_MOST_REPEATS: Final = 4
 
 
 def read_checkpoint(fields: Fields, outer: Fields | None = None) -> Checkpoint:
@@ -79,6 +82,8 @@ def _kept(fields: Fields) -> tuple[str, ...]:
     names = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules")
     found = tuple(text for name in names for text in fields.texts(name))
     for text in found:
+        if text.startswith("re:") and not _is_tame(text[3:]):
+            fields.fail(f"{shown(text)} repeats too much for the name of a module")
         if text.startswith("re:") and not _compiled(text[3:]):
             fields.fail(f"{shown(text)} is not a valid regular expression")
     return found
@@ -209,5 +214,19 @@ def kept_wide(patterns: tuple[str, ...]) -> Callable[[str], bool]:
 def _compiled(expression: str) -> re.Pattern[str] | None:
     try:
         return re.compile(expression)
-    except re.error:
+    except (re.error, OverflowError, RecursionError, ValueError):
         return None
+
+
+def _is_tame(expression: str) -> bool:
+    """Whether matching a module's name takes no time to speak of.
+
+    Matching backtracks: a repeated group, or many repetitions in a row, take exponential time.
+    Names of modules need neither.
+    """
+    repeats = re.findall(r"[*+}]", re.sub(r"\\.", "", expression))
+    return (
+        len(expression) <= _LONGEST_EXPRESSION
+        and len(repeats) <= _MOST_REPEATS
+        and not re.search(r"\)[*+?{]|\\[1-9]|\(\?P=", expression)
+    )

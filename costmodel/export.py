@@ -70,6 +70,9 @@ def export(
     files = {**made.files, PROVENANCE: provenance(subject, chosen, made, load).encode()}
     for name, content in files.items():
         path = out / name
+        # Names hold those of models and devices, which files told.
+        if not path.resolve().is_relative_to(out.resolve()):
+            raise RoofprobeError("unwritable", f"{name} would be written outside of {out}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -7,7 +7,6 @@ read, never weights, and nothing from the network.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -28,6 +27,7 @@ from roofprobe.costmodel.model_shape import (
 )
 from roofprobe.peaks.names import shown
 from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.reading import TooLarge, is_folder, json_document, read_bytes
 
 __all__ = [
     "Attention",
@@ -65,7 +65,7 @@ def load_model(
     path = Path(model)
     if not str(model).strip() or not _exists(path):
         raise _unknown(str(model))
-    file = path / "config.json" if path.is_dir() else path
+    file = path / "config.json" if is_folder(path) else path
     return read_config(
         _read(file),
         name=file.resolve().parent.name if file.name == "config.json" else file.stem,
@@ -106,14 +106,16 @@ def _read(file: Path) -> dict[str, object]:
 
 def _read_object(file: Path) -> dict[str, object]:
     try:
-        if file.stat().st_size > LARGEST_CONFIG_BYTES:
-            raise RoofprobeError("bad-model", f"{file} is too large for a model's config.json.")
-        document = json.loads(file.read_bytes())
+        document = json_document(read_bytes(file, LARGEST_CONFIG_BYTES))
+    except TooLarge:
+        raise RoofprobeError(
+            "bad-model", f"{file} is too large for a model's config.json."
+        ) from None
     except OSError as error:
         raise RoofprobeError(
             "bad-model", f"{file} cannot be read: {error.strerror or error}."
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RoofprobeError(
             "bad-model",
             f"{file} is not JSON, so it is no model's config.json ({shown(str(error))}).",

@@ -9,9 +9,7 @@ does in the planners that read such tables.
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy as np
 
 from roofprobe.costmodel import forms
 from roofprobe.costmodel.points import Points
+from roofprobe.costmodel.table_files import SUFFIXES, table_frame
 from roofprobe.costmodel.table_folders import TableFile, table_file
 from roofprobe.costmodel.table_layouts import (
     DTYPES,
@@ -32,17 +31,17 @@ from roofprobe.costmodel.table_layouts import (
     SYSTEMS,
     Layout,
     column,
+    numeric,
     words_of,
 )
 from roofprobe.peaks.catalogue import load
 from roofprobe.peaks.match import UnknownAcceleratorError, find, identify
 from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.reading import is_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
-_MOST_BYTES: Final = 2 << 30
 _DTYPE_SHARE: Final = 0.15  # how far a peak told by ``mfu`` may be off the catalogue's
 
 
@@ -56,9 +55,9 @@ class Table:
 
 def is_table(path: Path) -> bool:
     """Whether a path looks like an op table, or a folder of them, and not like a run."""
-    if path.is_dir():
+    if is_folder(path):
         return not any((path / name).exists() for name in ("run.json", "latest", "journal.jsonl"))
-    return path.name.lower().endswith(_SUFFIXES)
+    return path.name.lower().endswith(SUFFIXES)
 
 
 def read_table(path: Path, *, gpu: str | None = None) -> Table:
@@ -72,8 +71,7 @@ def read_table(path: Path, *, gpu: str | None = None) -> Table:
 def read_file(file: TableFile, gpu: str | None) -> Table:
     """Read a table with what its path tells; see `read_table`."""
     path = file.path
-    frame = _frame(path)
-    frame.columns = [str(name).strip() for name in frame.columns]
+    frame = table_frame(path)
     if file.latency is not None and "latency" in frame.columns:
         frame = frame.rename(columns={"latency": file.latency})
     for name, value in file.columns.items():
@@ -104,41 +102,6 @@ def read_file(file: TableFile, gpu: str | None) -> Table:
     return Table(tuple(points), tuple(notes))
 
 
-def _frame(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise RoofprobeError("unreadable-table", f"{path} is larger than any op table")
-        if path.name.lower().endswith(".parquet"):
-            import duckdb
-
-            with duckdb.connect() as connection:
-                frame: pd.DataFrame = connection.read_parquet(str(path)).df()
-                return frame
-        opener = gzip.open if path.name.lower().endswith(".gz") else open
-        with opener(path, "rb") as file:
-            return pd.read_csv(file, low_memory=False)
-    except OSError as error:
-        raise RoofprobeError(
-            "unreadable-table", f"cannot read {path} ({error.strerror or error})"
-        ) from None
-    except (ValueError, EOFError, zlib.error) as error:
-        raise RoofprobeError(
-            "unreadable-table", f"{path} is not a table that can be read ({_first_line(error)})"
-        ) from None
-    except Exception as error:  # duckdb's own family, which is imported only for Parquet
-        if type(error).__module__.split(".")[0] not in ("duckdb", "_duckdb"):
-            raise
-        raise RoofprobeError(
-            "unreadable-table", f"{path} is not readable Parquet ({_first_line(error)})"
-        ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
-
-
 def _matches(frame: pd.DataFrame, path: Path) -> Iterator[tuple[Layout, np.ndarray]]:
     """Yield each layout with the rows that have it."""
     if "table" in frame.columns:
@@ -165,14 +128,13 @@ def _matches(frame: pd.DataFrame, path: Path) -> Iterator[tuple[Layout, np.ndarr
 
 
 def _latency(frame: pd.DataFrame, path: Path, op: str) -> pd.Series:
-    import pandas as pd
 
     if op == "grouped_gemm" and {"up_proj_us", "down_proj_us"} <= set(frame.columns):
-        parts = [pd.to_numeric(frame[n], errors="coerce") for n in ("up_proj_us", "down_proj_us")]
+        parts = [numeric(frame[n]) for n in ("up_proj_us", "down_proj_us")]
         return (parts[0] + parts[1]) * 1e-6
     for name, unit in LATENCY_S.items():
         if name in frame.columns:
-            return pd.to_numeric(frame[name], errors="coerce") * unit
+            return numeric(frame[name]) * unit
     hint = " (a column latency has no unit: rename it)" if "latency" in frame.columns else ""
     raise RoofprobeError(
         "missing-columns",
@@ -215,7 +177,7 @@ def _points(
     drop(~usable, "left out: no time, or no positive size")
     for name, plain in (("window_size", 0), ("beam_width", 1)):
         if name in frame.columns:
-            other = pd.to_numeric(frame[name], errors="coerce").reindex(data.index)
+            other = numeric(frame[name]).reindex(data.index)
             drop(other.notna() & (other != plain), f"left out: {name} is not {plain}")
     for name, (meant, why) in ONLY.items():
         if name in frame.columns and layout.op in meant:
@@ -264,12 +226,12 @@ def _shape(frame: pd.DataFrame, layout: Layout, path: Path) -> dict[str, pd.Seri
             parts = frame["shape_key"].astype(str).str.extractall(r"(\d+)")[0].unstack()
             for index, name in enumerate(layout.key):
                 if index in parts.columns:
-                    found[name] = pd.to_numeric(parts[index], errors="coerce")
+                    found[name] = numeric(parts[index])
         else:
             missing += [name for name in layout.key if name not in frame.columns]
     for name in layout.key:
         if name in frame.columns:
-            found[name] = pd.to_numeric(frame[name], errors="coerce")
+            found[name] = numeric(frame[name])
     if missing:
         raise RoofprobeError(
             "missing-columns",
@@ -342,7 +304,7 @@ def _precisions(frame: pd.DataFrame, layout: Layout, data: pd.DataFrame, path: P
     told = pd.Series("", index=frame.index)
     if layout.op == "gemm" and "mfu" in frame.columns:
         flops = 2 * data["m"] * data["n"] * data["k"]
-        peak = flops / data["latency_s"] / pd.to_numeric(frame["mfu"], errors="coerce") / 1e12
+        peak = flops / data["latency_s"] / numeric(frame["mfu"]) / 1e12
         for key, rows in data.groupby("device"):
             told[rows.index] = _precision_of_peak(str(key), float(peak[rows.index].median()))
     said = said.where(said != "", told)

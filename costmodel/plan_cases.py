@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from roofprobe.peaks.names import shown
 from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.reading import TooLarge, read_bytes, said
 
 # A table of cases is text of a few dozen bytes per row; what is larger is another file.
 LARGEST_FILE_BYTES: Final = 256_000_000
@@ -91,12 +92,14 @@ def read_cases(path: Path, defaults: Mapping[str, Any]) -> list[PlanCase | BadCa
 
 def _text_of(path: Path) -> str:
     try:
-        if path.stat().st_size > LARGEST_FILE_BYTES:
-            raise RoofprobeError("unreadable-cases", f"{path} is too large for a table of cases.")
-        return path.read_bytes().decode("utf-8-sig")
+        return read_bytes(path, LARGEST_FILE_BYTES).decode("utf-8-sig")
+    except TooLarge:
+        raise RoofprobeError(
+            "unreadable-cases", f"{path} is too large for a table of cases."
+        ) from None
     except OSError as error:
         raise RoofprobeError(
-            "unreadable-cases", f"cannot read {path} ({error.strerror}); name a CSV of cases"
+            "unreadable-cases", f"{said(path, error)}; name a CSV of cases"
         ) from None
     except UnicodeDecodeError:
         raise RoofprobeError(

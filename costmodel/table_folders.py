@@ -14,6 +14,7 @@ attention) is left out, and told.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ AIC_TABLES: Final = (
 )  # fmt: skip
 _BENCH: Final = ("gemm", "grouped_gemm", "mha", "mla")
 _MOST_FILES: Final = 20_000
+_MOST_ENTRIES: Final = 500_000  # of all kinds; a folder with more is no planner's
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,7 @@ def tables_below(folder: Path) -> tuple[list[TableFile], list[str]]:
     """
     found: list[TableFile] = []
     others: set[str] = set()
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".parquet", ".csv"))
-    for path in files[:_MOST_FILES]:
+    for path in sorted(_files(folder)):
         if path.suffix == ".parquet":
             if path.stem in AIC_TABLES:
                 found.append(table_file(path))
@@ -65,6 +66,25 @@ def tables_below(folder: Path) -> tuple[list[TableFile], list[str]]:
     if others:
         notes.append(f"{folder.name}: tables of kinds not modelled ({', '.join(sorted(others))})")
     return found, notes
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the CSV and Parquet files below a folder; links to folders are not followed.
+
+    Raises ``RoofprobeError`` (``no-tables``) for a folder that is too large to be one of tables.
+    """
+    found: list[Path] = []
+    entries = 0
+    for root, folders, names in os.walk(folder):
+        entries += len(folders) + len(names)
+        found += [Path(root, name) for name in names if name.endswith((".parquet", ".csv"))]
+        if entries > _MOST_ENTRIES or len(found) > _MOST_FILES:
+            raise RoofprobeError(
+                "no-tables",
+                f"{folder} has more than {_MOST_FILES:,} tables or {_MOST_ENTRIES:,} files, which "
+                "no planner's folder has; name the folder with the tables",
+            )
+    return found
 
 
 def table_file(path: Path) -> TableFile:

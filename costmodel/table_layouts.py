@@ -146,8 +146,6 @@ def words_of(table: str) -> tuple[str, ...]:
 
 def column(frame: pd.DataFrame, expression: str) -> pd.Series | None:
     """Return a column, or "a+b", "a*b", "a/b" of two; None where one is missing."""
-    import pandas as pd
-
     for sign, combine in (("+", operator.add), ("*", operator.mul), ("/", operator.truediv)):
         if sign in expression:
             first, second = (column(frame, name) for name in expression.split(sign))
@@ -157,4 +155,22 @@ def column(frame: pd.DataFrame, expression: str) -> pd.Series | None:
             return combined
     if expression not in frame.columns:
         return None
-    return pd.to_numeric(frame[expression], errors="coerce")
+    return numeric(frame[expression])
+
+
+def numeric(values: pd.Series) -> pd.Series:
+    """Return a column as numbers, NaN where a cell is none or beyond what a float holds."""
+    import pandas as pd
+
+    try:
+        found: pd.Series = pd.to_numeric(values, errors="coerce")
+    except OverflowError:  # a whole number of hundreds of digits
+        found = values.map(_float).astype(float)
+    return found.astype(float) if found.dtype in (bool, object) else found
+
+
+def _float(value: object) -> float:
+    try:
+        return float(str(value))
+    except (ValueError, OverflowError):
+        return float("nan")

@@ -8,6 +8,7 @@ and name; what it lacks stays absent. The CPU is a device like the others, timed
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 from collections.abc import Callable
@@ -357,7 +358,7 @@ def _accelerator_kind(torch: ModuleType) -> str | None:
     """Return the type of torch's current accelerator, loading a vendor plug-in if one is there."""
     if os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD") != "0":
         with suppress(Exception):
-            __import__("torch_npu")
+            importlib.import_module("torch_npu")
     try:
         accelerator = torch.accelerator
         return str(accelerator.current_accelerator().type) if accelerator.is_available() else None

@@ -296,7 +296,7 @@ def _rank_environment(inherited: Mapping[str, str], number: int, size: int) -> d
         "RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size,
     }  # fmt: skip
     environment = {**inherited, **{name: str(value) for name, value in place.items()}}
-    environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    environment["GLOO_SOCKET_IFNAME"] = "lo"  # nothing of a host leaves it
     return environment
 
 

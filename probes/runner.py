@@ -135,7 +135,7 @@ class Worker:
         line = self._read_line(timeout_s)
         try:
             reply = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             reply = None
         if not isinstance(reply, dict):
             self.kill()

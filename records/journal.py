@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.reading import json_object, read_bytes, said
 from roofprobe.records.schema import (
     METHOD_VERSION,
     SCHEMA_VERSION,
@@ -33,6 +34,7 @@ from roofprobe.records.schema import (
 
 NAME = "journal.jsonl"
 MAX_LINE_BYTES = 64 << 20
+MAX_JOURNAL_BYTES = 512 << 20
 
 
 class Header(Record):
@@ -133,15 +135,15 @@ def read_journal(folder: Path) -> Journal:
     """
     path = folder / NAME
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, MAX_JOURNAL_BYTES)
     except FileNotFoundError:
         raise RoofprobeError(
             "not-a-run", f"{folder} is not a run of roofprobe: it has no {NAME}"
         ) from None
     except OSError as error:
-        raise RoofprobeError("unreadable", f"cannot read {path} ({error.strerror})") from error
+        raise RoofprobeError("unreadable", said(path, error)) from error
     valid = data.rfind(b"\n") + 1
-    lines = data[:valid].splitlines()
+    lines = data[:valid].split(b"\n")[:-1]
     if not lines:
         raise RoofprobeError(
             "damaged-run", f"{path} ends before its first line is complete; start a new run"
@@ -162,7 +164,7 @@ def read_journal(folder: Path) -> Journal:
                 health.append(HealthAfter.model_validate(fields))
             else:
                 raise _damaged(path, number, f"its kind is {str(kind)[:40]!r}")
-        except ValidationError as error:
+        except (ValidationError, RecursionError) as error:
             raise _damaged(path, number, first_problem(error)) from error
     return Journal(header, tuple(measurements), tuple(events), valid, tuple(health))
 
@@ -183,10 +185,12 @@ def done_keys(measurements: Sequence[Measurement]) -> set[tuple[str, str]]:
     return {(m.device_id, m.case.case_id) for m in measurements}
 
 
-def first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError | RecursionError) -> str:
     """Return the first problem of a validation error in a few words."""
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"]) or "the record"
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part)[:40] for part in problem["loc"][:8]) or "the record"
     return f"{where}: {problem['msg']}"
 
 
@@ -213,7 +217,7 @@ def _header(path: Path, line: bytes) -> Header:
     check_version(path, fields)
     try:
         return Header.model_validate(fields)
-    except ValidationError as error:
+    except (ValidationError, RecursionError) as error:
         raise _damaged(path, 1, first_problem(error)) from error
 
 
@@ -221,16 +225,13 @@ def _fields(path: Path, number: int, line: bytes) -> dict[str, Any]:
     if len(line) > MAX_LINE_BYTES:
         raise _damaged(path, number, f"it is longer than {MAX_LINE_BYTES >> 20} MiB")
     try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        return json_object(line)
+    except ValueError as error:
         if number == 1:
             raise RoofprobeError(
                 "not-a-run", f"{path} is not a journal of roofprobe: line 1 is not JSON"
             ) from error
-        raise _damaged(path, number, "it is not JSON") from error
-    if not isinstance(fields, dict):
-        raise _damaged(path, number, "it is not a JSON object")
-    return fields
+        raise _damaged(path, number, f"it is no JSON object: {error}") from error
 
 
 def _damaged(path: Path, number: int, what: str) -> RoofprobeError:

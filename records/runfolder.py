@@ -23,13 +23,22 @@ from pydantic import ValidationError
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.journal import NAME as JOURNAL_NAME
 from roofprobe.records.journal import Journal, check_version, first_problem, read_journal
+from roofprobe.records.reading import (
+    NotAFile,
+    TooLarge,
+    is_folder,
+    json_document,
+    read_bytes,
+    said,
+)
 from roofprobe.records.schema import Run
 
 RUN_FILE = "run.json"
 LATEST = "latest"
 _LOCK = ".probe.lock"
 _LEAST_FREE_BYTES = 16 << 20
-MAX_RUN_BYTES = 1 << 30
+# A run of eight GPUs with every sample is some tens of MiB.
+MAX_RUN_BYTES = 256 << 20
 
 
 def prepare_out(out: Path) -> None:
@@ -129,8 +138,14 @@ def resumable(out: Path) -> tuple[Path, Journal]:
     return folder, read_journal(folder)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write ``path`` whole or not at all; raises ``RoofprobeError`` when it cannot be written."""
+_RESUME = "the journal beside it keeps every measurement: make room, then repeat with --resume"
+
+
+def write_whole(path: Path, data: bytes, *, advice: str = _RESUME) -> None:
+    """Write ``path`` whole or not at all; raises ``RoofprobeError`` when it cannot be written.
+
+    ``advice`` ends the sentence of that error.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
@@ -143,8 +158,7 @@ def write_whole(path: Path, data: bytes) -> None:
             temporary.unlink()
         raise RoofprobeError(
             "disk-full" if error.errno == 28 else "unwritable",
-            f"cannot write {path} ({error.strerror}); the journal beside it keeps every "
-            "measurement: make room, then repeat with --resume",
+            f"cannot write {path} ({error.strerror}); {advice}",
             exit_code=3,
         ) from error
 
@@ -165,25 +179,23 @@ def read_run(path: Path) -> Run:
 
     Raises ``RoofprobeError`` (``not-a-run``, ``newer-schema``, ``damaged-run``, ``unreadable``).
     """
-    file = path
-    if path.is_dir():
-        file = path / RUN_FILE
-        if not file.exists() and (path / LATEST / RUN_FILE).exists():
-            file = path / LATEST / RUN_FILE
     try:
-        if file.stat().st_size > MAX_RUN_BYTES:
-            raise RoofprobeError("not-a-run", f"{file} is larger than any run; name a run folder")
-        data = json.loads(file.read_bytes())
+        file = _run_file(path)
+        data = json_document(read_bytes(file, MAX_RUN_BYTES))
     except FileNotFoundError:
         raise RoofprobeError(
             "not-a-run", f"there is no run at {path}: name a run folder or its {RUN_FILE}"
         ) from None
+    except (NotAFile, TooLarge) as error:
+        raise RoofprobeError(
+            "not-a-run", f"{said(path, error)}; name a run folder or its {RUN_FILE}"
+        ) from None
     except OSError as error:
-        raise RoofprobeError("unreadable", f"cannot read {file} ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
+        raise RoofprobeError("unreadable", said(path, error)) from error
+    except ValueError as error:
         raise RoofprobeError(
             "damaged-run",
-            f"{file} is truncated or not JSON; its journal may be whole: repeat "
+            f"{path} is truncated or not JSON ({error}); its journal may be whole: repeat "
             "the run's command with --resume",
         ) from error
     if not isinstance(data, dict):
@@ -192,7 +204,13 @@ def read_run(path: Path) -> Run:
     try:
         return Run.model_validate(data)
     except (ValidationError, RecursionError) as error:
-        what = first_problem(error) if isinstance(error, ValidationError) else "nested too deep"
         raise RoofprobeError(
-            "damaged-run", f"{file} was changed or damaged ({what}); restore it"
+            "damaged-run", f"{file} was changed or damaged ({first_problem(error)}); restore it"
         ) from error
+
+
+def _run_file(path: Path) -> Path:
+    if not is_folder(path):
+        return path
+    file, latest = path / RUN_FILE, path / LATEST / RUN_FILE
+    return latest if not file.exists() and latest.exists() else file

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from roofprobe.records.schema import Distribution
+from roofprobe.reporting.plain_text import clean
 
 UNKNOWN = "–"
 
@@ -34,7 +35,7 @@ class Scale:
 
 def scale_for(value: float, unit: str) -> Scale:
     """Choose the unit of the ladder in which ``value`` is at least 1."""
-    ladder = _LADDERS.get(unit, (unit,))
+    ladder = _LADDERS.get(unit) or (clean(unit),)
     factor = 1.0
     for step in ladder[:-1]:
         # 0.9996 would be written as 1000 of the smaller unit

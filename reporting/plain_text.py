@@ -7,9 +7,8 @@ that is only text; what Markdown or HTML would read as markup is escaped by thos
 
 from __future__ import annotations
 
-import unicodedata
+from roofprobe.records.errors import visible
 
-_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _ASCII = str.maketrans(
     {
         "–": "-",
@@ -35,16 +34,7 @@ _ASCII = str.maketrans(
 
 def clean(text: str) -> str:
     """Return ``text`` on one line, with control and invisible characters as visible escapes."""
-    words = " ".join(text.split())
-    if words.isascii() and words.isprintable():
-        return words
-    return "".join(_visible(character) for character in words)
-
-
-def _visible(character: str) -> str:
-    if unicodedata.category(character) not in _INVISIBLE:
-        return character
-    return character.encode("unicode_escape").decode("ascii")
+    return visible(" ".join(text.split()))
 
 
 def in_encoding(text: str, encoding: str) -> str:

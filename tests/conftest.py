@@ -79,3 +79,15 @@ def machine(tmp_path: Path, fake_nvml: ModuleType) -> Machine:
     """Give a host in a folder, healthy and without a GPU, for the doctor to examine."""
     found: Machine = _load("doctor_machine").Machine(tmp_path, fake_nvml)
     return found
+
+
+@pytest.fixture(scope="session")
+def documents() -> ModuleType:
+    """Give makers of valid documents and of mutations: ``documents.mutated(document, seed)``."""
+    return _load("documents")
+
+
+@pytest.fixture(scope="session")
+def faults() -> ModuleType:
+    """Give the registry of planted faults: ``faults.named("hang")``."""
+    return _load("faults")

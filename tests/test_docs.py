@@ -31,9 +31,16 @@ SAY_IT_TO_FORBID_IT = {"tests/test_docs.py"}
 # Commands that only read: a test runs them as they are printed. Each with its exit codes; doctor
 # judges the host, so any of its verdicts will do; check finds that the least of runs has nothing.
 RUNNABLE = {
-    "peaks": {0}, "schema": {0}, "show": {0}, "doctor": {0, 1, 3}, "plan": {0}, "check": {3},
-}  # fmt: skip
-NAMES = {"plan", "check"}  # alone a name of the command in running text, not a command
+    "peaks": {0},
+    "schema": {0},
+    "show": {0},
+    "doctor": {0, 1, 3},
+    "plan": {0},
+    "check": {3},
+    "bundle": {0},
+}
+# alone a name of the command in running text, not a command
+NAMES = {"plan", "check", "show", "bundle"}
 PLACEHOLDERS = {"RUN", "NAME", "[NAME]"}
 # The least that is a run, for `probe show reports/latest`.
 RUN = {

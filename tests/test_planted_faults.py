@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from roofprobe import run as flow
 from roofprobe.probes import plan
 from roofprobe.probes.measure import Policy
+from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.journal import last_of_each, read_journal
 from roofprobe.records.schema import Case, Device, Measurement, Options, Run
 from roofprobe.reporting.progress import Silent
 from roofprobe.run import probe_all
@@ -21,8 +25,11 @@ OPTIONS = Options(families=("compute",), tier="quick", precisions=("fp64", "fp32
 
 
 @pytest.fixture
-def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """Give a function that runs the whole flow with a worker in which a fault is planted."""
+def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: ModuleType):  # type: ignore[no-untyped-def]
+    """Give a function that runs the whole flow with a worker in which a fault is planted.
+
+    What comes of it is held against the registry of faults.
+    """
     hasty = plan._BURST[("cpu", "quick")]
     short = replace(hasty, warmup_s=0.01, min_time_s=0.05, max_time_s=0.1)
     monkeypatch.setitem(plan._BURST, ("cpu", "quick"), short)
@@ -38,10 +45,23 @@ def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[n
     def run(fault: str) -> Run:
         if fault == "hang":
             monkeypatch.setattr(flow, "policy_for", limited)
-        command = (sys.executable, str(WORKER), fault)
-        return probe_all(OPTIONS, tmp_path, progress=Silent(), worker_command=command).run
+        command = (sys.executable, str(WORKER), fault, str(tmp_path / "mark"))
+        done = probe_all(OPTIONS, tmp_path, progress=Silent(), worker_command=command)
+        in_journal = last_of_each(read_journal(done.folder).measurements)
+        assert len(in_journal) == len(done.run.measurements), "the journal has every measurement"
+        assert_as_registered(faults.named(fault), done)
+        return done.run
 
     return run
+
+
+def assert_as_registered(fault: Any, done: flow.Finished) -> None:
+    """Hold status, code, verdict and exit code against what the registry expects."""
+    (hit,) = rows(done.run, "fp32", "stability" if fault.name == "flipped bit" else "anchor")
+    code = hit.reason.code if hit.reason else "–"
+    verdict = done.run.verdict.judgement if done.run.verdict else "–"
+    assert (hit.status, code) == (fault.status, fault.code), hit
+    assert (verdict, flow.exit_code(done)) == (fault.verdict, fault.exit_code), findings(done.run)
 
 
 def rows(run: Run, row: str, *roles: str) -> list[Measurement]:
@@ -121,3 +141,37 @@ def test_an_abort_of_the_process_costs_its_case_only(run_with) -> None:  # type:
     assert anchor.reason.code == "worker-crashed"
     assert "SIGABRT" in anchor.reason.sentence
     expect_fp64_untouched(run)
+
+
+@pytest.mark.parametrize("fault", ["killed", "out of memory", "address space", "garbage", "lies"])
+def test_a_worker_that_fails_costs_its_cases_only(run_with, fault: str) -> None:  # type: ignore[no-untyped-def]
+    run = run_with(fault)
+    expect_fp64_untouched(run)
+    assert "fp32" in findings(run), "the verdict says what was not measured"
+
+
+def test_what_a_library_prints_costs_nothing(run_with, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    run = run_with("chatter")
+    expect_fp64_untouched(run)
+    assert "a library speaks" in (tmp_path / "latest" / "worker-cpu.log").read_text()
+
+
+def test_libraries_that_no_longer_load_end_the_device_and_not_the_run(run_with) -> None:  # type: ignore[no-untyped-def]
+    run = run_with("import")
+    assert run.status == "complete"
+    assert {m.status for m in run.measurements} == {"failed"}
+    assert {m.reason.code for m in run.measurements if m.reason} == {
+        "worker-crashed", "device-given-up",
+    }  # fmt: skip
+
+
+def test_libraries_that_do_not_load_at_all_give_one_sentence(
+    run_with: Any,
+    tmp_path: Path,
+    faults: ModuleType,
+) -> None:
+    expected = faults.named("import at once")
+    with pytest.raises(RoofprobeError, match="could not be found") as raised:
+        run_with("import at once")
+    assert (raised.value.code, raised.value.exit_code) == (expected.code, expected.exit_code)
+    assert not (tmp_path / "latest").exists()

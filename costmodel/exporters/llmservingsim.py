@@ -14,6 +14,7 @@ experts that they touch, by the same formula that counts their weights.
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,7 +28,7 @@ from roofprobe.costmodel.model_presets import find_preset
 from roofprobe.costmodel.models import GroupedQueryAttention, ModelShape, MoeMlp
 from roofprobe.costmodel.ops import Op
 from roofprobe.costmodel.steps import Layout, Load, compute_precision, step_ops
-from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.errors import RoofprobeError, visible
 
 # Architectures whose lists of layers the simulator has (profiler/models/*.yaml).
 ARCHITECTURES: Final = {
@@ -212,13 +213,13 @@ def _us(seconds: float) -> float:
 
 def _meta(subject: Subject, model: ModelShape, name: str, degrees: Sequence[int]) -> str:
     return (
-        f"# Written by {subject.made_by} from {subject.source}, not by the profiler; see "
-        "PROVENANCE.md.\n"
+        f"# Written by {visible(subject.made_by)} from {visible(subject.source)}, not by the "
+        "profiler; see PROVENANCE.md.\n"
         "profiler_version: 1.0.0\n"
-        f"gpu: {subject.calibration.hardware.name}\n"
+        f"gpu: {json.dumps(subject.calibration.hardware.name)}\n"  # a JSON text is one of YAML
         f"hardware: {subject.label}\n"
         f"architecture: {ARCHITECTURES[model.architecture]}\n"
-        f"model: {name}\n"
+        f"model: {json.dumps(name)}\n"
         f"variant: {_variant(subject)}\n"
         f"tp_degrees: [{', '.join(map(str, degrees))}]\n"
         "engine_effective:\n"

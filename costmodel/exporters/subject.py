@@ -7,7 +7,6 @@ other shapes than the model's own. `local_ops` lists them with the same inventor
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +27,8 @@ from roofprobe.costmodel.steps import Layout, Load, compute_precision, step_ops
 from roofprobe.peaks.accelerator import Accelerator
 from roofprobe.peaks.catalogue import load
 from roofprobe.records.errors import RoofprobeError
-from roofprobe.records.runfolder import read_run
+from roofprobe.records.reading import is_file, is_folder, json_document, read_bytes
+from roofprobe.records.runfolder import MAX_RUN_BYTES, read_run
 from roofprobe.records.schema import Device, Run
 
 CALIBRATION: Final = "calibration.json"
@@ -144,7 +144,7 @@ def read_subject(
 
 def _read(source: Path) -> tuple[CalibrationFile, Run | None]:
     """Return the calibration of a source, and its run where there is one."""
-    if source.is_dir():
+    if is_folder(source):
         has_run = (source / "run.json").exists() or (source / "latest").exists()
         if not has_run:
             return read_calibration(source), None
@@ -158,7 +158,7 @@ def _read(source: Path) -> tuple[CalibrationFile, Run | None]:
     try:
         run = read_run(source)
     except RoofprobeError as error:
-        if error.code in ("damaged-run", "not-a-run") and source.exists():
+        if error.code in ("damaged-run", "not-a-run") and is_file(source):
             raise RoofprobeError(
                 "unknown-source",
                 f"{source} is neither a run nor a calibration.json of roofprobe; name a run "
@@ -170,8 +170,8 @@ def _read(source: Path) -> tuple[CalibrationFile, Run | None]:
 
 def _format_of(source: Path) -> str | None:
     try:
-        document = json.loads(source.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        document = json_document(read_bytes(source, MAX_RUN_BYTES))
+    except (OSError, ValueError):
         return None
     found = document.get("format") if isinstance(document, dict) else None
     return found if isinstance(found, str) else None

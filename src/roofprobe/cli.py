@@ -297,6 +297,39 @@ def check(
 
 
 @app.command()
+def bundle(
+    run: Annotated[Path, typer.Argument(help="A run folder, its run.json, or a folder of runs.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The zip to write, or the folder for it.")
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option("--keep", help="Leave in, with commas: host, serials, paths, ips."),
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """Pack a run, without what identifies its owner, as evidence to send."""
+
+    def pack() -> int:
+        from roofprobe.acceptance.bundle import write_bundle
+        from roofprobe.acceptance.redaction import Redactor, known_here
+        from roofprobe.reporting import bundle_view
+        from roofprobe.reporting.files import render_files
+        from roofprobe.run import record_of
+
+        kinds = [part.strip() for part in keep.split(",")] if keep else []
+        redactor = Redactor(kinds, known_here())
+        done = write_bundle(run, out, redactor=redactor, render=render_files, rebuild=record_of)
+        if json_:
+            _print_json(bundle_view.to_json(done))
+        else:
+            bundle_view.render_bundle(done, _console())
+        return 0
+
+    _exit_with(pack, json_)
+
+
+@app.command()
 def peaks(
     name: Annotated[
         str | None, typer.Argument(help='An accelerator, e.g. "H20 96G"; none lists all.')

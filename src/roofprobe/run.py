@@ -186,6 +186,11 @@ def summarise(past: journal.Journal, outcome: Outcome) -> Run:
     return run.model_copy(update={"verdict": judge(run)})
 
 
+def record_of(past: journal.Journal) -> Run:
+    """Return the record of a run that has a journal only."""
+    return summarise(past, Outcome(finished=False))
+
+
 def write_files(folder: Path, run: Run) -> None:
     """Write every file of the run but the journal; the record itself comes first."""
     runfolder.write_run(folder, run)

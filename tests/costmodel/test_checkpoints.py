@@ -110,6 +110,8 @@ def test_a_quantised_language_model_inside_a_multimodal_one_is_found() -> None:
         ({"quant_method": "fp8", "modules_to_not_convert": "lm_head"}, r"must be a list of texts"),
         ({"quant_method": "fp8", "modules_to_not_convert": [1]}, r"must be a list of texts"),
         ({"quant_method": "fp8", "ignore": ["re:("]}, r"is not a valid regular expression"),
+        ({"quant_method": "fp8", "ignore": ["re:(a+)+$"]}, r"repeats too much"),
+        ({"quant_method": "fp8", "ignore": ["re:" + ".*a" * 20]}, r"repeats too much"),
         ({"quant_method": "compressed-tensors"}, r"0 different formats"),
         ({"quant_method": "compressed-tensors", "config_groups": {"a": 1}}, r"no object 'weights'"),
         (compressed(num_bits=2, type="int"), r"with 2 bits are not known"),

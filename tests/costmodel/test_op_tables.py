@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roofprobe.costmodel.op_tables import device_key, read_table
+from roofprobe.costmodel.table_files import MOST_BYTES
 from roofprobe.records.errors import RoofprobeError
 
 DATA = Path(__file__).parent / "data"
@@ -187,3 +188,36 @@ def test_odd_cells_never_become_points(
         assert np.isfinite(points.latency_s).all()
         assert (points.latency_s > 0).all()
         assert (points.shape["m"] > 0).all()
+
+
+def test_an_archive_that_unpacks_to_more_than_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress(b"0" * (MOST_BYTES + 2), compresslevel=1))
+    assert path.stat().st_size < 4 << 20
+    with pytest.raises(RoofprobeError, match="unpacks to more than 256 MiB"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("op_name,m, m\ngemm,1,2\n", "column 'm' twice"),
+        ("op_name,m\ngemm,1,2,3\n", "more cells than its first line"),
+        (",".join(f"c{n}" for n in range(1001)), "more than 1,000 columns"),
+    ],
+)
+def test_tables_with_odd_columns_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(RoofprobeError, match=words):
+        read_table(table(tmp_path, text))
+
+
+def test_a_name_with_wildcards_is_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "a[1]*?.parquet"
+    with duckdb.connect() as connection:
+        connection.read_csv(str(DATA / "gemm.csv")).write_parquet(str(path))
+    assert read_table(path).points
+
+
+def test_a_number_beyond_any_float_is_no_time(tmp_path: Path) -> None:
+    text = HEAD.format(unit="latency_ms") + ROW.format(m=1, t="9" * 400) + ROW.format(m=2, t=0.1)
+    assert read_table(table(tmp_path, text)).points[0].shape["m"].tolist() == [2]

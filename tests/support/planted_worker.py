@@ -1,13 +1,29 @@
-"""A worker whose fp32 products go wrong in a chosen way: ``python planted_worker.py FAULT``.
+# ruff: noqa: E402  (libraries that do not load fail before they are imported)
+"""A worker whose fp32 products go wrong in a chosen way: ``python planted_worker.py FAULT MARK``.
 
 The fault sits where a library's would: behind ``torch.mm``, for fp32 operands only. Everything else
-is the worker that users run.
+is the worker that users run. ``MARK`` is a file by which a worker knows whether it is the first.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import resource
+import signal
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+FAULT = sys.argv[1]
+if FAULT == "import at once":
+    raise ImportError("libcudart.so.99: cannot open shared object file")
+if FAULT == "import":  # the first process, which looks for devices, still starts
+    if Path(sys.argv[2]).exists():
+        raise ImportError("libcudart.so.99: cannot open shared object file")
+    Path(sys.argv[2]).touch()
 
 import torch
 
@@ -18,7 +34,16 @@ from roofprobe.kernels.routes import MatmulRoute
 from roofprobe.kernels.work import Target
 from roofprobe.probes import worker
 
-FAULT = sys.argv[1]
+
+def planted_reply(reply: dict[str, Any]) -> str:
+    """Return what the worker writes: of fp32 products by torch.mm nothing that can be used."""
+    case = reply.get("measurement", {}).get("case", {})
+    hit = case.get("row") == "fp32" and case.get("route") == "torch.mm"
+    if hit and FAULT == "garbage":
+        return "\x00\x01 Segmentation fault (core dumped)"
+    if hit and FAULT == "lies":
+        return json.dumps({**reply, "measurement": {"status": "ok", "rate": "fast"}})
+    return json.dumps(reply)
 
 
 class PlantedMM:
@@ -36,6 +61,17 @@ class PlantedMM:
             return torch.mm(operands.a_mk, operands.b_kn, out=out)
         if FAULT == "hang":
             time.sleep(600)
+        if FAULT == "out of memory":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        if FAULT == "address space":
+            limit = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (1 << 28, limit[1]))
+            try:
+                return torch.empty(1 << 30, dtype=torch.uint8)
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, limit)
+        if FAULT == "chatter":
+            os.write(1, b"a library speaks\n")
         if FAULT == "slow fallback":  # what a library without fp32 kernels does
             wide = torch.mm(operands.a_mk.double(), operands.b_kn.double())
             return out.copy_(wide)
@@ -45,13 +81,16 @@ class PlantedMM:
         if FAULT == "flipped bit" and self._launches % 3 == 0:
             out.view(torch.int32)[5, 7] ^= 1
         if FAULT == "abort" and self._launches > 1:
-            import os
-
             os.abort()
+        if FAULT == "killed" and self._launches > 1:
+            os.kill(os.getpid(), signal.SIGKILL)
         return out
 
 
 if __name__ == "__main__":
     launchers.LAUNCHERS["mm"] = PlantedMM
+    if FAULT in ("garbage", "lies"):
+        double = SimpleNamespace(loads=json.loads, dumps=planted_reply)
+        vars(worker)["json"] = double
     sys.argv = sys.argv[:1]
     sys.exit(worker.main())

@@ -1,0 +1,336 @@
+"""Taking what identifies a customer out of a record, and leaving what identifies a device.
+
+A provider needs the figures, the UUIDs and PCI addresses of GPUs, versions and times. It does not
+need the names of hosts and users, addresses, paths, serial numbers or tokens, so these become
+placeholders: the same value is the same placeholder in every file (``host-1``, ``path-2``), so that
+the evidence still hangs together.
+
+Values are found in two ways. What the record itself says to be one (the host, arguments of the
+command) and what this process knows (its user, its folders) is known, and is found wherever it
+stands as a word. Everything else is found by its form (`redaction_forms`). Where a form is
+ambiguous it is taken out: a lost word harms a report less than a leaked one harms its sender.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_origin
+
+from roofprobe.acceptance.redaction_forms import (
+    ASSIGNMENT,
+    CONTAINER,
+    FORMS,
+    HOME,
+    SECRET_NAME,
+    SERIAL_NAME,
+    VERSION,
+    is_private,
+    remainder,
+)
+from roofprobe.records import schema
+from roofprobe.records.errors import RoofprobeError
+
+# What is taken out, by the words of ``--keep``; secrets are never kept.
+KINDS: Final[Mapping[str, str]] = {
+    "host": "names of hosts, users and containers, web addresses",
+    "serials": "serial numbers, machine ids",
+    "paths": "paths of files and folders",
+    "ips": "IP and MAC addresses",
+    "secrets": "tokens, passwords, keys",
+}
+KEEPABLE: Final = ("host", "serials", "paths", "ips")
+# The word of a placeholder, and its kind.
+WORDS: Final[Mapping[str, str]] = {
+    "host": "host", "user": "host", "container": "host", "url": "host", "serial": "serials",
+    "path": "paths", "ip": "ips", "mac": "ips", "secret": "secrets",
+}  # fmt: skip
+_PLACEHOLDER: Final = re.compile(rf"(?:{'|'.join(WORDS)})-\d+")
+_COMMON_USERS: Final = frozenset({"root", "user", "ubuntu", "admin", "ec2-user", "nobody", "home"})
+_OWN_WORDS: Final = frozenset(
+    {"cpu", "cuda", "gpu", "host", "localhost", "numpy", "probe", "rocm", "roofprobe", "torch",
+     "triton", "nccl", "gloo", "nvidia", "amd", "intel", "linux", "python", "none", "latest",
+     "run", "op-table", "published-fit", "assumed", "tflops", "tops", "gb/s", "header"}
+)  # fmt: skip
+# Options whose value is a path, however it is written.
+_PATH_OPTIONS: Final = frozenset({"--out", "--calibration", "--cases"})
+# Fields that hold versions: four numbers with dots are no address there.
+_VERSION_FIELDS: Final = frozenset(
+    {"libraries", "driver", "runtime", "torch", "triton", "python", "kernel", "roofprobe", "os"}
+)
+# Known values from this length on are found inside of words too; shorter ones only as words.
+_DISTINCT: Final = 8
+_LEAST: Final = 2
+_REMEMBERED: Final = 512  # characters of a text whose outcome is kept
+_FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class Redactor:
+    """Replaces values by placeholders, the same ones in all that it is given.
+
+    ``keep`` names kinds (`KEEPABLE`) to leave alone. Raises ``RoofprobeError`` (``unknown-kind``).
+    """
+
+    def __init__(self, keep: Iterable[str] = (), known: Mapping[str, str] | None = None) -> None:
+        """Start with ``known`` values and the words of their placeholders."""
+        self.keep = frozenset(keep)
+        wrong = sorted(self.keep - set(KEEPABLE))
+        if wrong:
+            raise RoofprobeError(
+                "unknown-kind",
+                f"nothing called {wrong[0]!r} can be kept; choose from {', '.join(KEEPABLE)}",
+            )
+        self._known: dict[str, tuple[str, str]] = {}  # value → word, the value that it stands for
+        self._given: dict[tuple[str, str], str] = {}
+        self._numbers: Counter[str] = Counter()
+        self._found: Counter[str] = Counter()
+        self._reserved: set[str] = set()
+        self._expression: re.Pattern[str] | None = None
+        self._known_expression = re.compile(r"(?!)")
+        self._seen: dict[str, tuple[str, Counter[str]]] = {}
+        for value, word in (known or {}).items():
+            self.know(value, word)
+
+    def know(self, value: str, word: str, same_as: str | None = None) -> None:
+        """Let ``value`` be found wherever it stands as a word; ``same_as`` is its full form."""
+        value = value.strip()
+        key = value.casefold()
+        if len(value) >= _LEAST and key not in vocabulary() and key not in self._known:
+            self._known[key] = (word, (same_as or value).casefold())
+            self._expression = None
+            self._seen.clear()
+
+    def learn(self, document: Any) -> None:
+        """Take known values from a document: hosts, users, serial numbers, the command's paths."""
+        for fields, text in _texts(document):
+            self._learn_text(text)
+            name = fields[-1] if fields else ""
+            if name == "host":
+                self._learn_host(text)
+            elif SERIAL_NAME.search(name):
+                self.know(text, "serial")
+            elif SECRET_NAME.search(name):
+                self.know(text, "secret")
+            elif name == "container":
+                for value in CONTAINER.findall(text):
+                    self.know(value, "container")
+        for command in _commands(document):
+            for value in _paths_of(command):
+                self.know(value, "path")
+
+    def learn_text(self, text: str) -> None:
+        """Take known values from a log: users whose folders it names, numbers in use."""
+        self._learn_text(text)
+
+    def text(self, text: str) -> str:
+        """Return ``text`` with placeholders."""
+        if text in self._seen:  # records say the same again and again
+            done, found = self._seen[text]
+            self._found.update(found)
+            return done
+        before = self._found.copy()
+        done = self._all().sub(self._placed, ASSIGNMENT.sub(self._assigned, text))
+        if len(text) < _REMEMBERED:
+            self._seen[text] = (done, self._found - before)
+        return done
+
+    def document(self, value: Any, fields: tuple[str, ...] = ()) -> Any:
+        """Return a JSON value with placeholders in its texts, the names of its fields included."""
+        if isinstance(value, str):
+            return self._field(value, fields)
+        if isinstance(value, Mapping):
+            return {
+                self._key(key): self.document(inner, (*fields, key)) for key, inner in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [self.document(inner, fields) for inner in value]
+        return value
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return per kind how many values were taken out, and how often."""
+        values = Counter(WORDS[word] for word, _ in self._given)
+        return {
+            kind: {"values": values[kind], "occurrences": self._found[kind]}
+            for kind in KINDS
+            if values[kind]
+        }
+
+    def _key(self, key: str) -> str:
+        """Return a key with placeholders; names of fields stay, whatever the host is called."""
+        if _FIELD_NAME.fullmatch(key) and not any(
+            len(value) >= _DISTINCT and value in key for value in self._known
+        ):
+            return key
+        return self.text(key)
+
+    def _field(self, text: str, fields: tuple[str, ...]) -> str:
+        name = fields[-1] if fields else ""
+        version = any(field in _VERSION_FIELDS for field in fields[-2:]) and VERSION.fullmatch(text)
+        if version and text.casefold() not in self._known:
+            return text
+        if name == "host" and text.strip():
+            return self._placeholder("host", text.strip())
+        if fields[-2:-1] == ("variables",) and SECRET_NAME.search(name) and text:
+            return self._placeholder("secret", text)
+        return self.text(text)
+
+    def _learn_text(self, text: str) -> None:
+        self._reserved.update(_PLACEHOLDER.findall(text.casefold()))
+        for user in HOME.findall(text):
+            if user.casefold() not in _COMMON_USERS:
+                self.know(user, "user")
+
+    def _learn_host(self, host: str) -> None:
+        host = host.strip()
+        # as the run's folder spells it, and without its domain
+        for name in (host, re.sub(r"[^A-Za-z0-9.-]+", "-", host).strip("-."), host.split(".")[0]):
+            self.know(name, "host", same_as=host)
+
+    def _all(self) -> re.Pattern[str]:
+        """Return one expression for known values, the longest first, and forms."""
+        if self._expression is None:
+            known = sorted(self._known, key=lambda value: (-len(value), value))
+            either = "|".join(map(_as_word, known)) or r"(?!)"
+            self._known_expression = re.compile(either, re.IGNORECASE)
+            parts = [f"(?P<known>{either})"]
+            parts += [
+                f"(?P<{word or 'stays'}_{number}>{expression})"
+                for number, (word, expression) in enumerate(FORMS)
+            ]
+            self._expression = re.compile("|".join(parts), re.IGNORECASE)
+        return self._expression
+
+    def _placed(self, match: re.Match[str]) -> str:
+        text, group = match[0], match.lastgroup or ""
+        if group == "known":
+            return self._known_placed(match)
+        word = group.rpartition("_")[0]
+        if word == "stays" or not is_private(word, text):
+            return text
+        if word == "host" and self._known_expression.search(text):
+            return self._known_expression.sub(self._known_placed, text)
+        stripped = text.rstrip(".,;!?") if word in ("path", "url", "user") else text
+        rest = remainder(word, stripped)  # what a package calls its own files says nothing
+        value = stripped[: len(stripped) - len(rest)]
+        return f"{self._placeholder(word, value)}{rest}{text[len(stripped) :]}"
+
+    def _known_placed(self, match: re.Match[str]) -> str:
+        word, value = self._known[match[0].casefold()]
+        return match[0] if WORDS[word] in self.keep else self._placeholder(word, value)
+
+    def _assigned(self, match: re.Match[str]) -> str:
+        name, sign, value = match.groups()
+        bare = value.strip("\"'")
+        word = "secret" if SECRET_NAME.search(name) else "serial"
+        if not (SECRET_NAME.search(name) or SERIAL_NAME.search(name)) or bare in ("True", "False"):
+            return match[0]
+        if WORDS[word] in self.keep or _PLACEHOLDER.fullmatch(bare):
+            return match[0]
+        return f"{name}{sign}{self._placeholder(word, bare)}"
+
+    def _placeholder(self, word: str, value: str) -> str:
+        kind = WORDS[word]
+        if kind in self.keep:
+            return value
+        key = (word, value.casefold() if word != "path" else value.rstrip("/"))
+        self._found[kind] += 1
+        if key not in self._given:
+            while True:
+                self._numbers[word] += 1
+                name = f"{word}-{self._numbers[word]}"
+                if name not in self._reserved:
+                    break
+            self._given[key] = name
+        return self._given[key]
+
+
+def known_here() -> dict[str, str]:
+    """Return what this process knows of its host and user, and the word of each."""
+    found: dict[str, str] = {}
+    with suppress(OSError):
+        name = socket.gethostname()
+        found |= {name: "host", name.split(".")[0]: "host"}
+    for path in (Path.home, Path.cwd, lambda: Path(tempfile.gettempdir())):
+        with suppress(OSError, RuntimeError):
+            found[str(path())] = "path"
+    found |= {prefix: "path" for prefix in (sys.prefix, sys.base_prefix)}
+    users = {os.environ.get(name, "") for name in ("USER", "LOGNAME", "SUDO_USER")}
+    with suppress(OSError, KeyError):
+        users.add(getpass.getuser())
+    found |= {user: "user" for user in users if user and user.casefold() not in _COMMON_USERS}
+    # short prefixes (/usr, /tmp) would cut words of others; their paths are found by their form
+    return {value: word for value, word in found.items() if word != "path" or value.count("/") > 1}
+
+
+@cache
+def vocabulary() -> frozenset[str]:
+    """Return words that the record itself uses, in lower case; a host of that name hides in them.
+
+    Such a name is replaced where it stands in a field for hosts, and nowhere else.
+    """
+    words = set(_OWN_WORDS)
+    for record in vars(schema).values():
+        if isinstance(record, type) and issubclass(record, schema.Record):
+            words |= set(record.model_fields)
+            for field in record.model_fields.values():
+                words |= _literals(field.annotation)
+    return frozenset(word.casefold() for word in words)
+
+
+def _literals(annotation: Any) -> set[str]:
+    if get_origin(annotation) is Literal:
+        return {word for word in get_args(annotation) if isinstance(word, str)}
+    return {word for inner in get_args(annotation) for word in _literals(inner)}
+
+
+def _as_word(value: str) -> str:
+    """Return an expression for ``value``; a short one must not be a part of a longer word."""
+    escaped = re.escape(value)
+    if len(value) >= _DISTINCT:
+        return escaped
+    before = _neighbour(value[0])
+    after = _neighbour(value[-1])
+    return f"{f'(?<!{before})' if before else ''}{escaped}{f'(?!{after})' if after else ''}"
+
+
+def _neighbour(character: str) -> str:
+    if character.isdigit():
+        return r"\d"
+    return r"[^\W\d_]" if character.isalpha() else ""
+
+
+def _texts(value: Any, fields: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], str]]:
+    if isinstance(value, str):
+        yield fields, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield fields, key
+            yield from _texts(inner, (*fields, key))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner, fields)
+
+
+def _commands(document: Any) -> Iterable[list[str]]:
+    found = document.get("command") if isinstance(document, Mapping) else None
+    if isinstance(found, list | tuple):
+        yield [word for word in found if isinstance(word, str)]
+
+
+def _paths_of(command: list[str]) -> Iterable[str]:
+    """Yield the paths among a command's words: values of options for paths, words with a slash."""
+    for before, word in zip(["", *command], command, strict=False):
+        option, sign, value = word.partition("=")
+        if before in _PATH_OPTIONS or (sign and option in _PATH_OPTIONS):
+            yield value if sign and option in _PATH_OPTIONS else word
+        elif "/" in word:
+            yield value if sign and option.startswith("--") else word

@@ -1,0 +1,83 @@
+"""The forms by which values are recognised that nobody named: addresses, paths, serials, tokens.
+
+What identifies a GPU is recognised first and stays: UUIDs that begin with ``GPU-`` or ``MIG-``, and
+PCI addresses. An address of four numbers is only one where each is at most 255; the loopback and
+unspecified addresses say nothing about anyone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+_HEX_UUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_STOP: Final = r"\s\"'`<>|;,()\[\]{}"
+_IN_PATH: Final = rf"(?:[^{_STOP}:]|:(?=[a-z_]))"
+
+# (word of the placeholder, or None for what stays; expression), matched without regard to case.
+# Of forms that begin at one place the first counts.
+FORMS: Final[tuple[tuple[str | None, str], ...]] = (
+    (None, rf"(?<!\w)(?:MIG-GPU|GPU|MIG)-{_HEX_UUID}(?:/\d+){{0,2}}(?!\w)"),
+    ("secret", r"-----BEGIN [A-Z ]+-----[\s\S]*?(?:-----END [A-Z ]+-----|\Z)"),
+    ("secret", r"(?<![a-z0-9])(?:hf_|gh[pousr]_|github_pat_|sk-|xox[abp]-|glpat-)[\w-]{16,}"),
+    ("secret", r"(?<![a-z0-9])AKIA[0-9A-Z]{16}(?![0-9A-Z])"),
+    ("secret", r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"),
+    ("secret", r"(?:(?<=bearer )|(?<=basic ))[\w.~+/=-]{8,}"),
+    ("url", rf"(?<!\w)(?:https?|wss?|ftp|s3|gs|tcp|udp|ssh|git|rediss?|grpc)://[^{_STOP}]+"),
+    ("user", r"(?<![\w.+-])[\w.+-]+@[a-z0-9][\w.-]*"),
+    (None, r"(?<![\w:])(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7](?![\w:])"),
+    ("mac", r"(?<![\w:-])[0-9a-f]{2}(?::[0-9a-f]{2}){5}(?![\w:-])"),
+    ("mac", r"(?<![\w:-])[0-9a-f]{2}(?:-[0-9a-f]{2}){5}(?![\w:-])"),
+    ("ip", r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)"),
+    ("ip", r"(?<![\w:.])(?:[0-9a-f]{0,4}:){2,7}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4})"
+           r"(?:%\w+)?(?![\w:])"),
+    ("host", r"(?<![\w.-])ip-\d{1,3}-\d{1,3}-\d{1,3}-\d{1,3}(?:\.[a-z0-9-]+)*"),
+    ("host", r"(?<![\w.-])(?:[a-z0-9_-]+\.)+(?:internal|local|localdomain|lan|corp|intra|home|"
+             r"private|cluster|svc)(?:\.[a-z0-9-]+)*(?![\w-])"),
+    ("serial", r"(?:(?<=serial )|(?<=serial: )|(?<=serial=)|(?<=serial number )|"
+               r"(?<=serial number: )|(?<=s/n )|(?<=s/n: ))(?=[a-z-]*\d)[a-z0-9][a-z0-9-]{3,}"),
+    ("serial", r"(?<![\w./-])\d{13}(?![\w.-]|\s*bytes)"),
+    ("serial", rf"(?<!\w){_HEX_UUID}(?!\w)"),
+    ("container", r"(?<!\w)(?:[0-9a-f]{64}|[0-9a-f]{32})(?!\w)"),
+    # a path is absolute, or begins with ~; a name with slashes may be the name of a case
+    ("path", rf"(?<![\w.~-])(?:file:/*)?/+(?=[^{_STOP}:/]){_IN_PATH}+"),
+    ("path", rf"(?<![\w./-])~[\w-]*/{_IN_PATH}*"),
+    ("path", rf"/(?:home|users|root)/{_IN_PATH}+"),
+    ("path", rf"(?<=-[a-z])/(?=[^{_STOP}:/]){_IN_PATH}+"),  # -I/usr/include
+    ("path", rf"(?<!\w)[a-z]:\\[^{_STOP}]+"),
+)  # fmt: skip
+HOME: Final = re.compile(rf"/(?:home|Users)/([^/{_STOP}:=\\]+)")
+CONTAINER: Final = re.compile(r"(?<![\w-])[0-9a-f]{12,64}(?!\w)")  # where one is expected
+SECRET_NAME: Final = re.compile(
+    r"(?i)(token|secret|passw|passphrase|credential|api_?key|access_?key|private_?key|cookie)"
+)
+SERIAL_NAME: Final = re.compile(r"(?i)(^|_)(serial|asset_?tag|machine_?id)")
+ASSIGNMENT: Final = re.compile(r"\b([A-Za-z_]\w{2,80})(=|:\s?)(\"[^\"]+\"|'[^']+'|[^\s\"',;]+)")
+VERSION: Final = re.compile(r"v?\d+(\.\d+){0,5}([-+.~][0-9A-Za-z]{1,20}){0,5}")
+_PACKAGES: Final = re.compile(r"/(?:site|dist)-packages(?=/|$)")
+
+
+def is_private(word: str, text: str) -> bool:
+    """Whether what has the form of a ``word`` is one, and says something about its owner."""
+    check = _CHECKS.get(word)
+    return check is None or check(text)
+
+
+def remainder(word: str, text: str) -> str:
+    """Return the end of a match that may stay: what follows the folder of installed packages."""
+    found = _PACKAGES.search(text) if word == "path" else None
+    return text[found.end() :] if found else ""
+
+
+def _is_address(text: str) -> bool:
+    bare = text.partition("%")[0]
+    try:
+        address = IPv6Address(bare) if ":" in bare else IPv4Address(bare)
+    except ValueError:
+        return False
+    return not (address.is_loopback or address.is_unspecified)
+
+
+_CHECKS: Final[Mapping[str, Callable[[str], bool]]] = {"ip": _is_address}
