@@ -87,7 +87,8 @@ def temperature(patient: Patient) -> Iterator[Finding]:
         for m in patient.measurements
         if m.telemetry and m.telemetry.temperature_c
     ]
-    seen += [h.temperature_c for h in (patient.before, patient.after) if h and h.temperature_c]
+    if patient.after is not None and patient.after.temperature_c is not None:
+        seen.append(patient.after.temperature_c)
     if threshold is None or not seen:
         field = "slowdown_temperature_c" if threshold is None else "temperature_c"
         yield untold("RP-TEMPERATURE", patient, "how near it came to slowing down", field)

@@ -94,6 +94,7 @@ def after_retest(
     lines = {_line(found, measured) for found in first}
     failing = {_line(found, measured) for found in breaches(first)}
     standing: list[Finding] = []
+    unstable: set[Key] = set()  # device and line: told once, however many checks it fell short of
     for found in first:
         key = (found.device_id or "", found.case_id or "")
         members = repeated.get(key)
@@ -115,6 +116,9 @@ def after_retest(
             standing.append(stands.model_copy(update={"sentence": f"{stands.sentence}; {told}"}))
             continue
         standing += [other for other in alike if _line(other, measured) not in failing - {line}]
+        if line[1:] in unstable:
+            continue
+        unstable.add(line[1:])
         standing.append(
             finding(
                 "RP-UNSTABLE", "warn",

@@ -35,9 +35,13 @@ class Patient:
         return sum(measurement.wall_s or 0.0 for measurement in self.measurements)
 
     def last(self, field: str) -> int | float | bool | None:
-        """Return the last value that was told, after the run or else before it."""
-        told = (getattr(health, field) for health in (self.after, self.before) if health)
-        return next((value for value in told if value is not None), None)
+        """Return the value after the run; the one before it only where that was a sign already.
+
+        What was fine before and was not told after may not be fine any more.
+        """
+        after = getattr(self.after, field) if self.after else None
+        before = getattr(self.before, field) if self.before else None
+        return after if after is not None else before or None
 
     def grown(self, field: str) -> int | None:
         """Return by how much a counter grew during the run; None where that is not known."""

@@ -44,7 +44,7 @@ def test_a_healthy_gpu_tells_all_of_its_counters(told: Any) -> None:
     assert (found.ecc_corrected_total, found.ecc_uncorrected_total) == (0, 0)
     assert (found.remapped_rows_uncorrected, found.remapping_pending) == (0, False)
     assert (found.retired_pages, found.retirement_pending) == (0, False)
-    assert (found.nvlink_active, found.nvlink_errors, found.pcie_replays) == (2, 0, 0)
+    assert (found.nvlink_active, found.nvlink_errors, found.pcie_replays) == (18, 0, 0)
     assert (found.temperature_c, found.slowdown_temperature_c) == (31.0, 87.0)
     assert (found.power_w, found.power_limit_w) == (76.5, 700.0)
     assert found.throttle_reasons == ("idle",)
@@ -69,7 +69,7 @@ def test_each_counter_is_read_under_its_own_name(told: Any, fake_nvml: ModuleTyp
     assert (found.remapped_rows_corrected, found.remapped_rows_uncorrected) == (3, 1)
     assert (found.remapping_pending, found.remapping_failed) == (True, False)
     assert found.retired_pages == 3
-    assert found.nvlink_errors == 2 * 4 * 5, "two links, four counters each"
+    assert found.nvlink_errors == 18 * 4 * 5, "18 links, four counters each"
 
 
 def test_links_that_are_down_are_not_asked_for_errors(told: Any, fake_nvml: ModuleType) -> None:
@@ -77,7 +77,7 @@ def test_links_that_are_down_are_not_asked_for_errors(told: Any, fake_nvml: Modu
     gpu.answers["nvmlDeviceGetNvLinkState", 1] = 0
     gpu.answers["nvmlDeviceGetNvLinkErrorCounter"] = 7
     found = told(fake_nvml.FakeNvml(gpu))
-    assert (found.nvlink_active, found.nvlink_errors) == (1, 28)
+    assert (found.nvlink_active, found.nvlink_errors) == (17, 17 * 28)
 
 
 def test_a_board_without_ecc_and_links_says_so_and_tells_the_rest(

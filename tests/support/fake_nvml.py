@@ -209,7 +209,7 @@ def h200(number: int = 0, **changes: Any) -> FakeGpu:
     fields = {
         pynvml.NVML_FI_DEV_MEMORY_TEMP: (UINT, 38),
         pynvml.NVML_FI_DEV_C2C_LINK_COUNT: (UINT, 0),
-        pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT: (UINT, 2),
+        pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT: (UINT, 18),
         pynvml.NVML_FI_DEV_PERF_POLICY_POWER: (ULONGLONG, 5_000_000_000),
         pynvml.NVML_FI_DEV_PERF_POLICY_THERMAL: (ULONGLONG, 7_000),
         pynvml.NVML_FI_DEV_PERF_POLICY_SYNC_BOOST: (ULONGLONG, 0),

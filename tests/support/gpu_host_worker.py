@@ -1,8 +1,9 @@
-"""A worker on a host of three GPUs that are not there: ``gpu_host_worker.py FAULT STATE``.
+"""A worker on a host of GPUs that are not there: ``gpu_host_worker.py FAULTS STATE``.
 
 Finding devices, reading limits and health, sampling sensors and the conversation with the runner
 are what users run; NVML is the double of ``fake_nvml.py``. Figures are invented: each case reaches
-85 % of its derived peak, unless the fault says otherwise. A fault concerns the GPU in the middle.
+85 % of an H200's pins, unless the fault says otherwise. ``FAULTS`` names one fault for each GPU,
+with ``|`` between; an empty one is a healthy GPU.
 ``STATE`` is a folder in which the processes of one run leave what they did.
 """
 
@@ -20,12 +21,11 @@ from typing import Any
 
 from roofprobe.probes import cool_down, devices, execute, worker
 from roofprobe.probes.backends import CpuBackend
-from roofprobe.records.ceilings import ceiling_for, ceilings_of
 from roofprobe.records.schema import Case, Device, Distribution, Measurement
 
-FAULT, STATE = sys.argv[1], Path(sys.argv[2])
+PLANTED, STATE = sys.argv[1].split("|"), Path(sys.argv[2])
 SHARE, LOW = 0.85, 0.2
-SICK = 1  # the GPU in the middle
+PEAK_GBPS = 2 * 3201 * 6144 / 8000  # of the double's memory clock and bus
 
 _spec = util.spec_from_file_location("fake_nvml", Path(__file__).parent / "fake_nvml.py")
 assert _spec is not None
@@ -115,22 +115,22 @@ FAULTS: dict[str, Callable[[Any], None]] = {
 }  # fmt: skip
 
 
-class ThreeGpus(CpuBackend):
-    """What torch would tell of three H200."""
+class Gpus(CpuBackend):
+    """What torch would tell of H200s."""
 
     kind = "cuda"
 
     def count(self) -> int:
-        return 3
+        return len(PLANTED)
 
     def describe(self, index: int = 0) -> Device:
         uuid = f"GPU-00000000-1111-2222-3333-44444444444{index}"
-        sick_and_small = FAULT == "memory smaller than it should be" and index == SICK
+        small = PLANTED[index] == "memory smaller than it should be"
         return Device(
             device_id=uuid, torch_device=f"cuda:{index}", backend="cuda", name="NVIDIA H200",
             index=index, uuid=uuid, pci_bus_id=f"00000000:{0x1B + index:02x}:00.0",
             architecture="sm_90", unit="SM", unit_count=132,
-            memory_bytes=(70 if sick_and_small else 141) * fake.GIB,
+            memory_bytes=(70 if small else 141) * fake.GIB,
         )  # fmt: skip
 
 
@@ -146,55 +146,52 @@ class Opened:
 def measured(case: Case, policy: Any, session: Any) -> Measurement:
     """Return an invented figure, with what the sensors told meanwhile."""
     device = session.device
-    sick = device.index == SICK
-    if sick and FAULT == "worker killed":
+    fault = PLANTED[device.index]
+    if fault == "worker killed":
         os.kill(os.getpid(), signal.SIGKILL)
-    if sick and FAULT == "worker hangs":
+    if fault == "worker hangs":
         time.sleep(600)
     (STATE / f"{device.index}-{case.case_id.replace('/', '_')}").touch()
     with session.telemeter.watch():
         time.sleep(0.002)
-    ended = Measurement(
-        case=case, device_id=device.device_id, status="ok", rate=rate(1.0, case), wall_s=0.1,
-        telemetry=session.telemeter.summary(), started_at="2026-01-01T00:00:00+00:00",
+    return Measurement(
+        case=case, device_id=device.device_id, status="ok", wall_s=0.1,
+        rate=rate(share(case, fault) * PEAK_GBPS), telemetry=session.telemeter.summary(),
+        started_at="2026-01-01T00:00:00+00:00",
     )  # fmt: skip
-    peak = ceiling_for(ended, "derived", ceilings_of(device))
-    if peak is None:
-        return ended
-    return ended.model_copy(update={"rate": rate(share(case, sick) * peak.value, case)})
 
 
-def share(case: Case, sick: bool) -> float:
+def share(case: Case, fault: str) -> float:
     """Return the share of the peak that a case reaches; copies of fp32 are what falls short."""
-    if not sick or case.op != "copy" or case.precision != "fp32":
+    if case.op != "copy" or case.precision != "fp32":
         return SHARE
-    if FAULT == "slow at first":
+    if fault == "slow at first":
         return SHARE - 0.01 if case.retest else LOW
-    if FAULT == "slow for good":
+    if fault == "slow for good":
         return LOW + 0.01 if case.retest else LOW
-    if FAULT == "slow, then killed":
+    if fault == "slow, then killed":
         if case.retest == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         return LOW
     return SHARE
 
 
-def rate(value: float, case: Case) -> Distribution:
-    unit = "TFLOPS" if case.family == "compute" else "GB/s"
-    spread = {name: value for name in ("median", "ci_low", "ci_high", "p10", "p90", "best")}
-    return Distribution(unit=unit, n=10, **spread)
+def rate(gbps: float) -> Distribution:
+    spread = {name: gbps for name in ("median", "ci_low", "ci_high", "p10", "p90", "best")}
+    return Distribution(unit="GB/s", n=10, **spread)
 
 
 def host() -> Any:
-    gpus = [fake.h200(number) for number in range(3)]
-    FAULTS.get(FAULT, lambda gpu: None)(gpus[SICK])
+    gpus = [fake.h200(number) for number in range(len(PLANTED))]
+    for gpu, fault in zip(gpus, PLANTED, strict=True):
+        FAULTS.get(fault, lambda gpu: None)(gpu)
     return fake.FakeNvml(*gpus)
 
 
 if __name__ == "__main__":
     STATE.mkdir(exist_ok=True)
-    sys.modules["pynvml"] = None if FAULT == "NVML missing" else host()  # type: ignore[assignment]
-    backend = ThreeGpus()
+    sys.modules["pynvml"] = None if "NVML missing" in PLANTED else host()  # type: ignore[assignment]
+    backend = Gpus()
     doubles: dict[Any, dict[str, Any]] = {
         devices: {"available_backends": lambda: (backend,)},
         execute: {"measure_case": measured},
