@@ -71,7 +71,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no tables.
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the random operands.", min=0)]
 
 _DEFAULT_OUT = Path("reports")
-_SMALL_ALGEBRA = ("calibrate", "plan")
 
 
 def _version(value: bool) -> None:
@@ -714,7 +713,4 @@ def _say(sentence: str) -> None:
 
 def main() -> None:
     """Run the command; usage errors exit with 2."""
-    if sys.argv[1:2] and sys.argv[1] in _SMALL_ALGEBRA:
-        # Read when numpy is loaded. Threads for hundreds of rows cost 30 times what they save.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app()
