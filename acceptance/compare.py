@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from roofprobe.acceptance.compare_conditions import warnings_of
+from roofprobe.acceptance.compare_headlines import compared_headlines
 from roofprobe.acceptance.compare_match import match_rows
 from roofprobe.acceptance.compare_noise import minimum_effect
 from roofprobe.acceptance.compare_rows import judge_rows
@@ -35,7 +36,7 @@ from roofprobe.records.schema import Family
 _COMMON_SHARE = 0.75
 _COMMON_ROWS = 8
 _COMMON_LEAST = math.log1p(0.02)
-_NOISY = 2.0  # floors this many times the minimum are worth a sentence
+_NOISY = 2.5  # a usual floor this many times the minimum is worth a sentence
 
 
 def compare(
@@ -62,7 +63,8 @@ def compare_runs(
     """Compare two sides that are read already."""
     pairs = pair_devices(a.runs, b.runs)
     records = tuple(pair.record for pair in pairs)
-    matches = match_rows(pairs, None if families is None else frozenset(families))
+    wanted = None if families is None else frozenset(families)
+    matches = match_rows(pairs, wanted)
     rows = judge_rows(matches, [pair.backend for pair in records])
     judged = [row for row in rows if row.verdict in JUDGED]
     counts = Counter(row.verdict for row in rows)
@@ -77,6 +79,7 @@ def compare_runs(
             finding for number, pair in enumerate(records)
             for finding in _findings(number, pair, [r for r in rows if r.pair == number])
         ),
+        headlines=compared_headlines(pairs, wanted),
         rows=rows,
         counts={verdict: counts[verdict] for verdict in sorted(counts)},
         compared=len(judged),
@@ -152,7 +155,7 @@ def _noisy_families(number: int, pair: DevicePair, rows: Sequence[ComparedRow]) 
     """Say where these runs scatter so much that only large changes could be proven."""
     floors: dict[Family, list[float]] = {}
     for row in rows:
-        if row.verdict in JUDGED and row.floor is not None:
+        if row.floor is not None:
             floors.setdefault(row.family, []).append(row.floor)
     for family, values in floors.items():
         floor = float(np.median(values))

@@ -85,29 +85,41 @@ def undisturbed(seen: Sequence[Seen]) -> list[Measurement]:
 
 
 def times_of(measurements: Sequence[Measurement]) -> Times | None:
-    """Return the usable times of one side: positive and finite; None where there are none."""
-    kept, samples, intervals = [], [], []
-    raw = True
-    for measurement in measurements:
-        scale = _scale(measurement)
-        values = np.array(measurement.samples_us, dtype=np.float64) * scale
-        values = values[(values >= _LEAST_TIME) & (values <= _MOST_TIME)]
-        latency = measurement.latency
-        if values.size:
-            intervals.append(median_interval(values))
-        elif latency is not None and _LEAST_TIME <= latency.median * scale <= _MOST_TIME:
-            raw = False
-            values = np.array([latency.median * scale])
-            low, high = (
-                min(max(bound * scale, _LEAST_TIME), _MOST_TIME)
-                for bound in (latency.ci_low, latency.ci_high)
-            )
-            intervals.append(Interval(float(values[0]), low, high))
-        else:
-            continue
-        kept.append(measurement)
-        samples.append(values)
-    return Times(tuple(kept), tuple(samples), tuple(intervals), raw) if kept else None
+    """Return the usable times of one side: positive and finite; None where there are none.
+
+    The interval of a run's median is asked for only where there is one run.
+    """
+    usable = [(m, values) for m in measurements for values in [_values(m)] if values.size]
+    if not usable:
+        return None
+    samples = tuple(values for _, values in usable)
+    if len(usable) > 1:
+        medians = [float(np.median(values)) for values in samples]
+        intervals = [Interval(median, median, median) for median in medians]
+    else:
+        intervals = [_interval(*usable[0])]
+    kept = tuple(m for m, _ in usable)
+    return Times(kept, samples, tuple(intervals), all(m.samples_us for m in kept))
+
+
+def _values(measurement: Measurement) -> Array:
+    """Return the usable samples; of a record without samples its median."""
+    latency = measurement.latency
+    told = measurement.samples_us or ((latency.median,) if latency else ())
+    values = np.array(told, dtype=np.float64) * _scale(measurement)
+    return values[(values >= _LEAST_TIME) & (values <= _MOST_TIME)]
+
+
+def _interval(measurement: Measurement, values: Array) -> Interval:
+    latency = measurement.latency
+    if measurement.samples_us or latency is None:
+        return median_interval(values)
+    scale = _scale(measurement)
+    low, high = (
+        min(max(bound * scale, _LEAST_TIME), _MOST_TIME)
+        for bound in (latency.ci_low, latency.ci_high)
+    )
+    return Interval(float(values[0]), low, high)
 
 
 def _scale(measurement: Measurement) -> float:

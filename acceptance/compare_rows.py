@@ -8,8 +8,8 @@ and says which condition it misses, and so is what cannot exclude the minimum. `
 
 Where a whole family moved as one, its rows are a strong prior for each of them: a row that lies
 among them counts by the minimum alone (plus what its clock explains), even where its own samples
-scatter too much to tell. It then says ``moved-together``. Nothing helps a row that others
-disturbed.
+are few or scatter too much to tell. It then says ``moved-together``. Nothing helps a row that
+others disturbed.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _judged(
     minimum = noise.minimum_effect(backend, row.match.case.family)
     ratio = _ratio(row, test)
     sigma = test.error if isinstance(test, TTest) else background.sigma
-    least, base, floor = _floors(row, minimum, sigma, backend)
+    least, base, floor = _floors(row, minimum, sigma, backend, test)
     # the fast tail must have gone the same way: what only reaches some samples is a disturbance
     whole = min(abs(row.effect), abs(row.tail)) if row.effect * row.tail > 0 else 0.0
     # threads wait for the slowest of them, so one busy core can cost far more than its share
@@ -110,13 +110,14 @@ def _judged(
         for fails, reason in (
             (few == 1 and row.a.raw and row.b.raw, _ONE_SAMPLE),
             (not (row.a.raw and row.b.raw), _NO_SAMPLES),
-            (1 < few < LEAST_SAMPLES and not row.several, _FEW_SAMPLES),
         )
         if fails
     ]
+    too_few = 1 < few < LEAST_SAMPLES and not row.several
     unsure = [
         reason
         for fails, reason in (
+            (too_few, _FEW_SAMPLES),
             (
                 p_adjusted is None
                 or p_adjusted > FALSE_DISCOVERIES
@@ -141,9 +142,9 @@ def _judged(
     if not missing:
         verdict = "slower" if row.effect > 0 else "faster"
         missing = [_TOGETHER] if unsure else []
-    elif abs(row.effect) >= minimum or unusable:
+    elif abs(row.effect) >= minimum or unusable or too_few:
         verdict = "ambiguous"
-    elif not row.several and max(abs(math.log(ratio.low)), abs(math.log(ratio.high))) >= minimum:
+    elif max(abs(math.log(ratio.low)), abs(math.log(ratio.high))) >= minimum:
         verdict, missing = "ambiguous", [_WIDE]
     else:
         verdict, missing = "~", []
@@ -185,12 +186,12 @@ def _width(ratio: Interval) -> float:
 
 
 def _floors(
-    row: Evidence, minimum: float, sigma: float, backend: str
+    row: Evidence, minimum: float, sigma: float, backend: str, test: TTest | float | None
 ) -> tuple[float, float, float]:
     """Return the least effect with the clock's wander, with drift too, and with σ too."""
-    if row.several:
-        # clock, drift and neighbours are in the spread between runs already
-        return minimum, minimum, minimum
+    if isinstance(test, TTest):
+        # clock, drift and neighbours are in the spread between runs already; the test asks for it
+        return minimum, minimum, max(minimum, test.quantile * test.error)
     least = minimum + noise.clock_allowance(backend, row.effect, row.clock_change)
     base = least + max(row.a.drift(), row.b.drift())
     return least, base, max(base, noise.SIGMAS * sigma)

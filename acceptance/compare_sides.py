@@ -46,6 +46,13 @@ def read_side(path: Path, letter: str) -> Runs:
 
     In a folder of runs, one that cannot be read is left out with a warning.
     """
+    try:
+        return _read_side(path, letter)
+    except OSError as error:
+        raise RoofprobeError("unreadable", f"cannot read {path} ({error.strerror})") from error
+
+
+def _read_side(path: Path, letter: str) -> Runs:
     if not path.is_dir() or (path / RUN_FILE).exists():
         return Runs(path, (read_run(path),))
     runs: dict[str, Run] = {}

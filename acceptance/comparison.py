@@ -110,6 +110,24 @@ class ComparedRow(Record):
     cause: Cause | None = None
 
 
+class ComparedHeadline(Record):
+    """A line of the result on both sides: the best rate that each found, whatever the shape.
+
+    Shown without a verdict: searches may have found different shapes, so this tells what a user
+    gets, and not that one kernel changed. ``ratio`` is B's rate over A's: 0.9 is 10 % less. Several
+    runs give the geometric mean.
+    """
+
+    pair: int
+    family: Family
+    label: str
+    title: str
+    unit: str
+    a: Positive
+    b: Positive
+    ratio: Positive
+
+
 class Comparison(Record):
     """The whole comparison. Shares are of the rows that were compared (``compared`` of them).
 
@@ -123,6 +141,7 @@ class Comparison(Record):
     pairs: tuple[DevicePair, ...] = ()
     warnings: tuple[Remark, ...] = ()
     findings: tuple[Remark, ...] = ()
+    headlines: tuple[ComparedHeadline, ...] = ()
     rows: tuple[ComparedRow, ...] = ()
     counts: dict[str, int] = Field(default_factory=dict)
     compared: int = Field(ge=0)

@@ -11,10 +11,13 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator
 
+from pydantic import ValidationError
+
 from roofprobe.acceptance.checks import finding
 from roofprobe.acceptance.subject import with_rows
 from roofprobe.acceptance.validity import invalidate
 from roofprobe.records.ceilings import ceilings_of
+from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.headlines import headlines_of
 from roofprobe.records.schema import METHOD_VERSION, Finding, Headline, Measurement, Run
 
@@ -25,7 +28,20 @@ _MOST_TOLD = 3
 
 
 def recomputed(run: Run) -> Run:
-    """Return the run with ceilings, validity and headlines as its measurements give them."""
+    """Return the run with ceilings, validity and headlines as its measurements give them.
+
+    Raises ``RoofprobeError`` (``damaged-run``) for numbers so large that nothing follows from them.
+    """
+    try:
+        return _recomputed(run)
+    except (ValidationError, OverflowError) as error:
+        raise RoofprobeError(
+            "damaged-run",
+            f"the run {run.run_id} holds numbers that no device has; it was changed or damaged",
+        ) from error
+
+
+def _recomputed(run: Run) -> Run:
     devices = with_rows(run.devices)
     ceilings = tuple(ceiling for device in devices for ceiling in ceilings_of(device))
     measurements = invalidate(run.measurements, ceilings)

@@ -34,6 +34,9 @@ def invalidate(
 
 
 def _judged(measurement: Measurement, bounds: Sequence[Ceiling]) -> Measurement:
+    if measurement.status == "ok" and measurement.case.family == "llm":
+        reason = _above_every_pipe(measurement, bounds)
+        return measurement if reason is None else _invalid(measurement, reason)
     if measurement.status != "ok" or measurement.rate is None:
         return measurement
     found = ceilings_for(measurement, "derived", bounds)
@@ -48,6 +51,35 @@ def _judged(measurement: Measurement, bounds: Sequence[Ceiling]) -> Measurement:
     if share > SUSPECT_COPY_ENGINE_SHARE and measurement.case.engine == "copy-engine":
         return _suspect(measurement, share)
     return measurement
+
+
+def _above_every_pipe(measurement: Measurement, bounds: Sequence[Ceiling]) -> Reason | None:
+    """Return why a model's operation cannot have been that fast, or None.
+
+    Such an operation has no headline and no ceiling of its own, and may work in any of a device's
+    pipes: the fastest for its precision bounds it, or of all where none is for that precision.
+    Bytes prove nothing here: what the operation before left in a cache need not be read.
+    """
+    if not measurement.flops or measurement.latency is None:
+        return None
+    own = [
+        bound
+        for bound in bounds
+        if bound.device_id == measurement.device_id
+        and bound.family == "compute"
+        and bound.sparsity is None
+    ]
+    same = [bound for bound in own if bound.precision == measurement.case.precision]
+    bound = max(same or own, key=lambda each: each.value, default=None)
+    reached = measurement.flops / measurement.latency.median * 1e-6
+    if bound is None or reached <= bound.value * (1 + TIMER_SLACK):
+        return None
+    return Reason(
+        code="above-peak",
+        sentence=f"{reached:.4g} {bound.unit} is above the physical bound of {bound.value:.4g} "
+        f"{bound.unit} ({bound.basis}): the work was not all done, or time or clock were misread",
+        remedy="do not use the figure; please report the run",
+    )
 
 
 def _invalid(measurement: Measurement, reason: Reason) -> Measurement:

@@ -61,6 +61,7 @@ def published() -> tuple[tuple[Learnt, ...], Provenance]:
         key = row.pop("accelerator", None)
         median, p90 = row.pop("error")
         assumed = row.pop("assumed", None)
+        shared = row.pop("shared", 1.0)
         rescaled, peaks = _rescaled(row, key, document["peaks"].get(key, {}))
         rows.append(
             Learnt(
@@ -73,7 +74,7 @@ def published() -> tuple[tuple[Learnt, ...], Provenance]:
                             median=median, p90=p90, bias=0, form_median=median, form_p90=p90,
                             points=1, sites=1, splits=1, protocol=assumed or "as published",
                         ),
-                        "intervals": _wide(row["op"], between(median, p90)),
+                        "intervals": _wide(row["op"], between(median, p90), shared),
                         "flags": ("published-fit",),
                         "provenance": source.key,
                         "note": assumed,
@@ -173,12 +174,13 @@ def between(median: float, p90: float) -> float:
     return median * math.exp(share * math.log(p90 / median))
 
 
-def _wide(op: str, error: float) -> Intervals:
+def _wide(op: str, error: float, shared: float) -> Intervals:
     axis = forms.OP_CLASSES[op].band
     band = Band(low=0, log_halfwidth=error, sites=0, enough=False)
     return Intervals(
-        level=0.8, axis=axis, bands=(band,), per_octave=_PER_OCTAVE, per_distance=_PER_OCTAVE
-    )
+        level=0.8, axis=axis, bands=(band,), per_octave=_PER_OCTAVE, per_distance=_PER_OCTAVE,
+        shared=shared,
+    )  # fmt: skip
 
 
 def default_device(gpu_name: str) -> tuple[DeviceCalibration, tuple[Provenance, ...]]:

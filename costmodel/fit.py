@@ -29,6 +29,7 @@ from roofprobe.costmodel.closed_fit import choose, fit_forms, ladder, take
 from roofprobe.costmodel.conformal import Scores, joined
 from roofprobe.costmodel.forms import Coefficients, FloatArray, Rates, Work
 from roofprobe.costmodel.kriging_fit import fit_law, trimmed
+from roofprobe.costmodel.one_thread import one_thread
 from roofprobe.costmodel.points import Points
 
 # Where intervals change: for m of matrix products, cached tokens of attention, tokens of experts.
@@ -213,6 +214,7 @@ def per_octave(scores: Scores, cut: list[_BoolArray]) -> float:
     return max(float(np.quantile(off, conformal.LEVEL)) / 2 for off in parts)
 
 
+@one_thread("scipy.linalg", "scipy.optimize")
 def calibrate_points(
     points: Points, rates: Rates, provenance: str, settings: Settings | None = None
 ) -> OpFit:

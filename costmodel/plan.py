@@ -25,6 +25,7 @@ from roofprobe.costmodel import memory
 from roofprobe.costmodel.correction import flags_of
 from roofprobe.costmodel.evaluate import Outcome, capacity_of, evaluate
 from roofprobe.costmodel.forms import FloatArray
+from roofprobe.costmodel.one_thread import one_thread
 from roofprobe.costmodel.ops import BOUNDS
 from roofprobe.costmodel.plan_cases import BadCase, PlanCase
 from roofprobe.costmodel.plan_layout import Planned, Planner
@@ -43,6 +44,7 @@ _QUEUE: Final = (
 _ONE_TOKEN: Final = "Of one output token there is no time per further token."
 
 
+@one_thread()
 def plan_all(
     cases: Iterable[PlanCase | BadCase],
     calibration: Calibration,

@@ -64,7 +64,10 @@ def _ok(run: Run, device_id: str) -> list[Measurement]:
 
 
 def _ceilings(run: Run, device: Device, lines: list[Headline]) -> Ceilings:
-    """Return datasheet peaks; where there are none, derived ones; else what was reached."""
+    """Return datasheet peaks; where there are none, derived ones; else what was reached.
+
+    A run that timed nothing but a model's operations has only these to tell what is reached.
+    """
     sheet = Ceilings()
     if device.catalogue_key is not None and device.catalogue_key in load().accelerators:
         sheet = datasheet_ceilings(load()[device.catalogue_key].per_device())
@@ -87,9 +90,51 @@ def _ceilings(run: Run, device: Device, lines: list[Headline]) -> Ceilings:
                     kind=kind,  # type: ignore[arg-type]
                     source=source,
                 )
+    if sheet.memory is None and memory is None:
+        memory = _fastest_bytes(run, device)
+    if not sheet.compute:
+        compute = {**_fastest_products(run, device), **compute}
     return Ceilings(
         compute={**compute, **sheet.compute}, memory=sheet.memory or memory, link=sheet.link
     )
+
+
+def _fastest_products(run: Run, device: Device) -> dict[str, Peak]:
+    """Return the best rate of a layer's products, by precision, where nothing better is known.
+
+    Efficiencies are relative to it; the product of both is what a timing identifies.
+    """
+    rates: dict[str, tuple[float, str]] = {}
+    for m in _ok(run, device.device_id):
+        if m.case.family == "llm" and m.case.op == "gemm" and m.flops and m.latency:
+            pipe = forms.FORMATS[m.case.precision].peak
+            found = (m.flops / m.latency.p10 * 1e-6, m.case.case_id)
+            rates[pipe] = max(rates.get(pipe, found), found)
+    return {
+        pipe: Peak(
+            value=rate,
+            unit="TOPS" if pipe.startswith("int") else "TFLOPS",
+            kind="measured",
+            source=f"run {run.run_id}, {case_id}",
+        )
+        for pipe, (rate, case_id) in rates.items()
+    }
+
+
+def _fastest_bytes(run: Run, device: Device) -> Peak | None:
+    """Return the best byte rate of a model's operations that move more than a cache holds."""
+    cache = 2 * (device.last_level_cache_bytes or 0)
+    moved = [
+        (((m.bytes_read or 0) + (m.bytes_written or 0)), m)
+        for m in _ok(run, device.device_id)
+        if m.case.family == "llm" and m.latency
+    ]
+    large = [(size, m) for size, m in moved if size > cache] or moved
+    rates = [(size / m.latency.p10 * 1e-3, m.case.case_id) for size, m in large if m.latency]
+    if not rates or max(rates)[0] <= 0:
+        return None
+    rate, case_id = max(rates)
+    return Peak(value=rate, unit="GB/s", kind="measured", source=f"run {run.run_id}, {case_id}")
 
 
 def _curve(run: Run, device_id: str) -> dict[str, tuple[StreamPoint, ...]]:

@@ -33,7 +33,7 @@ def render_calibration(file: CalibrationFile, console: Console) -> None:
     if any(device.ops for device in file.devices):
         console.print(
             "Median and p90 are errors at sites (weights, head geometries) that the fit had not "
-            "seen; efficiencies are relative to the dense datasheet peaks."
+            "seen; efficiencies are relative to the peaks in the file."
         )
 
 

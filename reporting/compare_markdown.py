@@ -42,6 +42,13 @@ def to_markdown(comparison: Comparison) -> str:
             parts += [f"## {title}", grid]
         else:
             parts.append(folded(f"{title}: {plural(len(rows), 'row')}", grid))
+    if comparison.headlines:
+        lines = [
+            [*map(escape, tables.headline_cells(headline, several=several))]
+            for headline in comparison.headlines
+        ]
+        grid = table(tables.HEADLINE_HEADS, lines, right=(1, 2, 3))
+        parts += [f"## {tables.HEADLINE_TITLE}", grid]
     groups = tables.absent_groups(comparison)
     if groups:
         said = [

@@ -6,11 +6,20 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from roofprobe.acceptance.comparison import Change, ComparedRow, Comparison, DevicePair, SideFigure
-from roofprobe.reporting.numbers import UNKNOWN, digits, duration_us
+from roofprobe.acceptance.comparison import (
+    Change,
+    ComparedHeadline,
+    ComparedRow,
+    Comparison,
+    DevicePair,
+    SideFigure,
+)
+from roofprobe.reporting.numbers import UNKNOWN, digits, duration_us, rate
 from roofprobe.reporting.plain_text import clean, plural
 
 HEADS = ("row", "A", "B", "B/A", "95% interval", "why")
+HEADLINE_HEADS = ("best rate", "A", "B", "B/A")
+HEADLINE_TITLE = "Best rates, whatever the shape; without a verdict"
 MOST_AMBIGUOUS = 10
 
 HOW_TO_READ = (
@@ -63,6 +72,15 @@ def cells(row: ComparedRow, *, several: bool) -> tuple[str, ...]:
     why += [reason.code for reason in row.reasons]
     return (place + clean(row.key), figure_text(row.a), figure_text(row.b), ratio, interval,
             ", ".join(map(clean, why)))  # fmt: skip
+
+
+def headline_cells(line: ComparedHeadline, *, several: bool) -> tuple[str, ...]:
+    """Return the cells of a line of the result: its title, both rates, B over A."""
+    place = f"{line.pair}: " if several else ""
+    return (
+        place + clean(line.title), rate(line.a, clean(line.unit)), rate(line.b, clean(line.unit)),
+        ratio_text(line.ratio),
+    )  # fmt: skip
 
 
 def ratio_text(value: float) -> str:

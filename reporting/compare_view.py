@@ -47,11 +47,16 @@ def render(comparison: Comparison, console: Console, *, full: bool = False) -> N
     for title, rows, more in tables.tables_of(comparison, full=full):
         if rows:
             console.print()
-            console.print(_table(title, rows, console, several))
+            line(title, "bold")
+            console.print(_table(rows, console, several))
         if more:
             line(
                 f"{title}: {plural(more, 'more row' if rows else 'row')} (--all lists them)", "dim"
             )
+    if comparison.headlines:
+        console.print()
+        line(tables.HEADLINE_TITLE, "bold")
+        console.print(_headlines(comparison, console, several))
     groups = tables.absent_groups(comparison)
     if groups:
         console.print()
@@ -68,19 +73,31 @@ def _placed(pair: int | None, several: bool) -> str:
     return f"{pair}: " if several and pair is not None else ""
 
 
-def _table(title: str, rows: Sequence[ComparedRow], console: Console, several: bool) -> Table:
-    from rich import box
+def _headlines(comparison: Comparison, console: Console, several: bool) -> Table:
+    table = _grid(tables.HEADLINE_HEADS, len(tables.HEADLINE_HEADS))
+    for headline in comparison.headlines:
+        cells = tables.headline_cells(headline, several=several)
+        table.add_row(*(Text(in_encoding(cell, console.encoding)) for cell in cells))
+    return table
 
-    table = Table(box=box.SIMPLE, pad_edge=False, safe_box=True, title_justify="left")
-    table.title = Text(title, style="bold")
-    for number, head in enumerate(tables.HEADS):
-        right = 0 < number < len(tables.HEADS) - 1
-        table.add_column(head, justify="right" if right else "left", overflow="fold",
-                         no_wrap=right)  # fmt: skip
+
+def _table(rows: Sequence[ComparedRow], console: Console, several: bool) -> Table:
+    table = _grid(tables.HEADS, len(tables.HEADS) - 1)
     for row in rows:
         cells = [
             Text(in_encoding(cell, console.encoding)) for cell in tables.cells(row, several=several)
         ]
         cells[3].stylize(_STYLES[row.verdict])
         table.add_row(*cells)
+    return table
+
+
+def _grid(heads: Sequence[str], numbers_until: int) -> Table:
+    from rich import box
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, safe_box=True, show_edge=False)
+    for number, head in enumerate(heads):
+        right = 0 < number < numbers_until
+        table.add_column(head, justify="right" if right else "left", overflow="fold",
+                         no_wrap=right)  # fmt: skip
     return table

@@ -29,7 +29,8 @@ FORBIDDEN = (
 )  # fmt: skip
 SAY_IT_TO_FORBID_IT = {"tests/test_docs.py"}
 # Commands that only read: a test runs them as they are printed. Each with its exit codes; doctor
-# judges the host, so any of its verdicts will do; check finds that the least of runs has nothing.
+# judges the host, so any of its verdicts will do. The runs that are checked and compared there have
+# nothing in them.
 RUNNABLE = {
     "peaks": {0},
     "schema": {0},
@@ -37,11 +38,12 @@ RUNNABLE = {
     "doctor": {0, 1, 3},
     "plan": {0},
     "check": {3},
+    "compare": {3},
     "bundle": {0},
 }
 # alone a name of the command in running text, not a command
 NAMES = {"plan", "check", "show", "bundle"}
-PLACEHOLDERS = {"RUN", "NAME", "[NAME]"}
+PLACEHOLDERS = {"RUN", "NAME", "[NAME]", "A", "B"}
 # The least that is a run, for `probe show reports/latest`.
 RUN = {
     "schema_version": 1,
@@ -143,11 +145,9 @@ def shown_and_runnable() -> list[str]:
 
 @pytest.mark.parametrize("command", shown_and_runnable())
 def test_commands_that_only_look_run_as_printed(command: str, tmp_path: Path) -> None:
-    latest = tmp_path / "reports" / "latest"
-    latest.mkdir(parents=True)
-    (latest / "run.json").write_text(json.dumps(RUN))
-    (tmp_path / "good").mkdir()
-    (tmp_path / "good" / "run.json").write_text(json.dumps(RUN))
+    for folder in ("reports/latest", "good", "before", "after"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "run.json").write_text(json.dumps(RUN))
     _, name, *rest = shlex.split(command)
     done = probe(name, *rest, cwd=tmp_path)
     assert done.returncode in RUNNABLE[name], done.stderr

@@ -71,7 +71,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no tables.
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the random operands.", min=0)]
 
 _DEFAULT_OUT = Path("reports")
-_SMALL_ALGEBRA = ("calibrate", "plan")
 
 
 def _version(value: bool) -> None:
@@ -632,10 +631,10 @@ def validate(
 @app.command()
 def schema(
     name: Annotated[
-        str, typer.Argument(help="Of which: run, calibration, validation or comparison.")
+        str, typer.Argument(help="Of which: run, calibration, validation, comparison or check.")
     ] = "run",
 ) -> None:
-    """Print the JSON Schema of run.json, calibration.json, validation.json or a comparison."""
+    """Print the JSON Schema of run.json, of another file, or of what a command prints as JSON."""
 
     def run() -> int:
         from roofprobe.acceptance.comparison import comparison_json_schema
@@ -643,12 +642,14 @@ def schema(
         from roofprobe.costmodel.validation import validation_json_schema
         from roofprobe.records.errors import RoofprobeError
         from roofprobe.records.schema import run_json_schema
+        from roofprobe.reporting.check_json import check_json_schema
 
         schemas = {
             "run": run_json_schema,
             "calibration": calibration_json_schema,
             "validation": validation_json_schema,
             "comparison": comparison_json_schema,
+            "check": check_json_schema,
         }
         if name not in schemas:
             raise RoofprobeError(
@@ -747,7 +748,4 @@ def _say(sentence: str) -> None:
 
 def main() -> None:
     """Run the command; usage errors exit with 2."""
-    if sys.argv[1:2] and sys.argv[1] in _SMALL_ALGEBRA:
-        # Read when numpy is loaded. Threads for hundreds of rows cost 30 times what they save.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app()

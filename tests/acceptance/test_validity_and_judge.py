@@ -358,3 +358,26 @@ def test_an_unknown_gpu_gets_no_datasheet() -> None:
     # GeForce and professional Ada differ in tensor rates, so none is claimed; FP32 is the same.
     assert "fp32" in {c.precision for c in found}
     assert "bf16" not in {c.precision for c in found}
+
+
+@pytest.mark.parametrize(
+    ("us", "precision", "status"),
+    [(10.0, "bf16", "ok"), (9.0, "bf16", "invalid"), (9.0, "fp8", "ok"), (4.0, "int4", "invalid")],
+)
+def test_an_operation_of_a_model_is_bounded_by_the_fastest_pipe_it_may_use(
+    us: float, precision: str, status: str
+) -> None:
+    bounds = [
+        ceiling("derived", 100.0, "compute", physical_bound=True, precision="bf16"),
+        ceiling("derived", 200.0, "compute", physical_bound=True, precision="fp8"),
+        ceiling("derived", 400.0, "compute", physical_bound=True, precision="fp8", sparsity="2:4"),
+    ]
+    case = {"family": "llm", "role": "anchor"}
+    timed = gemm(
+        1.0, precision, case, flops=1_000_000_000, latency=distribution(us, "us"), rate=None
+    )
+    (judged,) = invalidate([timed], bounds)
+    assert judged.status == status
+    if status == "invalid":
+        assert judged.reason is not None
+        assert judged.reason.code == "above-peak"

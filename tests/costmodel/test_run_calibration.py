@@ -141,3 +141,32 @@ def test_the_surface_of_matrix_products_is_fitted() -> None:
     assert fit.memory_efficiency == pytest.approx(0.9, rel=0.05)
     assert np.isclose(fit.t0_us, 5, rtol=0.15)
     assert fit.provenance == "run r"
+
+
+def test_a_run_of_operations_alone_is_relative_to_the_best_of_them() -> None:
+    def timed(op: str, shape: dict[str, int], us: float, flops: int, moved: int) -> Measurement:
+        case = Case(
+            case_id=f"{op}/{us}", family="llm", op=op, precision="fp32", route="r", shape=shape
+        )
+        latency = RATE.model_copy(update={"unit": "us", "median": us, "p10": us})
+        return Measurement(
+            case=case, device_id="d", status="ok", latency=latency, flops=flops, bytes_read=moved,
+            bytes_written=0,
+        )  # fmt: skip
+
+    product = {"n": 64, "k": 64}
+    run = run_with(
+        more=(
+            timed("gemm", {"m": 1, **product}, 10.0, 10_000_000, 4_000_000),
+            timed("gemm", {"m": 8, **product}, 20.0, 80_000_000, 5_000_000),
+            timed("rmsnorm", {"rows": 1, "width": 64}, 10.0, 0, 6_000_000),
+        )
+    ).model_copy(update={"headlines": ()})
+    ceilings = calibrated(run).ceilings
+    assert ceilings.memory is not None
+    assert ceilings.memory.kind == "measured"
+    assert ceilings.memory.value == pytest.approx(600.0)
+    assert ceilings.memory.source == "run r, rmsnorm/10.0"
+    best = ceilings.compute["fp32"]
+    assert best.kind == "measured"
+    assert best.value == pytest.approx(4.0)
