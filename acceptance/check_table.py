@@ -362,8 +362,8 @@ TABLE: Final[tuple[Check, ...]] = (
         True,
         "the same rows of earlier runs: more than 3.5 % slower warns, more than 7 % fails, "
         "where the intervals are apart, and beyond the noise of such figures",
-        "hold both runs beside each other, row by row; look at clocks, power limit and driver, "
-        "and repeat",
+        "`probe compare A B` shows row by row what changed; look at clocks, power limit and "
+        "driver, and repeat",
     ),
     Check(
         "RP-REFERENCE-MISSING",

@@ -85,7 +85,7 @@ def not_alone(run: Run) -> Iterator[Finding]:
 def bad_ends(run: Run) -> Iterator[Finding]:
     """Yield one finding for each kind of case that failed or is impossible."""
     alike: dict[tuple[str, ...], list[Measurement]] = {}
-    for measurement in run.measurements:
+    for measurement in (*run.measurements, *run.retests):
         reason = measurement.reason
         judged = reason is not None and measurement.status in ("failed", "invalid")
         if reason is not None and judged:

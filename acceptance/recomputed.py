@@ -11,10 +11,13 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator
 
+from pydantic import ValidationError
+
 from roofprobe.acceptance.checks import finding
 from roofprobe.acceptance.subject import with_rows
 from roofprobe.acceptance.validity import invalidate
 from roofprobe.records.ceilings import ceilings_of
+from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.headlines import headlines_of
 from roofprobe.records.schema import METHOD_VERSION, Finding, Headline, Measurement, Run
 
@@ -25,7 +28,20 @@ _MOST_TOLD = 3
 
 
 def recomputed(run: Run) -> Run:
-    """Return the run with ceilings, validity and headlines as its measurements give them."""
+    """Return the run with ceilings, validity and headlines as its measurements give them.
+
+    Raises ``RoofprobeError`` (``damaged-run``) for numbers so large that nothing follows from them.
+    """
+    try:
+        return _recomputed(run)
+    except (ValidationError, OverflowError) as error:
+        raise RoofprobeError(
+            "damaged-run",
+            f"the run {run.run_id} holds numbers that no device has; it was changed or damaged",
+        ) from error
+
+
+def _recomputed(run: Run) -> Run:
     devices = with_rows(run.devices)
     ceilings = tuple(ceiling for device in devices for ceiling in ceilings_of(device))
     measurements = invalidate(run.measurements, ceilings)
@@ -69,11 +85,12 @@ def _contradictions(stored: Run, fresh: Run) -> Iterator[str]:
     strangers = {m.device_id for m in stored.measurements} | set(stored.planned)
     for stranger in sorted(strangers - known):
         yield f"the device {stranger} of measurements or plan is not in the record"
-    counts = Counter((m.device_id, m.case.case_id) for m in stored.measurements)
+    measured = (*stored.measurements, *stored.retests)
+    counts = Counter((m.device_id, m.case.case_id) for m in measured)
     for (_, case_id), count in counts.items():
         if count > 1:
             yield f"the case {case_id} is there {count} times"
-    for measurement in stored.measurements:
+    for measurement in measured:
         yield from _inconsistent(measurement)
     yield from _headlines(stored, fresh)
 

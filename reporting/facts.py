@@ -163,10 +163,21 @@ def _health(health: Health | None) -> str | None:
         (health.temperature_c, "°C"),
         (health.power_w, "W"),
         (health.power_limit_w, "W limit"),
+        (health.ecc_corrected, "memory errors corrected"),
+        (health.ecc_uncorrected, "not"),
+        (health.remapped_rows_uncorrected, "rows remapped"),
+        (health.retired_pages, "pages retired"),
+        (health.pcie_replays, "PCIe replays"),
+        (health.nvlink_active, "NVLinks up"),
+        (health.nvlink_errors, "NVLink errors"),
     )
     return _joined(
+        health.state,
+        health.lost,
         *(f"{value:.0f} {unit}" for value, unit in values if value is not None),
+        *(f"Xid {number}" for number in health.xids or ()),
         *health.throttle_reasons,
+        f"not told: {health.missing['health']}" if "health" in health.missing else None,
     )
 
 

@@ -43,12 +43,12 @@ SICK, BESIDE = gpu(1), gpu(0)
 
 def _table() -> Any:
     """Load the table of faults; test files cannot import each other."""
-    spec = util.spec_from_file_location("device_faults", SUPPORT / "device_faults.py")
+    spec = util.spec_from_file_location("faults", SUPPORT / "faults.py")
     assert spec is not None
     assert spec.loader is not None
-    sys.modules["device_faults"] = module = util.module_from_spec(spec)
+    sys.modules["faults"] = module = util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.DEVICE_FAULTS
+    return module.FAULTS
 
 
 FAULTS = _table()
@@ -302,5 +302,5 @@ def test_a_run_without_a_breach_repeats_nothing(host_with: Callable[[str], flow.
 
 def test_the_table_of_faults_and_what_the_worker_can_plant_agree() -> None:
     source = (Path(WORKER[1])).read_text()
-    for fault in FAULTS:
+    for fault in (*OF_DRIVER, *OF_DEVICE):
         assert f'"{fault.name}"' in source, fault.name

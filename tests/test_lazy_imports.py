@@ -146,6 +146,21 @@ def test_showing_a_run_asks_for_no_torch(run_file: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+CHECK = """
+from roofprobe.cli import app
+try:
+    app(["check", {path!r}, "--against", {path!r}])
+except SystemExit as end:
+    assert end.code == 3, end.code
+"""
+
+
+def test_judging_a_run_works_without_torch(run_file: Path) -> None:
+    done = python(BLOCK_TORCH + CHECK.format(path=str(run_file)))
+    assert done.returncode == 0, done.stderr
+    assert "RP-COMPLETE" in done.stdout
+
+
 def test_reports_and_tables_are_written_without_torch(run_file: Path) -> None:
     done = python(BLOCK_TORCH + RENDER.format(path=str(run_file)))
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What the tests of this room share; test files cannot import each other."""
+"""Makers of runs that the tests of this room share; test files cannot import each other."""
 
 from __future__ import annotations
 
@@ -9,21 +9,10 @@ from types import ModuleType
 
 import pytest
 
-
-@pytest.fixture(scope="session")
-def h100() -> ModuleType:
-    """Give the maker of H100 runs (``h100_run``)."""
-    return _module("tests.acceptance.h100_run", Path(__file__).parent / "h100_run.py")
+HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="session")
-def built() -> ModuleType:
-    """Give the builders of hand-made runs: ``built.run([built.measured("a", [1.0])])``."""
-    support = Path(__file__).parents[1] / "support"
-    return _module("tests.support.compared_runs", support / "compared_runs.py")
-
-
-def _module(name: str, path: Path) -> ModuleType:
+def _load(name: str, path: Path) -> ModuleType:
     if name not in sys.modules:
         spec = util.spec_from_file_location(name, path)
         assert spec is not None
@@ -31,3 +20,15 @@ def _module(name: str, path: Path) -> ModuleType:
         sys.modules[name] = module = util.module_from_spec(spec)
         spec.loader.exec_module(module)
     return sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def h100() -> ModuleType:
+    """Give the maker of H100 runs: ``h100.run(count)`` and copies with one thing changed."""
+    return _load("tests.acceptance.h100_run", HERE / "h100_run.py")
+
+
+@pytest.fixture(scope="session")
+def built() -> ModuleType:
+    """Give the builders of hand-made runs: ``built.run([built.measured("a", [1.0])])``."""
+    return _load("tests.support.compared_runs", HERE.parent / "support" / "compared_runs.py")

@@ -10,11 +10,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jsonschema
 import pytest
 
 from roofprobe.acceptance.judge import judge
 from roofprobe.records.runfolder import write_run
 from roofprobe.records.schema import NOT_ALONE, Health, Judgement, Measurement, Note, Run, Span
+from roofprobe.reporting.check_json import check_json_schema
 
 Change = Callable[[ModuleType, Run], Run]
 
@@ -371,6 +373,7 @@ def test_the_command_exits_with_the_verdict(name: str, folders: dict[str, Path])
     done = probe_check(str(folders[name]), "--json")
     assert done.returncode == EXIT_CODES[judgement], done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
+    jsonschema.validate(document, check_json_schema())
     assert document["judgement"] == judgement
     assert document["exit_code"] == done.returncode
     assert code is None or code in {finding["code"] for finding in document["findings"]}

@@ -239,6 +239,13 @@ def test_value_members_are_in_the_order_of_the_value_types() -> None:
     assert [name for name, _ in pynvml.c_nvmlValue_t._fields_] == list(nvml_readers.VALUE_MEMBERS)
 
 
+def test_the_double_says_of_each_answer_where_its_value_is_from(fake_nvml: ModuleType) -> None:
+    gpu = fake_nvml.h200()
+    played = {name[0] if isinstance(name, tuple) else name for name in gpu.answers}
+    assert played | set(gpu.fields) == set(fake_nvml.ORIGIN)
+    assert set(fake_nvml.ORIGIN.values()) == {"documentation", "invented"}, "none was recorded yet"
+
+
 def test_throttle_bits_are_those_of_pynvml() -> None:
     assert {name: bit for bit, name in nvml_facts.THROTTLE_NAMES.items()} == {
         "idle": pynvml.nvmlClocksEventReasonGpuIdle,

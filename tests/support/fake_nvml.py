@@ -4,11 +4,9 @@ Constants, error classes and structures are those of the installed ``pynvml``, a
 ``pynvml`` lacks is an AttributeError here too, so a misspelt name cannot pass. A function that the
 double does not play raises ``NVMLError_FunctionNotFound``, as an old driver does.
 
-No recording from hardware exists yet. By NVML's documentation or vendors' tables: names, PCI ids,
-greatest clocks, bus widths, units (mW, mJ, ns, MHz), structures, return codes, value types of
-fields, which features a board lacks. Invented: UUIDs, bus ids, VBIOS and driver numbers,
-subsystem ids, temperatures, powers in use, energies, counters, memory in use, and the order in
-which a lost device starts to fail.
+No recording from hardware exists yet: `ORIGIN` says of each answer whether its value is from NVML's
+documentation or vendors' tables, or invented. Units (mW, mJ, ns, MHz), structures, return codes and
+value types of fields are documented; the order in which a lost device starts to fail is invented.
 """
 
 from __future__ import annotations
@@ -24,6 +22,48 @@ GIB = 1 << 30
 NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND = 3, 4, 6
 FUNCTION_NOT_FOUND, GPU_IS_LOST = 13, 15
 UINT, ULONGLONG = pynvml.NVML_VALUE_TYPE_UNSIGNED_INT, pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG
+
+
+_DOCUMENTED, _INVENTED = "documentation", "invented"
+# Where the value of each answer of `h200` is from; "recorded" is for a day with a GPU at hand.
+ORIGIN: dict[str | int, str] = {
+    **dict.fromkeys(
+        (
+            "nvmlDeviceGetName", "nvmlDeviceGetEnforcedPowerLimit",
+            "nvmlDeviceGetPowerManagementLimit", "nvmlDeviceGetPowerManagementDefaultLimit",
+            "nvmlDeviceGetMaxClockInfo", "nvmlDeviceGetMemoryBusWidth", "nvmlDeviceGetEccMode",
+            "nvmlDeviceGetMigMode", "nvmlDeviceGetComputeMode",
+            "nvmlDeviceGetMaxPcieLinkGeneration", "nvmlDeviceGetMaxPcieLinkWidth",
+            "nvmlDeviceGetGpuMaxPcieLinkGeneration",
+            pynvml.NVML_FI_DEV_C2C_LINK_COUNT, pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT,
+        ),
+        _DOCUMENTED,
+    ),
+    **dict.fromkeys(
+        (
+            "nvmlDeviceGetUUID", "nvmlDeviceGetVbiosVersion", "nvmlDeviceGetMemoryInfo",
+            "nvmlDeviceGetPciInfo_v3",  # the device number is documented, bus and board are not
+            "nvmlDeviceGetPowerManagementLimitConstraints", "nvmlDeviceGetPersistenceMode",
+            "nvmlDeviceGetCurrPcieLinkGeneration", "nvmlDeviceGetCurrPcieLinkWidth",
+            "nvmlDeviceGetVirtualizationMode", "nvmlDeviceGetTemperatureThreshold",
+            "nvmlDeviceGetClockInfo", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetTemperatureV",
+            "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetTotalEnergyConsumption",
+            "nvmlDeviceGetPcieReplayCounter", "nvmlDeviceGetTotalEccErrors",
+            "nvmlDeviceGetRemappedRows", "nvmlDeviceGetRetiredPages_v2",
+            "nvmlDeviceGetRetiredPagesPendingStatus", "nvmlDeviceGetNvLinkState",
+            "nvmlDeviceGetNvLinkErrorCounter", "nvmlDeviceGetUtilizationRates",
+            "nvmlDeviceGetComputeRunningProcesses_v3",
+            "nvmlDeviceGetMPSComputeRunningProcesses_v3",
+            "nvmlDeviceGetGraphicsRunningProcesses_v3",
+            pynvml.NVML_FI_DEV_MEMORY_TEMP, pynvml.NVML_FI_DEV_PERF_POLICY_POWER,
+            pynvml.NVML_FI_DEV_PERF_POLICY_THERMAL, pynvml.NVML_FI_DEV_PERF_POLICY_SYNC_BOOST,
+            pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN,
+            pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN,
+            pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN,
+        ),
+        _INVENTED,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

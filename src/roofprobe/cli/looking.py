@@ -70,10 +70,10 @@ def peaks(
 
 def schema(
     name: Annotated[
-        str, typer.Argument(help="Of which: run, calibration, validation or comparison.")
+        str, typer.Argument(help="Of which: run, calibration, validation, comparison or check.")
     ] = "run",
 ) -> None:
-    """Print the JSON Schema of run.json, calibration.json, validation.json or a comparison."""
+    """Print the JSON Schema of run.json, of another file, or of what a command prints as JSON."""
 
     def run() -> int:
         from roofprobe.acceptance.comparison import comparison_json_schema
@@ -81,12 +81,14 @@ def schema(
         from roofprobe.costmodel.validation import validation_json_schema
         from roofprobe.records.errors import RoofprobeError
         from roofprobe.records.schema import run_json_schema
+        from roofprobe.reporting.check_json import check_json_schema
 
         schemas = {
             "run": run_json_schema,
             "calibration": calibration_json_schema,
             "validation": validation_json_schema,
             "comparison": comparison_json_schema,
+            "check": check_json_schema,
         }
         if name not in schemas:
             raise RoofprobeError(
