@@ -70,6 +70,7 @@ _VERSION_FIELDS: Final = frozenset(
 # Known values from this length on are found inside of words too; shorter ones only as words.
 _DISTINCT: Final = 8
 _LEAST: Final = 2
+_HOST: Final = ("environment", "host")
 _REMEMBERED: Final = 512  # characters of a text whose outcome is kept
 _FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -114,7 +115,7 @@ class Redactor:
         for fields, text in _texts(document):
             self._learn_text(text)
             name = fields[-1] if fields else ""
-            if name == "host":
+            if fields[-2:] == _HOST:
                 self._learn_host(text)
             elif SERIAL_NAME.search(name):
                 self.know(text, "serial")
@@ -177,7 +178,7 @@ class Redactor:
         version = any(field in _VERSION_FIELDS for field in fields[-2:]) and VERSION.fullmatch(text)
         if version and text.casefold() not in self._known:
             return text
-        if name == "host" and text.strip():
+        if fields[-2:] == _HOST and text.strip():
             return self._placeholder("host", text.strip())
         if fields[-2:-1] == ("variables",) and SECRET_NAME.search(name) and text:
             return self._placeholder("secret", text)

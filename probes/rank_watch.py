@@ -181,7 +181,7 @@ class _Group:
         for line in lines:
             try:
                 result = self._take(rank, json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 # Pydantic's ValidationError is a ValueError.
                 raise _Garbage(f"rank {rank.number} wrote garbage") from error
             if result is not None:

@@ -137,7 +137,7 @@ class Worker:
             reply = json.loads(line)
         except (ValueError, RecursionError):
             reply = None
-        if not isinstance(reply, dict):
+        if not isinstance(reply, dict) or not _is_error_in_words(reply.get("error")):
             self.kill()
             raise WorkerGone("worker-garbage", "the worker process answered with garbage")
         return reply
@@ -216,7 +216,19 @@ def discover_devices(command: Sequence[str] = WORKER_COMMAND) -> tuple[Device, .
             f"the devices could not be found ({reply['error']['sentence']}); "
             "`probe doctor` says why",
         )
-    return tuple(Device.model_validate(fields) for fields in reply["devices"])
+    try:
+        return tuple(Device.model_validate(fields) for fields in reply["devices"])
+    except (KeyError, TypeError, ValueError):
+        raise RoofprobeError(
+            "no-devices",
+            "the devices could not be found (the worker process answered with garbage); "
+            "`probe doctor` says why",
+        ) from None
+
+
+def _is_error_in_words(error: object) -> bool:
+    """Whether a reply's error is none, or one that can be told."""
+    return error is None or (isinstance(error, dict) and isinstance(error.get("sentence"), str))
 
 
 class Runner:
@@ -407,6 +419,8 @@ class Runner:
         try:
             measurement = Measurement.model_validate(reply["measurement"])
             lost, damaged = bool(reply["lost"]), bool(reply.get("damaged"))
+            if measurement.case.case_id != case.case_id:
+                raise ValueError("it measured another case")
         except (KeyError, ValueError) as error:
             raise WorkerGone(
                 "worker-garbage", "the worker process answered with garbage"

@@ -213,8 +213,8 @@ def _us(seconds: float) -> float:
 
 def _meta(subject: Subject, model: ModelShape, name: str, degrees: Sequence[int]) -> str:
     return (
-        f"# Written by {visible(subject.made_by)} from {visible(subject.source)}, not by the "
-        "profiler; see PROVENANCE.md.\n"
+        f"# Written by {visible(subject.made_by)} from {visible(subject.source)}, "
+        "not by the profiler; see PROVENANCE.md.\n"
         "profiler_version: 1.0.0\n"
         f"gpu: {json.dumps(subject.calibration.hardware.name)}\n"  # a JSON text is one of YAML
         f"hardware: {subject.label}\n"

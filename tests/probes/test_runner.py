@@ -298,3 +298,27 @@ def test_devices_that_cannot_be_found_are_an_error_with_advice() -> None:
         discover_devices(COMMAND)
     with pytest.raises(RoofprobeError, match=r"exit code 3.*probe doctor"):
         discover_devices((sys.executable, "-c", "import sys; sys.exit(3)"))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ['{"devices": 7}', '{"devices": [{"name": 1}]}', "{}", '{"error": "no"}', "[1]", "[" * 99999],
+    ids=["number", "no device", "nothing", "error of no words", "list", "deep"],
+)
+def test_odd_answers_to_the_question_for_devices_give_one_sentence(reply: str) -> None:
+    code = f"import sys\nfor line in sys.stdin: print({reply!r}, flush=True)"
+    with pytest.raises(RoofprobeError, match="answered with garbage") as raised:
+        discover_devices((sys.executable, "-c", code))
+    assert raised.value.code == "no-devices"
+
+
+def test_a_measurement_of_another_case_is_garbage(tmp_path: Path) -> None:
+    swapped = WORKER.replace(
+        '{"case": request["case"],', '{"case": {**request["case"], "case_id": "another"},'
+    )
+    writer = JournalWriter(tmp_path)
+    runner = Runner(writer, Quiet(), tmp_path, seed=0, command=(sys.executable, "-c", swapped))
+    (found,) = runner.run([job("fine")]).measurements
+    writer.close()
+    assert found.reason is not None
+    assert (found.case.case_id, found.reason.code) == ("0-fine", "worker-garbage")

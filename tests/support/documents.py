@@ -11,7 +11,7 @@ import json
 import random
 import types
 from collections.abc import Callable
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
@@ -43,10 +43,8 @@ def fill(annotation: Any, text: Callable[[], str], number: Callable[[], int] = l
     if origin is not None:  # Annotated
         return fill(arguments[0], text, number)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return {
-            key: fill(field.annotation, text, number)
-            for key, field in annotation.model_fields.items()
-        }
+        hints = get_type_hints(annotation, include_extras=True)  # a class may come after its use
+        return {key: fill(hints[key], text, number) for key in annotation.model_fields}
     plain: dict[Any, Callable[[], Any]] = {
         str: text, int: number, float: lambda: float(number()), bool: lambda: True,
     }  # fmt: skip
