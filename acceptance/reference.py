@@ -45,6 +45,8 @@ _FLOORS: dict[tuple[str, Family], float] = {
     ("cpu", "latency"): 0.20, ("cpu", "interconnect"): 0.30, ("cpu", "launch"): 0.30,
     ("cpu", "validate"): 0.15,
 }  # fmt: skip
+# Where the noise takes more of the speed than this, a pass would say nothing.
+_BLIND = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +219,14 @@ def _judged(
     for row in rows:
         lines.setdefault(row.label, []).append(row)
     floors = {label: noise.get((family, label), 1.0) for label in lines}
+    usual = statistics.median(floors.values())
+    if usual > _BLIND:
+        return finding(
+            "RP-REFERENCE", "unknown",
+            f"{family}: figures moved up and down by so much between these runs (up to {usual:.0%} "
+            "of the speed) that nothing can be told; repeat on an idle host",
+            device=device, bound_source=source,
+        )  # fmt: skip
     grades = {label: _grade(members, floors[label]) for label, members in lines.items()}
     order: tuple[Judgement, ...] = ("pass", "warn", "fail")
     judgement = max(grades.values(), key=order.index)

@@ -133,7 +133,7 @@ def test_a_finished_run_resumes_to_itself(tmp_path: Path) -> None:
     assert finish(tmp_path) == 0
     lines = (tmp_path / "latest" / NAME).read_text().splitlines()
     kinds = Counter(json.loads(line)["kind"] for line in lines)
-    assert kinds == {"header": 1, "measurement": CASES}
+    assert kinds == {"header": 1, "measurement": CASES, "health": 1}
     before = read_run(tmp_path).measurements
     assert finish(tmp_path, "--resume") == 0
     assert read_run(tmp_path).measurements == before

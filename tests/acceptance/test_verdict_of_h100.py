@@ -325,7 +325,15 @@ def test_a_line_is_slower_only_beyond_the_scatter_of_the_others(
         changed: Measurement = h100.at_speed(m, by)
         return changed
 
+    def wild(m: Measurement) -> Measurement:
+        if m.status != "ok" or m.case.family != "compute":
+            return m
+        changed: Measurement = h100.at_speed(m, 0.3 + 0.2 * (len(m.case.case_id) % 9))
+        return changed
+
     noisy = healthy.model_copy(update={"measurements": tuple(map(scattered, healthy.measurements))})
+    chaos = healthy.model_copy(update={"measurements": tuple(map(wild, healthy.measurements))})
+    assert against(h100, chaos, healthy)["compute"] == "unknown"
     calm = h100.scaled(healthy, 0.9, of_bf16)
     assert against(h100, calm, healthy)["compute"] == "fail"
     assert against(h100, noisy, healthy)["compute"] == "pass"
