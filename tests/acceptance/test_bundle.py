@@ -92,8 +92,8 @@ def contents(bundle: Bundle) -> dict[str, bytes]:
 def test_a_bundle_holds_every_file_and_no_private_value(folder: Path, tmp_path: Path) -> None:
     files = contents(pack(folder, tmp_path / "b.zip"))
     assert set(files) == {
-        "MANIFEST.json", "calibration.json", "journal.jsonl", "measurements.csv", "report.html",
-        "report.md", "run.json", f"worker-{GPU}.log",
+        "MANIFEST.json", "calibration.json", "journal.jsonl", "junit.xml", "measurements.csv",
+        "metrics.prom", "report.html", "report.md", "run.json", f"worker-{GPU}.log",
     }  # fmt: skip
     for name, data in files.items():
         for private in PRIVATE:
