@@ -25,10 +25,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from roofprobe.records.schema import NOT_ALONE, Family, Measurement
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # The least change of a ratio that is told. A processor shares caches, memory bus and clock budget
 # with neighbours: idle, ours wandered by 5 %. GPU figures are starting values, not measured yet;
@@ -89,6 +91,8 @@ def spread_at(backend: str) -> float:
 
 def backgrounds(rows: Sequence[Movement], backends: Sequence[str]) -> list[Background]:
     """Return for each row what the rows of other kinds did; ``backends`` are of the pairs."""
+    import numpy as np
+
     effects = np.array([row.effect for row in rows], dtype=np.float64)
     pairs = np.array([row.pair for row in rows])
     families = np.array([row.family for row in rows])
@@ -108,6 +112,8 @@ def backgrounds(rows: Sequence[Movement], backends: Sequence[str]) -> list[Backg
 
 
 def _background(pool: np.ndarray, backend: str) -> Background:
+    import numpy as np
+
     if pool.size < _LEAST_DEVICE_POOL:
         return Background()
     percentile, sigmas = _SPREAD_AT[device_class(backend)]
@@ -137,6 +143,8 @@ def drift(samples: np.ndarray, halfwidth: float) -> float:
     Only beyond what chance does. ``halfwidth`` is the relative half width of the median's interval;
     a half's is √2 as wide, the difference of two halves twice.
     """
+    import numpy as np
+
     if samples.size < _LEAST_HALVES:
         return 0.0
     middle = samples.size // 2

@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 ROOMS = sorted(ALLOWED)
 # Folders with Python in them that are no rooms: nothing imports them as ``roofprobe.<folder>``.
-NO_ROOMS = {"src", "tests", "benchmarks", "tools"}
+NO_ROOMS = {"src", "tests", "benchmarks", "tools", "docs"}
 
 in_a_checkout = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="links live in a checkout")
 
