@@ -17,9 +17,10 @@ export PYTHON
 probe: $(VENV)/.ready
 	$(VENV)/bin/probe all --out $(OUT)
 
-# Tests that time something run alone, after the others.
+# First what is fast, then runs with planted faults; tests that time something run alone, last.
 test: $(VENV)/.ready-test
-	$(VENV)/bin/python -m pytest $(PARALLEL) -m "not alone and not aot_all and not planners"
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m "not faults and not alone and not aot_all and not planners"
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m faults
 	$(VENV)/bin/python -m pytest -m alone
 
 check: $(VENV)/.ready-dev

@@ -27,7 +27,7 @@ from roofprobe.records.runfolder import read_run
 from roofprobe.records.schema import Finding, Run
 from roofprobe.reporting.progress import Silent
 
-pytestmark = pytest.mark.xdist_group("device faults")
+pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("device faults")]
 
 SUPPORT = Path(__file__).parent / "support"
 WORKER = (sys.executable, str(SUPPORT / "gpu_host_worker.py"))

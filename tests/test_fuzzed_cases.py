@@ -19,6 +19,8 @@ from roofprobe.records.journal import JournalWriter
 from roofprobe.records.schema import Case, Measurement
 from roofprobe.reporting.progress import Silent
 
+pytestmark = pytest.mark.faults
+
 CASES = 10_000
 # Three samples of one launch each.
 HASTY = Policy(batch_s=0, warmup_s=0, min_time_s=0, max_time_s=0, min_samples=1, timeout_s=60)

@@ -20,6 +20,8 @@ import pytest
 from roofprobe.records.journal import NAME, read_journal
 from roofprobe.records.runfolder import read_run
 
+pytestmark = pytest.mark.faults
+
 ROOT = Path(__file__).parents[1]
 # The command's flow with small shapes and short samples; after four measurements the disk is full.
 DRIVER = """

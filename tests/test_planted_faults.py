@@ -20,6 +20,8 @@ from roofprobe.records.schema import Case, Device, Measurement, Options, Run
 from roofprobe.reporting.progress import Silent
 from roofprobe.run import probe_all
 
+pytestmark = pytest.mark.faults
+
 HANG_LIMIT_S = 1.0
 WORKER = Path(__file__).parent / "support" / "planted_worker.py"
 OPTIONS = Options(families=("compute",), tier="quick", precisions=("fp64", "fp32"))
