@@ -79,7 +79,7 @@ def export(
             raise RoofprobeError(
                 "unwritable", f"cannot make {path.parent} ({error.strerror}); choose another --out"
             ) from None
-        write_whole(path, content)
+        write_whole(path, content, advice="choose another --out", exit_code=2)
     return Exported(
         folder=out,
         label=subject.label,

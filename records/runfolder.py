@@ -141,10 +141,11 @@ def resumable(out: Path) -> tuple[Path, Journal]:
 _RESUME = "the journal beside it keeps every measurement: make room, then repeat with --resume"
 
 
-def write_whole(path: Path, data: bytes, *, advice: str = _RESUME) -> None:
+def write_whole(path: Path, data: bytes, *, advice: str = _RESUME, exit_code: int = 3) -> None:
     """Write ``path`` whole or not at all; raises ``RoofprobeError`` when it cannot be written.
 
-    ``advice`` ends the sentence of that error.
+    ``advice`` ends the sentence of that error; a file that the user named is a matter of usage,
+    ``exit_code`` 2.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -159,7 +160,7 @@ def write_whole(path: Path, data: bytes, *, advice: str = _RESUME) -> None:
         raise RoofprobeError(
             "disk-full" if error.errno == 28 else "unwritable",
             f"cannot write {path} ({error.strerror}); {advice}",
-            exit_code=3,
+            exit_code=exit_code,
         ) from error
 
 
@@ -183,6 +184,13 @@ def read_run(path: Path) -> Run:
         file = _run_file(path)
         data = json_document(read_bytes(file, MAX_RUN_BYTES))
     except FileNotFoundError:
+        if (path / JOURNAL_NAME).exists():
+            raise RoofprobeError(
+                "unfinished-run",
+                f"the run at {path} was cut off before its {RUN_FILE} was written; its journal is "
+                f"there: `probe all --out {path} --resume` goes on with it",
+                exit_code=3,
+            ) from None
         raise RoofprobeError(
             "not-a-run", f"there is no run at {path}: name a run folder or its {RUN_FILE}"
         ) from None
@@ -193,10 +201,14 @@ def read_run(path: Path) -> Run:
     except OSError as error:
         raise RoofprobeError("unreadable", said(path, error)) from error
     except ValueError as error:
+        journal = file.name == RUN_FILE and (file.parent / JOURNAL_NAME).exists()
+        advice = (
+            "its journal may be whole: repeat the run's command with --resume"
+            if journal
+            else f"name a run folder or its {RUN_FILE}"
+        )
         raise RoofprobeError(
-            "damaged-run",
-            f"{path} is truncated or not JSON ({error}); its journal may be whole: repeat "
-            "the run's command with --resume",
+            "damaged-run", f"{file} is truncated or not JSON ({error}); {advice}"
         ) from error
     if not isinstance(data, dict):
         raise RoofprobeError("not-a-run", f"{file} is not a run of roofprobe")

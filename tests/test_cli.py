@@ -441,3 +441,10 @@ def test_no_color_is_respected(quick_run: QuickRun) -> None:
         env={**os.environ, "NO_COLOR": "1", "FORCE_COLOR": ""},
     )
     assert "\x1b[" not in done.stdout
+
+
+def test_a_reader_that_goes_away_neither_passes_nor_fails() -> None:
+    command = f"{sys.executable} -m roofprobe peaks | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode in (0, 141), done.stderr  # 0 where all was written before head ended
+    assert done.stderr == ""

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.journal import NAME as JOURNAL_NAME
 from roofprobe.records.runfolder import (
     RUN_FILE,
     locked,
@@ -189,3 +190,16 @@ def test_a_run_with_any_bytes_changed_is_read_or_refused(
     except RoofprobeError as error:
         exit_code = error.exit_code
     assert exit_code == 2
+
+
+def test_a_run_that_was_cut_off_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / JOURNAL_NAME).write_text("{}\n")
+    with pytest.raises(RoofprobeError, match=r"cut off.*--resume") as caught:
+        read_run(tmp_path)
+    assert (caught.value.code, caught.value.exit_code) == ("unfinished-run", 3)
+
+
+def test_a_file_that_is_no_run_is_not_told_to_resume(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(RoofprobeError, match=r"notes.txt is truncated.*name a run folder"):
+        read_run(tmp_path / "notes.txt")

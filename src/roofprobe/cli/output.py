@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+_READER_GONE = 128 + signal.SIGPIPE
 
 
 def exit_with(run: Callable[[], int], json_: bool) -> NoReturn:
@@ -25,9 +29,11 @@ def exit_with(run: Callable[[], int], json_: bool) -> NoReturn:
     except KeyboardInterrupt:
         code = _report("interrupted", "interrupted before anything was measured", 3, json_)
     except BrokenPipeError:
-        # The reader went away (`probe show … | head`); Python must not complain at exit.
+        # The reader went away (`probe show … | head`); Python must not complain at exit. What the
+        # command would have said is not known, so it ends as other programs do on SIGPIPE: neither
+        # passed nor failed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = _READER_GONE
     sys.exit(code)
 
 
@@ -42,8 +48,12 @@ def console() -> Console:
     """Return a console on standard output, 100 columns wide where that is no terminal."""
     from rich.console import Console
 
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit with 1, which means "failed" here
+
     width = None if sys.stdout.isatty() else 100
-    return Console(width=width, highlight=False)
+    return Piped(width=width, highlight=False)
 
 
 def print_json(document: Any) -> None:

@@ -43,7 +43,7 @@ def calibrate(
         progress = (lambda _: None) if quiet else say
         outcome = calibrate(sources, gpu=gpu, framework=framework, progress=progress)
         document = calibration_bytes(outcome.file)
-        write_whole(out, document)
+        write_whole(out, document, advice="choose another --out", exit_code=2)
         if json_:
             write_stdout(document)
         elif not quiet:
