@@ -108,8 +108,9 @@ def export(subject: Subject) -> Export:
     notes += _unserved(subject)
     if subject.base != "bf16":
         notes.append(
-            f"bf16 was never timed, so the rows named bfloat16 are those of {subject.base}; "
-            f"compare with `probe plan --precision {subject.base} --kv-precision {subject.base}`"
+            "products and attention were never both timed in bf16, so the rows named bfloat16 are "
+            f"those of {subject.base}; compare with `probe plan --precision {subject.base} "
+            f"--kv-precision {subject.base}`"
         )
     measured = sum(int(rows.measured.sum()) for _, rows in parts)
     total = sum(len(rows) for _, rows in parts)

@@ -63,7 +63,7 @@ def export(subject: Subject) -> Export:
         f"decode.flags is batch {step.batch} over {step.tokens} cached tokens"
     ]
     if base != "bf16":
-        notes.append(f"peak_fp16_TFLOPS is the peak of {base}: bf16 was never timed")
+        notes.append(f"peak_fp16_TFLOPS is the peak of {base}: bf16 was not timed throughout")
     if hardware.link is None:
         notes.append("no link between devices is known: 64 GB/s is assumed")
     return Export(
