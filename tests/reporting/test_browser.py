@@ -1,0 +1,175 @@
+"""The report in a real browser: what only a browser can tell.
+
+Playwright's Python package drives the system's Chromium; no browser is downloaded. Scripts of the
+tests are evaluated through the browser's debugging protocol, so the page's policy stays in force.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+
+from roofprobe.reporting.html import to_html
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here"),
+]
+RUNS = ("example_run", "compute_run", "hostile_run")
+DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
+LOOKS = {
+    "desktop-light": (DESKTOP, "light"),
+    "desktop-dark": (DESKTOP, "dark"),
+    "phone-light": (PHONE, "light"),
+    "phone-dark": (PHONE, "dark"),
+}
+WIDER_THAN_THE_WINDOW = """() => {
+    const room = document.documentElement.clientWidth;
+    return [document.documentElement.scrollWidth - room, ...[...document.querySelectorAll("body *")]
+        .filter(e => !e.closest(".scroll, svg") && e.getBoundingClientRect().right > room + 1)
+        .map(e => e.outerHTML.slice(0, 120))];
+}"""
+TABLES_THAT_OVERFLOW = """() => [...document.querySelectorAll("table")].filter(table => {
+    const box = table.closest(".scroll");
+    return !box || (table.offsetWidth > box.clientWidth
+        && !["auto", "scroll"].includes(getComputedStyle(box).overflowX));
+}).map(table => table.caption.textContent)"""
+VIOLATIONS = """rules => axe.run(
+    {exclude: ["svg > *"]}, {resultTypes: ["violations"], ...rules && {runOnly: rules}}
+).then(found => found.violations.map(rule =>
+    `${rule.id}: ${rule.nodes.length} times, as in ${rule.nodes[0].html}`))"""
+# What colours and a narrow window can change; all other rules see the same page as before.
+DEPEND_ON_THE_LOOK = ["color-contrast", "scrollable-region-focusable", "target-size"]
+
+
+@dataclass
+class View:
+    """A report that is open, with all that it said and asked for."""
+
+    page: Page
+    said: list[str]
+    requested: list[str]
+
+
+def opened(browser: Browser, path: Path, look: str) -> View:
+    """Open a report with all its details unfolded, since what is folded is not laid out."""
+    viewport, scheme = LOOKS[look]
+    page = browser.new_page(viewport=viewport, color_scheme=scheme)  # type: ignore[arg-type]
+    view = View(page, [], [])
+    page.on("console", lambda message: view.said.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: view.said.append(str(error)))
+    page.on("dialog", lambda dialog: view.said.append(f"dialog: {dialog.message}"))
+    page.on("request", lambda request: view.requested.append(request.url))
+    page.goto(path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
+    return view
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        # Chromium's own sandbox wants rights that containers do not give; the pages are ours.
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, chromium_sandbox=False)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def files(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("reports")
+    paths = {name: folder / f"{name}.html" for name in RUNS}
+    for name, path in paths.items():
+        path.write_text(to_html(request.getfixturevalue(name)), encoding="utf-8")
+    return paths
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(name, look) for name in RUNS for look in LOOKS],
+    ids=lambda param: "-".join(param),
+)
+def view(
+    request: pytest.FixtureRequest, browser: Browser, files: dict[str, Path]
+) -> Iterator[View]:
+    name, look = request.param
+    found = opened(browser, files[name], look)
+    yield found
+    found.page.close()
+
+
+def test_the_console_stays_silent_and_nothing_else_is_loaded(view: View) -> None:
+    assert view.said == []
+    assert view.requested == [view.page.url]
+    assert view.page.url.startswith("file://")
+
+
+def test_the_page_never_scrolls_sideways_and_wide_tables_scroll_in_their_box(view: View) -> None:
+    assert view.page.evaluate(WIDER_THAN_THE_WINDOW) == [0]
+    assert view.page.evaluate(TABLES_THAT_OVERFLOW) == []
+
+
+def test_every_figure_has_a_name_and_a_size(view: View) -> None:
+    drawings = view.page.get_by_role("img")
+    assert drawings.count() == view.page.locator("svg").count() >= 6
+    for drawing in drawings.all():
+        box = drawing.bounding_box()
+        assert len(drawing.get_attribute("aria-label") or "") > 20
+        assert box is not None
+        assert box["width"] > 250
+        assert box["height"] > 50
+
+
+def test_the_page_follows_the_readers_light_or_dark(
+    view: View, request: pytest.FixtureRequest
+) -> None:
+    shade: Any = view.page.evaluate(
+        "() => Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])"
+    )
+    assert shade < 40 if "-dark]" in request.node.name else shade > 240
+
+
+@pytest.mark.parametrize(
+    ("look", "rules"), [("desktop-light", None), ("phone-dark", DEPEND_ON_THE_LOOK)]
+)
+@pytest.mark.parametrize("name", RUNS)
+def test_axe_finds_nothing_against_accessibility(
+    name: str, look: str, rules: list[str] | None, browser: Browser, files: dict[str, Path]
+) -> None:
+    page = opened(browser, files[name], look).page
+    page.evaluate((resources.files("axe_playwright_python") / "axe.min.js").read_text("utf-8"))
+    assert page.evaluate(VIOLATIONS, rules) == []
+    page.close()
+
+
+def test_hostile_names_are_text_and_nothing_of_them_runs(
+    browser: Browser, files: dict[str, Path]
+) -> None:
+    view = opened(browser, files["hostile_run"], "desktop-light")
+    assert view.said == []
+    assert "<script>alert(1)</script>" in view.page.locator("section > h2").nth(1).inner_text()
+    assert "<script>alert(1)</script>" in view.page.title()
+    assert view.page.locator("script, img, iframe, object, embed, link").count() == 0
+    view.page.close()
+
+
+def test_it_prints_with_every_table_whole(browser: Browser, files: dict[str, Path]) -> None:
+    page = opened(browser, files["compute_run"], "desktop-light").page
+    page.emulate_media(media="print")
+    assert page.evaluate(
+        "() => [...document.querySelectorAll('.scroll')].every(box => "
+        "getComputedStyle(box).overflowX === 'visible')"
+    )
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    page.close()
