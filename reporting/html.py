@@ -1,8 +1,8 @@
-"""A run as one HTML file that needs nothing else: no network, no script, no other file.
+"""A run as one HTML file that needs nothing else: no network, no other file.
 
-A strict policy in the page itself forbids everything but its own style sheet, which is named by its
-hash. Figures are inline SVG; colours follow the reader's light or dark setting. The same run gives
-the same bytes.
+A strict policy in the page itself forbids everything but its own style sheet and the few lines of
+script that sort its tables, each named by its hash. Figures are inline SVG; colours follow the
+reader's light or dark setting. The same run gives the same bytes.
 """
 
 from __future__ import annotations
@@ -145,6 +145,7 @@ def to_html(run: Run) -> str:
     with figure_style():
         sections = [_section(run, device_id, sheet) for device_id in device_ids(run)]
     css = f"{_template('report.css')}{sheet.css()}\n"
+    script = _template("report.js")
     judged = verdict_rows.verdict_of(run)
     findings = verdict_rows.finding_rows(run, judged)
     environment = Environment(
@@ -155,8 +156,9 @@ def to_html(run: Run) -> str:
         loader=FunctionLoader(_template),
     )
     page = environment.get_template("report.html.j2").render(
-        policy=_policy(css),
+        policy=_policy(css, script),
         css=Markup(css),
+        script=Markup(script),
         title=_title(run),
         subtitle=clean(f"{run.started_at}, {run.environment.host}, {run.run_id}"),
         judgement=verdict_rows.judgement_of(run, judged),
@@ -187,9 +189,16 @@ def _title(run: Run) -> str:
     return f"roofprobe: {', '.join(names) or 'no device'}"
 
 
-def _policy(css: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+def _policy(css: str, script: str) -> str:
+    return (
+        f"default-src 'none'; style-src '{_hash(css)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"sha256-{digest}"
 
 
 def _section(run: Run, device_id: str, sheet: StyleSheet) -> _Section:
