@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 
 
 _COLUMNS = (Column("±", "spread"), *tables.SETTLED_AND_SHARES)
-_TALL = 7  # rows from which on the bars are taller than the two figures beside them
+_BARS, _ROOFLINE = 4, 11  # how high figures are, in rows of bars: bars without any, the roofline
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class _Section:
     models: _Results
     small: tuple[SmallTable, ...]
     figures: tuple[_Figure, ...]
-    tall: bool
+    layout: str
     roofline: bool
     gap: _Figure | None
     gaps: tuple[GapRow, ...]
@@ -211,12 +211,13 @@ def _section(run: Run, device_id: str, sheet: StyleSheet) -> _Section:
     }
     gap_drawing, trace_drawing = gap(run, device_id), trace_figure(run, device_id)
     compute = tables.headline_rows(run, device_id, "compute")
+    memory = tables.headline_rows(run, device_id, "memory")
     return _Section(
         title=device_title(device) if device else clean(device_id),
         line=device_line(device) if device else "",
         counts=tables.counts_text(run, device_id),
         compute=_results(compute),
-        memory=_results(tables.headline_rows(run, device_id, "memory")),
+        memory=_results(memory),
         links=_results(tables.headline_rows(run, device_id, "interconnect")),
         models=_results(tables.headline_rows(run, device_id, "llm")),
         small=(*wire_tables(run, device_id), *llm_tables(run, device_id)),
@@ -225,7 +226,7 @@ def _section(run: Run, device_id: str, sheet: StyleSheet) -> _Section:
             for name, drawing in overview.items()
             if drawing
         ),
-        tall=len(compute) > _TALL,
+        layout=_layout(len(compute), len(memory)),
         roofline=overview["roofline"] is not None,
         gap=_figure(gap_drawing, f"{key}-gap", sheet) if gap_drawing else None,
         gaps=gap_rows(run, device_id),
@@ -247,6 +248,17 @@ def _section(run: Run, device_id: str, sheet: StyleSheet) -> _Section:
         ceilings=ceiling_rows(run, device_id),
         facts=(*(device_facts(device) if device else ()), *observed_facts(run, device_id)),
     )
+
+
+def _layout(n_compute: int, n_memory: int) -> str:
+    """Return which arrangement of both bar charts and the roofline in two columns is lowest."""
+    compute, memory = n_compute + _BARS, n_memory + _BARS
+    heights = {
+        "roofline-alone": max(compute + memory, _ROOFLINE),
+        "compute-alone": max(compute, memory + _ROOFLINE),
+        "memory-alone": max(memory, compute + _ROOFLINE),
+    }
+    return min(heights, key=heights.__getitem__)
 
 
 def _results(rows: tuple[tables.HeadlineRow, ...]) -> _Results:

@@ -3,8 +3,8 @@
 (() => {
   const UNKNOWN = /^[–-]?$/;
   const ORDER = new Intl.Collator("en", { numeric: true });
-  const POWERS = { n: -3, µ: -2, m: -1, "": 0, k: 1, K: 1, M: 2, G: 3, T: 4, P: 5 };
-  const PREFIX = /^([nµmkKMGTP])(i?)(?=(?:s|B|FLOPS|OPS|W|Hz|J|bit)?(?:$|[^A-Za-z]))/;
+  const POWERS = { n: -3, u: -2, µ: -2, m: -1, "": 0, k: 1, K: 1, M: 2, G: 3, T: 4, P: 5 };
+  const PREFIX = /^([nuµmkKMGTP])(i?)(?=(?:s|B|FLOPS|OPS|W|Hz|J|bit)?(?:$|[^A-Za-z]))/;
 
   // What a cell says: its value where one is given, else its text up to the first line break.
   function said(cell) {

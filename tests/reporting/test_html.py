@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from roofprobe.records.schema import Run
-from roofprobe.reporting.html import to_html
+from roofprobe.reporting.html import _layout, to_html
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 RUNS = [
@@ -125,6 +125,16 @@ def test_every_figure_has_a_label_a_title_and_its_sentence(pages: dict[str, str]
     )
     assert "bf16 comes nearest to its datasheet peak (80%)" in pages["example_run"]
     assert "No peak is known here, so the bars stand alone" in pages["example_run"]
+
+
+@pytest.mark.parametrize(
+    ("n_compute", "n_memory", "layout"),
+    [(3, 2, "roofline-alone"), (9, 3, "compute-alone"), (9, 15, "memory-alone")],
+)
+def test_the_tallest_figure_stands_alone_beside_the_other_two(
+    n_compute: int, n_memory: int, layout: str
+) -> None:
+    assert _layout(n_compute, n_memory) == layout
 
 
 def test_each_part_of_the_compute_result_has_its_figure_and_its_table(
