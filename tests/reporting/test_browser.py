@@ -46,6 +46,7 @@ TABLES_THAT_DO_NOT_FIT = """() => [...document.querySelectorAll("table")].filter
         table.offsetWidth > box.clientWidth
         && !["auto", "scroll"].includes(getComputedStyle(box).overflowX));
 }).map(table => table.caption.textContent)"""
+SHADE = "() => Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])"
 VIOLATIONS = """rules => axe.run(
     {exclude: ["svg > *"]}, {resultTypes: ["violations"], ...rules && {runOnly: rules}}
 ).then(found => found.violations.map(rule =>
@@ -157,9 +158,7 @@ def test_every_figure_has_a_name_and_a_size(view: View) -> None:
 def test_the_page_follows_the_readers_light_or_dark(
     view: View, request: pytest.FixtureRequest
 ) -> None:
-    shade: Any = view.page.evaluate(
-        "() => Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])"
-    )
+    shade: Any = view.page.evaluate(SHADE)
     assert shade < 40 if "-dark]" in request.node.name else shade > 240
 
 
@@ -280,13 +279,20 @@ def test_without_script_the_tables_read_as_they_are(
     context.close()
 
 
-def test_it_prints_with_every_table_whole(browser: Browser, files: dict[str, Path]) -> None:
-    page = opened(browser, files["compute_run"], "desktop-light").page
+@pytest.mark.parametrize("name", RUNS)
+def test_it_prints_dark_on_white_with_every_table_whole(
+    name: str, browser: Browser, files: dict[str, Path]
+) -> None:
+    page = opened(browser, files[name], "desktop-dark").page
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 between Chromium's margins
     page.emulate_media(media="print")
+    assert page.evaluate(SHADE) > 240
     assert page.evaluate(
-        "() => [...document.querySelectorAll('.scroll')].every(box => "
-        "getComputedStyle(box).overflowX === 'visible')"
-    )
+        "() => [...document.querySelectorAll('.scroll')].filter(box => "
+        "getComputedStyle(box).overflowX !== 'visible' || box.scrollWidth > box.clientWidth"
+        ").map(box => box.getAttribute('aria-label'))"
+    ) == []  # fmt: skip
+    assert page.evaluate(WIDER_THAN_THE_WINDOW) == [0]
     assert page.pdf(format="A4").startswith(b"%PDF")
     page.close()
 
