@@ -93,7 +93,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def models_run(example_run: Run) -> Run:
-    """Return the example with products of a language model, whose small table has no first head."""
+    """Return the example with a slow bf16 and products of a language model.
+
+    bf16 is shown in a smaller unit than its neighbours, and the products' table has no first head.
+    """
+    slow = {"rate": example_run.headlines[1].rate.model_copy(update={"median": 0.5}),
+            "datasheet": 0.9}  # fmt: skip
     read = example_run.measurements[9]
     products = tuple(
         read.model_copy(
@@ -106,7 +111,12 @@ def models_run(example_run: Run) -> Run:
         for n, us in ((128, 950.0), (256, 1250.0), (512, 9.5))
     )  # fmt: skip
     return example_run.model_copy(
-        update={"measurements": (*example_run.measurements, *products), "headlines": ()}
+        update={
+            "measurements": (*example_run.measurements, *products),
+            "headlines": tuple(
+                h.model_copy(update=slow) if h.label == "bf16" else h for h in example_run.headlines
+            ),
+        }
     )
 
 
@@ -255,6 +265,18 @@ def test_sorting_knows_the_prefix_of_a_unit_and_keeps_groups_apart(
         "triton",
         "660 TFLOPS",
     ]  # the slowest of its group is first now
+    page.close()
+
+
+def test_a_peak_without_its_unit_is_sorted_in_the_unit_of_its_row(
+    browser: Browser, files: dict[str, Path]
+) -> None:
+    page = opened(browser, files["models_run"], "desktop-light").page
+    region = "Compute on Example GPU (cuda:0)"
+    page.get_by_role("region", name=region).get_by_role("button", name="datasheet").click()
+    assert column(page, region, 1) == ["bf16", "fp64 tensor", "fp8 fast accum", "int8"]
+    assert column(page, region, 2)[0] == "500 GFLOPS"
+    assert column(page, region, 5) == ["900", "100", "2000", "2000"]
     page.close()
 
 
