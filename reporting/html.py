@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -179,7 +180,7 @@ def to_html(run: Run) -> str:
             "This file loads nothing and sends nothing."
         ),
         unknown=UNKNOWN,
-        with_remedy=with_remedy,
+        with_remedy=_told,
     )
     return page.lstrip()
 
@@ -187,6 +188,19 @@ def to_html(run: Run) -> str:
 def _title(run: Run) -> str:
     names = dict.fromkeys(clean(device.name) for device in run.devices)
     return f"roofprobe: {', '.join(names) or 'no device'}"
+
+
+def _told(sentence: str, remedy: str | None) -> Markup:
+    """Return what is wrong and what to do, with what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    text = with_remedy(sentence, remedy)
+    stop = "." if text[-1:].isalnum() or text.endswith("`") else ""
+    parts = re.split(r"`([^`]+)`", f"{text}{stop}")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
+        for number, part in enumerate(parts)
+    )
 
 
 def _policy(css: str, script: str) -> str:

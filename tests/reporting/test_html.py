@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from roofprobe.records.schema import Run
-from roofprobe.reporting.html import _layout, to_html
+from roofprobe.reporting.html import _layout, _told, to_html
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 RUNS = [
@@ -222,6 +222,14 @@ def test_hostile_text_is_shown_as_text(name: str, pages: dict[str, str]) -> None
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "\x1b" not in html
     assert "\u202e" not in html
+
+
+def test_commands_in_a_remedy_are_code_and_all_else_is_text() -> None:
+    assert _told("It is <b>.", "run `probe all --out <dir>`") == (
+        "It is &lt;b&gt;. Run <code>probe all --out &lt;dir&gt;</code>."
+    )
+    assert _told("A lone ` is text", None) == "A lone ` is text."
+    assert _told("", None) == ""
 
 
 def test_the_same_run_gives_the_same_bytes(example_run: Run, pages: dict[str, str]) -> None:
