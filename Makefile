@@ -3,16 +3,18 @@
 # make test-planners  load exports in the planners themselves, in environments of their own
 # make test-aot  compile every Triton configuration for every architecture
 # make docs    build the pages of docs/ as a site into site/, warnings are errors
+# make screenshots  pictures of a report's first screen into docs/images/ (REPORT names another than the newest)
 # make check   static checks and tests, as the project's own gate does
 # Each makes .venv itself. PYTHON names the interpreter (3.11 or newer).
 PYTHON ?= python3
 VENV := .venv
 OUT := reports/
+REPORT := reports/latest
 # Side by side, but each file's tests in one process, so that its whole run is made once.
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 export PYTHON
 
-.PHONY: probe test test-planners test-aot docs check bench clean
+.PHONY: probe test test-planners test-aot docs screenshots check bench clean
 
 probe: $(VENV)/.ready
 	$(VENV)/bin/probe all --out $(OUT)
@@ -40,6 +42,9 @@ test-aot: $(VENV)/.ready-test
 
 docs: $(VENV)/.ready-dev
 	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs site
+
+screenshots: $(VENV)/.ready-test
+	$(VENV)/bin/python tools/screenshots.py $(REPORT)
 
 bench: $(VENV)/.ready-test
 	$(VENV)/bin/python -m pytest benchmarks --benchmark-enable

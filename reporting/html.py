@@ -1,14 +1,15 @@
-"""A run as one HTML file that needs nothing else: no network, no script, no other file.
+"""A run as one HTML file that needs nothing else: no network, no other file.
 
-A strict policy in the page itself forbids everything but its own style sheet, which is named by its
-hash. Figures are inline SVG; colours follow the reader's light or dark setting. The same run gives
-the same bytes.
+A strict policy in the page itself forbids everything but its own style sheet and the few lines of
+script that sort its tables, each named by its hash. Figures are inline SVG; colours follow the
+reader's light or dark setting. The same run gives the same bytes.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
 
 
 _COLUMNS = (Column("±", "spread"), *tables.SETTLED_AND_SHARES)
-_TALL = 7  # rows from which on the bars are taller than the two figures beside them
+_BARS, _ROOFLINE = 4, 11  # how high figures are, in rows of bars: bars without any, the roofline
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class _Section:
     models: _Results
     small: tuple[SmallTable, ...]
     figures: tuple[_Figure, ...]
-    tall: bool
+    layout: str
     roofline: bool
     gap: _Figure | None
     gaps: tuple[GapRow, ...]
@@ -145,6 +146,7 @@ def to_html(run: Run) -> str:
     with figure_style():
         sections = [_section(run, device_id, sheet) for device_id in device_ids(run)]
     css = f"{_template('report.css')}{sheet.css()}\n"
+    script = _template("report.js")
     judged = verdict_rows.verdict_of(run)
     findings = verdict_rows.finding_rows(run, judged)
     environment = Environment(
@@ -155,8 +157,9 @@ def to_html(run: Run) -> str:
         loader=FunctionLoader(_template),
     )
     page = environment.get_template("report.html.j2").render(
-        policy=_policy(css),
+        policy=_policy(css, script),
         css=Markup(css),
+        script=Markup(script),
         title=_title(run),
         subtitle=clean(f"{run.started_at}, {run.environment.host}, {run.run_id}"),
         judgement=verdict_rows.judgement_of(run, judged),
@@ -177,7 +180,7 @@ def to_html(run: Run) -> str:
             "This file loads nothing and sends nothing."
         ),
         unknown=UNKNOWN,
-        with_remedy=with_remedy,
+        with_remedy=_told,
     )
     return page.lstrip()
 
@@ -187,9 +190,29 @@ def _title(run: Run) -> str:
     return f"roofprobe: {', '.join(names) or 'no device'}"
 
 
-def _policy(css: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+def _told(sentence: str, remedy: str | None) -> Markup:
+    """Return what is wrong and what to do, with what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    text = with_remedy(sentence, remedy)
+    stop = "." if text[-1:].isalnum() or text.endswith("`") else ""
+    parts = re.split(r"`([^`]+)`", f"{text}{stop}")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
+        for number, part in enumerate(parts)
+    )
+
+
+def _policy(css: str, script: str) -> str:
+    return (
+        f"default-src 'none'; style-src '{_hash(css)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"sha256-{digest}"
 
 
 def _section(run: Run, device_id: str, sheet: StyleSheet) -> _Section:
@@ -202,12 +225,13 @@ def _section(run: Run, device_id: str, sheet: StyleSheet) -> _Section:
     }
     gap_drawing, trace_drawing = gap(run, device_id), trace_figure(run, device_id)
     compute = tables.headline_rows(run, device_id, "compute")
+    memory = tables.headline_rows(run, device_id, "memory")
     return _Section(
         title=device_title(device) if device else clean(device_id),
         line=device_line(device) if device else "",
         counts=tables.counts_text(run, device_id),
         compute=_results(compute),
-        memory=_results(tables.headline_rows(run, device_id, "memory")),
+        memory=_results(memory),
         links=_results(tables.headline_rows(run, device_id, "interconnect")),
         models=_results(tables.headline_rows(run, device_id, "llm")),
         small=(*wire_tables(run, device_id), *llm_tables(run, device_id)),
@@ -216,7 +240,7 @@ def _section(run: Run, device_id: str, sheet: StyleSheet) -> _Section:
             for name, drawing in overview.items()
             if drawing
         ),
-        tall=len(compute) > _TALL,
+        layout=_layout(len(compute), len(memory)),
         roofline=overview["roofline"] is not None,
         gap=_figure(gap_drawing, f"{key}-gap", sheet) if gap_drawing else None,
         gaps=gap_rows(run, device_id),
@@ -238,6 +262,17 @@ def _section(run: Run, device_id: str, sheet: StyleSheet) -> _Section:
         ceilings=ceiling_rows(run, device_id),
         facts=(*(device_facts(device) if device else ()), *observed_facts(run, device_id)),
     )
+
+
+def _layout(n_compute: int, n_memory: int) -> str:
+    """Return which arrangement of both bar charts and the roofline in two columns is lowest."""
+    compute, memory = n_compute + _BARS, n_memory + _BARS
+    heights = {
+        "roofline-alone": max(compute + memory, _ROOFLINE),
+        "compute-alone": max(compute, memory + _ROOFLINE),
+        "memory-alone": max(memory, compute + _ROOFLINE),
+    }
+    return min(heights, key=heights.__getitem__)
 
 
 def _results(rows: tuple[tables.HeadlineRow, ...]) -> _Results:

@@ -74,21 +74,25 @@ class HeadlineRow:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table of headlines: its head and the field of the row that it shows."""
+    """One column of a table of headlines: its head and the field of the row that it shows.
+
+    ``in_unit`` says that the field is a number in the row's own unit, which it does not name.
+    """
 
     head: str
     field: str
+    in_unit: bool = False
 
 
 # What every wide table of headlines shows after the figure and its spread.
 SETTLED_AND_SHARES: tuple[Column, ...] = (
-    Column("settled", "settled"),
-    Column("datasheet", "datasheet"),
+    Column("settled", "settled", in_unit=True),
+    Column("datasheet", "datasheet", in_unit=True),
     Column("% of it", "share_datasheet"),
-    Column("derived", "derived"),
+    Column("derived", "derived", in_unit=True),
     Column("% of it", "share_derived"),
     Column("% at clock", "share_clock_normalised"),
-    Column("pipe alone", "pipe"),
+    Column("pipe alone", "pipe", in_unit=True),
     Column("% of pipe", "share_pipe"),
     Column("J per T", "energy"),
 )

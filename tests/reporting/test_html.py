@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from roofprobe.records.schema import Run
-from roofprobe.reporting.html import to_html
+from roofprobe.reporting.html import _layout, _told, to_html
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 RUNS = [
@@ -70,7 +70,8 @@ def test_the_page_is_well_formed_small_and_self_contained(name: str, pages: dict
     page = parse(html)
     assert html.startswith("<!doctype html>")
     assert len(html.encode()) < 1_500_000
-    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "img", "iframe", "object"})
+    assert {tag for tag, _ in page.tags}.isdisjoint({"link", "img", "iframe", "object"})
+    assert page.all("script") == [{}]  # the page's own, not a file
     for _, attributes in page.tags:
         assert "style" not in attributes
         for attribute, value in attributes.items():
@@ -83,7 +84,7 @@ def test_the_page_is_well_formed_small_and_self_contained(name: str, pages: dict
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_the_policy_allows_the_pages_own_style_sheet_and_nothing_else(
+def test_the_policy_allows_the_pages_own_style_sheet_and_script_and_nothing_else(
     name: str, pages: dict[str, str]
 ) -> None:
     page = parse(pages[name])
@@ -92,9 +93,13 @@ def test_the_policy_allows_the_pages_own_style_sheet_and_nothing_else(
         for meta in page.all("meta")
         if meta.get("http-equiv") == "Content-Security-Policy"
     ]
-    digest = base64.b64encode(hashlib.sha256(page.text["style"].encode()).digest()).decode()
+    hashes = {
+        name: base64.b64encode(hashlib.sha256(page.text[name].encode()).digest()).decode()
+        for name in ("style", "script")
+    }
     assert policy == (
-        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src 'sha256-{hashes['style']}'; "
+        f"script-src 'sha256-{hashes['script']}'; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -120,6 +125,16 @@ def test_every_figure_has_a_label_a_title_and_its_sentence(pages: dict[str, str]
     )
     assert "bf16 comes nearest to its datasheet peak (80%)" in pages["example_run"]
     assert "No peak is known here, so the bars stand alone" in pages["example_run"]
+
+
+@pytest.mark.parametrize(
+    ("n_compute", "n_memory", "layout"),
+    [(3, 2, "roofline-alone"), (9, 3, "compute-alone"), (9, 15, "memory-alone")],
+)
+def test_the_tallest_figure_stands_alone_beside_the_other_two(
+    n_compute: int, n_memory: int, layout: str
+) -> None:
+    assert _layout(n_compute, n_memory) == layout
 
 
 def test_each_part_of_the_compute_result_has_its_figure_and_its_table(
@@ -201,10 +216,20 @@ def test_what_does_not_pass_is_shown_first_and_the_rest_folded_away(judged_run: 
 @pytest.mark.parametrize("name", ["hostile_run", "hostile_compute_run"])
 def test_hostile_text_is_shown_as_text(name: str, pages: dict[str, str]) -> None:
     html = pages[name]
-    assert "<script" not in html
+    assert html.count("<script") == 1
+    assert parse(html).all("script") == [{}]
+    assert "alert(1)" not in parse(html).text["script"]
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "\x1b" not in html
     assert "\u202e" not in html
+
+
+def test_commands_in_a_remedy_are_code_and_all_else_is_text() -> None:
+    assert _told("It is <b>.", "run `probe all --out <dir>`") == (
+        "It is &lt;b&gt;. Run <code>probe all --out &lt;dir&gt;</code>."
+    )
+    assert _told("A lone ` is text", None) == "A lone ` is text."
+    assert _told("", None) == ""
 
 
 def test_the_same_run_gives_the_same_bytes(example_run: Run, pages: dict[str, str]) -> None:
