@@ -45,17 +45,20 @@ FORMS: Final[tuple[tuple[str | None, str], ...]] = (
     ("path", rf"(?<![\w.~-])(?:file:/*)?/+(?=[^{_STOP}:/]){_IN_PATH}+"),
     ("path", rf"(?<![\w./-])~[\w-]*/{_IN_PATH}*"),
     ("path", rf"/(?:home|users|root)/{_IN_PATH}+"),
-    ("path", rf"(?<=-[a-z])/(?=[^{_STOP}:/]){_IN_PATH}+"),  # -I/usr/include
+    # -I/usr/include, where the option is a word of its own (top-p/1x8192 is none)
+    ("path", rf"(?:(?<=^-[a-z])|(?<=[\s\"'=,(\[]-[a-z]))/(?=[^{_STOP}:/]){_IN_PATH}+"),
     ("path", rf"(?<!\w)[a-z]:\\[^{_STOP}]+"),
 )  # fmt: skip
 HOME: Final = re.compile(rf"/(?:home|Users)/([^/{_STOP}:=\\]+)")
 CONTAINER: Final = re.compile(r"(?<![\w-])[0-9a-f]{12,64}(?!\w)")  # where one is expected
 SECRET_NAME: Final = re.compile(
-    r"(?i)(token|secret|passw|passphrase|credential|api_?key|access_?key|private_?key|cookie)"
+    r"(?i)(token(?![a-z])|secret|passw|passphrase|credential|api_?key|access_?key|private_?key|cookie)"
 )
 SERIAL_NAME: Final = re.compile(r"(?i)(^|_)(serial|asset_?tag|machine_?id)")
 ASSIGNMENT: Final = re.compile(r"\b([A-Za-z_]\w{2,80})(=|:\s?)(\"[^\"]+\"|'[^']+'|[^\s\"',;]+)")
 VERSION: Final = re.compile(r"v?\d+(\.\d+){0,5}([-+.~][0-9A-Za-z]{1,20}){0,5}")
+# What the id of a case looks like: words with slashes between them, never one in front.
+CASE_ID: Final = re.compile(r"(?<![\w.~/\\@-])[A-Za-z][\w.+=-]*(?:/[\w.+=-]+)+")
 _PACKAGES: Final = re.compile(r"/(?:site|dist)-packages(?=/|$)")
 
 

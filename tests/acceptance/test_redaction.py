@@ -11,7 +11,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from roofprobe.acceptance.redaction import KEEPABLE, Redactor, vocabulary
+from roofprobe.acceptance.redaction import KEEPABLE, Redactor
+from roofprobe.acceptance.redaction_words import vocabulary
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import Run
 
@@ -177,6 +178,49 @@ def test_a_kind_that_is_kept_stays_and_the_others_go(kind: str) -> None:
 def test_an_unknown_kind_gives_one_sentence() -> None:
     with pytest.raises(RoofprobeError, match="nothing called 'names' can be kept"):
         Redactor(["names"])
+
+
+RECORD = {
+    "environment": {"host": "top-p"},
+    "planned": {"cpu": ["llm/sample/fp32/top-p/1x8192"]},
+    "measurements": [{"case": {"case_id": "collective/all_reduce/fp32/x8/8", "op": "all_reduce"}}],
+    "note": "of llm/sample/fp32/top-p/1x8192, collective/all_reduce/fp32/x8/8.",
+}
+
+
+def test_the_ids_and_words_of_cases_stay_whatever_looks_like_them() -> None:
+    redactor = Redactor(known={"all_reduce": "user", "sample": "host"})
+    done = redactor.document(learnt(redactor, RECORD))
+    assert done == RECORD | {"environment": {"host": "host-1"}}
+    assert redactor.text("all_reduce on top-p in /srv/llm/sample/fp32/top-p/1x8192") == (
+        "all_reduce on host-1 in path-1"
+    )
+    assert Redactor().text("top-p/1x8192 -L/opt/x") == "top-p/1x8192 -Lpath-1"
+
+
+@pytest.mark.parametrize("private", ["10.9.8.7", "wilma@acme", "hf_0123456789abcdefghij"])
+def test_what_identifies_someone_is_no_id_of_a_case(private: str) -> None:
+    redactor = Redactor()
+    done = redactor.document(learnt(redactor, {"case_id": f"memory/{private}/x"}))
+    assert private not in json.dumps(done)
+
+
+def test_counts_and_names_of_fields_are_no_secrets() -> None:
+    document = {
+        "tokens": {"low": 1, "high": "128"}, "credentials": {"compute": 3, "low": "x"},
+        "max_tokens": "high", "variables": {"TOKENIZERS_PARALLELISM": "false"},
+        "sentence": "the figure is too low, at high clocks; tokens: 128",
+    }  # fmt: skip
+    redactor = Redactor()
+    assert redactor.document(learnt(redactor, document)) == document
+
+
+def test_values_of_secrets_go_wherever_they_stand() -> None:
+    document = {"api_token": "hunter22", "secret": ["swordfish"], "x": "hunter22, swordfish"}
+    redactor = Redactor()
+    assert redactor.document(learnt(redactor, document)) == {
+        "api_token": "secret-1", "secret": ["secret-2"], "x": "secret-1, secret-2",
+    }  # fmt: skip
 
 
 def test_the_vocabulary_has_the_words_of_the_schema() -> None:

@@ -140,7 +140,8 @@ def bundle(
 
     def pack() -> int:
         from roofprobe.acceptance.bundle import write_bundle
-        from roofprobe.acceptance.redaction import Redactor, known_here
+        from roofprobe.acceptance.redaction import Redactor
+        from roofprobe.acceptance.redaction_words import known_here
         from roofprobe.reporting import bundle_view
         from roofprobe.reporting.files import render_files
         from roofprobe.run import record_of
