@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from roofprobe.acceptance.bundle import LOG_TAIL_BYTES, Bundle, write_bundle
+from roofprobe.acceptance.bundle import LOG_TAIL_BYTES, Bundle, write_bundle, zip_bytes
 from roofprobe.acceptance.redaction import Redactor
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.journal import Header, JournalWriter
@@ -208,6 +208,35 @@ def test_a_bundle_that_cannot_be_written_leaves_nothing(folder: Path, tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["reports"]
 
 
+@pytest.mark.parametrize("content", [b"my notes", b"", zip_bytes({"a.txt": b"a"})])
+def test_a_file_that_is_no_bundle_is_not_overwritten(
+    folder: Path, tmp_path: Path, content: bytes
+) -> None:
+    out = tmp_path / "mine.zip"
+    out.write_bytes(content)
+    with pytest.raises(RoofprobeError, match=r"exists and is not a bundle.*choose another") as told:
+        pack(folder, out)
+    assert (told.value.exit_code, out.read_bytes()) == (2, content)
+
+
+def test_an_older_bundle_is_overwritten(folder: Path, tmp_path: Path) -> None:
+    older = pack(folder, tmp_path / "b.zip", keep=("host",)).path.read_bytes()
+    assert pack(folder, tmp_path / "b.zip").path.read_bytes() != older
+
+
+def test_without_a_link_the_newest_run_counts_though_it_was_killed(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder.parent / "latest").unlink()
+    older = folder.parent / f"20251231T000000Z-{HOST}"
+    older.mkdir()
+    write_run(older, read_run(folder).model_copy(update={"run_id": older.name}))
+    assert pack(folder.parent, tmp_path / "1.zip").manifest["run_id"] == "20260101T000000Z-host-1"
+    (folder / "run.json").unlink()
+    bundle = pack(folder.parent, tmp_path / "2.zip")
+    assert bundle.manifest["run_id"] == "20260101T000000Z-host-1"
+
+
 @pytest.mark.parametrize("name", ["nothing", "empty"])
 def test_nothing_of_a_run_gives_one_sentence(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
@@ -237,3 +266,10 @@ def test_the_command_tells_its_manifest_as_json(folder: Path, tmp_path: Path) ->
     assert (told["path"], told["kept"]) == ("b.zip", ["host", "paths"])
     wrong = probe(str(folder), "--keep", "names", "--json", cwd=tmp_path)
     assert (wrong.returncode, json.loads(wrong.stdout)["error"]["code"]) == (2, "unknown-kind")
+
+
+def test_an_out_that_ends_with_a_slash_is_a_folder_to_make(folder: Path, tmp_path: Path) -> None:
+    done = probe(str(folder), "--out", "new/bundles/", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["path"].startswith("new/bundles/probe-bundle-")
+    assert [file.suffix for file in (tmp_path / "new/bundles").iterdir()] == [".zip"]

@@ -128,7 +128,8 @@ def compare(
 def bundle(
     run: Annotated[Path, typer.Argument(help="A run folder, its run.json, or a folder of runs.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="The zip to write, or the folder for it.")
+        str | None,
+        typer.Option("--out", metavar="PATH", help="The zip to write, or the folder for it."),
     ] = None,
     keep: Annotated[
         str | None,
