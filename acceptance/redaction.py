@@ -22,8 +22,10 @@ from roofprobe.acceptance.redaction_forms import (
     ASSIGNMENT,
     CASE_ID,
     CONTAINER,
+    DOMAIN,
     FORMS,
     HOME,
+    LOGIN,
     SECRET_NAME,
     SERIAL_NAME,
     VERSION,
@@ -49,8 +51,8 @@ KINDS: Final[Mapping[str, str]] = {
 KEEPABLE: Final = ("host", "serials", "paths", "ips")
 # The word of a placeholder, and its kind.
 WORDS: Final[Mapping[str, str]] = {
-    "host": "host", "user": "host", "container": "host", "url": "host", "serial": "serials",
-    "path": "paths", "ip": "ips", "mac": "ips", "secret": "secrets",
+    "host": "host", "domain": "host", "user": "host", "container": "host", "url": "host",
+    "serial": "serials", "path": "paths", "ip": "ips", "mac": "ips", "secret": "secrets",
 }  # fmt: skip
 _PLACEHOLDER: Final = re.compile(rf"(?:{'|'.join(WORDS)})-\d+")
 # Options whose value is a path, however it is written.
@@ -92,13 +94,16 @@ class Redactor:
         self._found: Counter[str] = Counter()
         self._reserved: set[str] = set()
         self._expression: re.Pattern[str] | None = None
-        self._known_expression = re.compile(r"(?!)")
+        self._known_expression = self._host_expression = re.compile(r"(?!)")
         self._seen: dict[str, tuple[str, Counter[str]]] = {}
         self._own_words: set[str] = set()
         self._case_ids: dict[str, str] = {}  # id → the character that stands for it
         self._stood_aside: dict[str, str] = {}
         for value, word in (known or {}).items():
-            self.know(value, word)
+            if word == "host":
+                self._learn_host(value)
+            else:
+                self.know(value, word)
 
     def know(self, value: str, word: str, same_as: str | None = None) -> None:
         """Let ``value`` be found wherever it stands as a word; ``same_as`` is its full form."""
@@ -223,23 +228,47 @@ class Redactor:
 
     def _learn_host(self, host: str) -> None:
         host = host.strip()
-        # as the run's folder spells it, and without its domain
-        for name in (host, re.sub(r"[^A-Za-z0-9.-]+", "-", host).strip("-."), host.split(".")[0]):
+        # as the run's folder spells it, without its domain, and as names of variables have it
+        spelled = re.sub(r"[^A-Za-z0-9.-]+", "-", host).strip("-.")
+        for name in (host, spelled, host.split(".")[0]):
             self.know(name, "host", same_as=host)
+            self.know(name.replace("-", "_"), "host", same_as=host)
+        domain = host.partition(".")[2]
+        if "." in domain and not host.replace(".", "").isdigit():
+            self.know(domain, "domain")
 
     def _all(self) -> re.Pattern[str]:
         """Return one expression for known values, the longest first, and forms."""
         if self._expression is None:
             known = sorted(self._known, key=lambda value: (-len(value), value))
-            either = "|".join(map(_as_word, known)) or r"(?!)"
+            either = "|".join(self._as_known(value) for value in known) or r"(?!)"
             self._known_expression = re.compile(either, re.IGNORECASE)
-            parts = [f"(?P<known>{either})"]
+            hosts = (self._as_known(value) for value in known if self._known[value][0] == "host")
+            self._host_expression = re.compile("|".join(hosts) or r"(?!)", re.IGNORECASE)
+            # a mail address is one, whoever of it is known
+            parts = [f"(?P<user_mail>{LOGIN})", f"(?P<known>{either})"]
             parts += [
                 f"(?P<{word or 'stays'}_{number}>{expression})"
                 for number, (word, expression) in enumerate(FORMS)
             ]
             self._expression = re.compile("|".join(parts), re.IGNORECASE)
         return self._expression
+
+    def _as_known(self, value: str) -> str:
+        word = self._known[value][0]
+        if word == "domain":
+            return rf"(?:(?<![\w.-])(?:[\w-]+\.)+)?(?<![\w-]){re.escape(value)}(?![\w-])"
+        return _as_word(value) + (DOMAIN if word == "host" else "")
+
+    def _known_as(self, found: str) -> tuple[str, str]:
+        """Return the word and the full form of what was found, a host with any domain included."""
+        name = found
+        while name not in self._known:
+            name, dot, _ = name.rpartition(".")
+            if not dot:  # another host of a known domain
+                return "host", found
+        word, value = self._known[name]
+        return ("host", found) if word == "domain" else (word, value)
 
     def _placed(self, match: re.Match[str]) -> str:
         text, group = match[0], match.lastgroup or ""
@@ -256,7 +285,12 @@ class Redactor:
         return f"{self._placeholder(word, value)}{rest}{text[len(stripped) :]}"
 
     def _known_placed(self, match: re.Match[str]) -> str:
-        word, value = self._known[match[0].casefold()]
+        found = match[0].casefold()
+        word, value = self._known_as(found)
+        inner = self._host_expression.search(match[0])
+        if value == found not in self._known and inner and inner[0] != match[0]:
+            # a name that ends with a known host, as that of a run's folder does
+            return self._host_expression.sub(self._known_placed, match[0])
         return match[0] if WORDS[word] in self.keep else self._placeholder(word, value)
 
     def _assigned(self, match: re.Match[str]) -> str:
