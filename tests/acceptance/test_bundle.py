@@ -244,8 +244,8 @@ def test_nothing_of_a_run_gives_one_sentence(tmp_path: Path, name: str) -> None:
         pack(tmp_path / name, tmp_path / "b.zip")
 
 
-def probe(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "roofprobe", "bundle", *arguments]
+def probe(*arguments: str, cwd: Path, verb: str = "bundle") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "roofprobe", verb, *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
 
 
@@ -273,3 +273,20 @@ def test_an_out_that_ends_with_a_slash_is_a_folder_to_make(folder: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["path"].startswith("new/bundles/probe-bundle-")
     assert [file.suffix for file in (tmp_path / "new/bundles").iterdir()] == [".zip"]
+
+
+def test_a_real_run_and_its_bundle_tell_the_same_row_by_row(tmp_path: Path) -> None:
+    options = "--device cpu --precision fp32 --tier quick --time-budget 2s --quiet --out"
+    done = probe(*options.split(), "runs", cwd=tmp_path, verb="llm")
+    assert (tmp_path / "runs/latest/run.json").exists(), done.stderr
+    assert probe("runs/latest", "--out", "b.zip", cwd=tmp_path).returncode == 0
+    with zipfile.ZipFile(tmp_path / "b.zip") as archive:
+        archive.extractall(tmp_path / "sent")
+    run, sent = read_run(tmp_path / "runs/latest"), read_run(tmp_path / "sent")
+    assert [row.case for row in sent.measurements] == [row.case for row in run.measurements]
+    assert sent.planned == run.planned
+    assert any("top-p/" in case for cases in run.planned.values() for case in cases)
+    compared = probe("runs/latest", "sent", "--json", cwd=tmp_path, verb="compare")
+    told = {row["verdict"] for row in json.loads(compared.stdout)["rows"]}
+    assert told
+    assert not told & {"only-a", "only-b"}
