@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +27,11 @@ from roofprobe import __version__
 from roofprobe.acceptance.redaction import KINDS, Redactor
 from roofprobe.records import journal
 from roofprobe.records.errors import RoofprobeError
-from roofprobe.records.reading import MIB, is_folder, json_object, read_bytes
+from roofprobe.records.reading import MIB, is_file, is_folder, json_object, read_bytes
 from roofprobe.records.runfolder import (
-    LATEST,
     MAX_RUN_BYTES,
     RUN_FILE,
+    newest,
     read_run,
     run_bytes,
     write_whole,
@@ -48,6 +50,7 @@ _LOGS: Final = ("worker-*.log", "collectives.log")
 _MOST_LOGS: Final = 64
 LOG_TAIL_BYTES: Final = MIB  # the end of a log tells what happened
 _MOST_LOG_BYTES: Final = 1024 * MIB
+_MOST_MANIFEST_BYTES: Final = 16 * MIB
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 Render = Callable[[Run], Mapping[str, bytes]]
@@ -78,7 +81,7 @@ class _Found:
 
 def write_bundle(
     run: Path,
-    out: Path | None,
+    out: Path | str | None,
     *,
     redactor: Redactor,
     render: Render,
@@ -88,7 +91,9 @@ def write_bundle(
 
     ``render`` makes the reports of a record, ``rebuild`` a record from a journal, for a run that
     was killed before its record was written. Without ``out``, or where it is a folder, the file is
-    named after the run. Raises ``RoofprobeError`` (``not-a-run``, ``unwritable``).
+    named after the run; text that ends with a slash is a folder, which is made. An older bundle is
+    overwritten, any other file is not. Raises ``RoofprobeError`` (``not-a-run``, ``unwritable``,
+    ``not-a-bundle``).
     """
     found = _read(run, rebuild)
     if not (found.run or found.raw or found.lines or found.logs):
@@ -116,6 +121,11 @@ def write_bundle(
     files[MANIFEST] = json.dumps(manifest, ensure_ascii=False, indent=1).encode() + b"\n"
     packed = zip_bytes(files)
     path = _path(out, run_id)
+    if os.path.exists(path) and not _is_bundle(path):
+        raise RoofprobeError(
+            "not-a-bundle",
+            f"{path} exists and is not a bundle, so it stays as it is; choose another --out",
+        )
     write_whole(path, packed, advice="choose another --out")
     return Bundle(path, manifest, len(packed))
 
@@ -133,12 +143,32 @@ def zip_bytes(files: Mapping[str, bytes]) -> bytes:
     return packed.getvalue()
 
 
-def _path(out: Path | None, run_id: str) -> Path:
+def _is_bundle(path: Path) -> bool:
+    """Whether ``path`` is a zip whose manifest says that it is a bundle."""
+    if not is_file(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(MANIFEST) as file:
+            manifest = json_object(file.read(_MOST_MANIFEST_BYTES))
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return False
+    return manifest.get("format") == FORMAT
+
+
+def _path(out: Path | str | None, run_id: str) -> Path:
     safe = "".join(c if c.isalnum() or c in "-." else "-" for c in run_id)[:120].strip("-.")
     name = f"probe-bundle-{safe or 'run'}.zip"
     if out is None:
         return Path(name)
-    return out / name if is_folder(out) else out
+    path = Path(out)
+    if isinstance(out, str) and out.endswith(("/", os.sep)) and not os.path.exists(path):
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            raise RoofprobeError(
+                "unwritable", f"cannot make {path} ({error.strerror}); choose another --out"
+            ) from error
+    return path / name if is_folder(path) else path
 
 
 def _read(path: Path, rebuild: Rebuild | None) -> _Found:
@@ -147,9 +177,7 @@ def _read(path: Path, rebuild: Rebuild | None) -> _Found:
     if not is_folder(path):
         _read_record(path, found)
         return found
-    names = (RUN_FILE, journal.NAME)
-    if not any((path / name).exists() for name in names) and is_folder(path / LATEST):
-        path = (path / LATEST).resolve()
+    path = newest(path, (RUN_FILE, journal.NAME)).resolve()
     if (path / RUN_FILE).exists():
         _read_record(path / RUN_FILE, found)
     else:

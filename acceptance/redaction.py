@@ -13,31 +13,31 @@ ambiguous it is taken out: a lost word harms a report less than a leaked one har
 
 from __future__ import annotations
 
-import getpass
-import os
 import re
-import socket
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from functools import cache
-from pathlib import Path
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Any, Final
 
 from roofprobe.acceptance.redaction_forms import (
     ASSIGNMENT,
+    CASE_ID,
     CONTAINER,
+    DOMAIN,
     FORMS,
     HOME,
+    LOGIN,
     SECRET_NAME,
     SERIAL_NAME,
     VERSION,
     is_private,
     remainder,
 )
-from roofprobe.records import schema
+from roofprobe.acceptance.redaction_words import (
+    COMMON_USERS,
+    case_words,
+    names_someone,
+    vocabulary,
+)
 from roofprobe.records.errors import RoofprobeError
 
 # What is taken out, by the words of ``--keep``; secrets are never kept.
@@ -51,16 +51,10 @@ KINDS: Final[Mapping[str, str]] = {
 KEEPABLE: Final = ("host", "serials", "paths", "ips")
 # The word of a placeholder, and its kind.
 WORDS: Final[Mapping[str, str]] = {
-    "host": "host", "user": "host", "container": "host", "url": "host", "serial": "serials",
-    "path": "paths", "ip": "ips", "mac": "ips", "secret": "secrets",
+    "host": "host", "domain": "host", "user": "host", "container": "host", "url": "host",
+    "serial": "serials", "path": "paths", "ip": "ips", "mac": "ips", "secret": "secrets",
 }  # fmt: skip
 _PLACEHOLDER: Final = re.compile(rf"(?:{'|'.join(WORDS)})-\d+")
-_COMMON_USERS: Final = frozenset({"root", "user", "ubuntu", "admin", "ec2-user", "nobody", "home"})
-_OWN_WORDS: Final = frozenset(
-    {"cpu", "cuda", "gpu", "host", "localhost", "numpy", "probe", "rocm", "roofprobe", "torch",
-     "triton", "nccl", "gloo", "nvidia", "amd", "intel", "linux", "python", "none", "latest",
-     "run", "op-table", "published-fit", "assumed", "tflops", "tops", "gb/s", "header"}
-)  # fmt: skip
 # Options whose value is a path, however it is written.
 _PATH_OPTIONS: Final = frozenset({"--out", "--calibration", "--cases"})
 # Fields that hold versions: four numbers with dots are no address there.
@@ -73,6 +67,10 @@ _LEAST: Final = 2
 _HOST: Final = ("environment", "host")
 _REMEMBERED: Final = 512  # characters of a text whose outcome is kept
 _FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+_CASE_WORD: Final = re.compile(r"[A-Za-z][\w.+-]*")
+# Each id of a case stands aside as one character that no text has (a private use plane).
+_ASIDE: Final = range(0xF0000, 0xFFFFE)
+_STANDS_ASIDE: Final = re.compile(f"[{chr(_ASIDE.start)}-{chr(_ASIDE.stop)}]")
 
 
 class Redactor:
@@ -96,22 +94,34 @@ class Redactor:
         self._found: Counter[str] = Counter()
         self._reserved: set[str] = set()
         self._expression: re.Pattern[str] | None = None
-        self._known_expression = re.compile(r"(?!)")
+        self._known_expression = self._host_expression = re.compile(r"(?!)")
         self._seen: dict[str, tuple[str, Counter[str]]] = {}
+        self._own_words: set[str] = set()
+        self._case_ids: dict[str, str] = {}  # id → the character that stands for it
+        self._stood_aside: dict[str, str] = {}
         for value, word in (known or {}).items():
-            self.know(value, word)
+            if word == "host":
+                self._learn_host(value)
+            else:
+                self.know(value, word)
 
     def know(self, value: str, word: str, same_as: str | None = None) -> None:
         """Let ``value`` be found wherever it stands as a word; ``same_as`` is its full form."""
         value = value.strip()
         key = value.casefold()
-        if len(value) >= _LEAST and key not in vocabulary() and key not in self._known:
+        own = key in vocabulary() or key in self._own_words
+        if len(value) >= _LEAST and not own and key not in self._known:
             self._known[key] = (word, (same_as or value).casefold())
             self._expression = None
             self._seen.clear()
 
     def learn(self, document: Any) -> None:
-        """Take known values from a document: hosts, users, serial numbers, the command's paths."""
+        """Take known values from a document: hosts, users, serial numbers, the command's paths.
+
+        The ids and words of its cases are ours, and stay.
+        """
+        for text in case_words(document):
+            self._learn_own(text)
         for fields, text in _texts(document):
             self._learn_text(text)
             name = fields[-1] if fields else ""
@@ -139,7 +149,12 @@ class Redactor:
             self._found.update(found)
             return done
         before = self._found.copy()
-        done = self._all().sub(self._placed, ASSIGNMENT.sub(self._assigned, text))
+        aside = text
+        if self._case_ids and not _STANDS_ASIDE.search(text):
+            aside = CASE_ID.sub(self._aside, text)
+        done = self._all().sub(self._placed, ASSIGNMENT.sub(self._assigned, aside))
+        if aside != text:
+            done = _STANDS_ASIDE.sub(lambda match: self._stood_aside[match[0]], done)
         if len(text) < _REMEMBERED:
             self._seen[text] = (done, self._found - before)
         return done
@@ -167,6 +182,8 @@ class Redactor:
 
     def _key(self, key: str) -> str:
         """Return a key with placeholders; names of fields stay, whatever the host is called."""
+        if key in vocabulary():
+            return key
         if _FIELD_NAME.fullmatch(key) and not any(
             len(value) >= _DISTINCT and value in key for value in self._known
         ):
@@ -180,35 +197,78 @@ class Redactor:
             return text
         if fields[-2:] == _HOST and text.strip():
             return self._placeholder("host", text.strip())
-        if fields[-2:-1] == ("variables",) and SECRET_NAME.search(name) and text:
+        told = fields[-2:-1] == ("variables",) or text.casefold() not in vocabulary()
+        if SECRET_NAME.search(name) and text and told:
             return self._placeholder("secret", text)
         return self.text(text)
 
     def _learn_text(self, text: str) -> None:
         self._reserved.update(_PLACEHOLDER.findall(text.casefold()))
         for user in HOME.findall(text):
-            if user.casefold() not in _COMMON_USERS:
+            if user.casefold() not in COMMON_USERS:
                 self.know(user, "user")
+
+    def _learn_own(self, text: str) -> None:
+        if _CASE_WORD.fullmatch(text):
+            self._own_words.add(text.casefold())
+            if self._known.pop(text.casefold(), None):
+                self._expression = None
+        elif CASE_ID.fullmatch(text) and text not in self._case_ids and not names_someone(text):
+            if len(self._case_ids) < len(_ASIDE):
+                stand_in = chr(_ASIDE[len(self._case_ids)])
+                self._case_ids[text] = stand_in
+                self._stood_aside[stand_in] = text
+        else:
+            return
+        self._seen.clear()
+
+    def _aside(self, match: re.Match[str]) -> str:
+        text = match[0].rstrip(".")  # the end of a sentence is no part of an id
+        return self._case_ids.get(text, text) + match[0][len(text) :]
 
     def _learn_host(self, host: str) -> None:
         host = host.strip()
-        # as the run's folder spells it, and without its domain
-        for name in (host, re.sub(r"[^A-Za-z0-9.-]+", "-", host).strip("-."), host.split(".")[0]):
+        # as the run's folder spells it, without its domain, and as names of variables have it
+        spelled = re.sub(r"[^A-Za-z0-9.-]+", "-", host).strip("-.")
+        for name in (host, spelled, host.split(".")[0]):
             self.know(name, "host", same_as=host)
+            self.know(name.replace("-", "_"), "host", same_as=host)
+        domain = host.partition(".")[2]
+        if "." in domain and not host.replace(".", "").isdigit():
+            self.know(domain, "domain")
 
     def _all(self) -> re.Pattern[str]:
         """Return one expression for known values, the longest first, and forms."""
         if self._expression is None:
             known = sorted(self._known, key=lambda value: (-len(value), value))
-            either = "|".join(map(_as_word, known)) or r"(?!)"
+            either = "|".join(self._as_known(value) for value in known) or r"(?!)"
             self._known_expression = re.compile(either, re.IGNORECASE)
-            parts = [f"(?P<known>{either})"]
+            hosts = (self._as_known(value) for value in known if self._known[value][0] == "host")
+            self._host_expression = re.compile("|".join(hosts) or r"(?!)", re.IGNORECASE)
+            # a mail address is one, whoever of it is known
+            parts = [f"(?P<user_mail>{LOGIN})", f"(?P<known>{either})"]
             parts += [
                 f"(?P<{word or 'stays'}_{number}>{expression})"
                 for number, (word, expression) in enumerate(FORMS)
             ]
             self._expression = re.compile("|".join(parts), re.IGNORECASE)
         return self._expression
+
+    def _as_known(self, value: str) -> str:
+        word = self._known[value][0]
+        if word == "domain":
+            return rf"(?:(?<![\w.-])(?:[\w-]+\.)+)?(?<![\w-]){re.escape(value)}(?![\w-])"
+        return _as_word(value) + (DOMAIN if word == "host" else "")
+
+    def _known_as(self, found: str) -> tuple[str, str]:
+        """Return the word and the full form of what was found, a host with any domain included."""
+        name = found
+        while name not in self._known:
+            name, dot, _ = name.rpartition(".")
+            if not dot:  # another host of a known domain
+                return "host", found
+        word, value = self._known[name]
+        return ("host", found) if word == "domain" else (word, value)
 
     def _placed(self, match: re.Match[str]) -> str:
         text, group = match[0], match.lastgroup or ""
@@ -225,7 +285,12 @@ class Redactor:
         return f"{self._placeholder(word, value)}{rest}{text[len(stripped) :]}"
 
     def _known_placed(self, match: re.Match[str]) -> str:
-        word, value = self._known[match[0].casefold()]
+        found = match[0].casefold()
+        word, value = self._known_as(found)
+        inner = self._host_expression.search(match[0])
+        if value == found not in self._known and inner and inner[0] != match[0]:
+            # a name that ends with a known host, as that of a run's folder does
+            return self._host_expression.sub(self._known_placed, match[0])
         return match[0] if WORDS[word] in self.keep else self._placeholder(word, value)
 
     def _assigned(self, match: re.Match[str]) -> str:
@@ -254,45 +319,6 @@ class Redactor:
         return self._given[key]
 
 
-def known_here() -> dict[str, str]:
-    """Return what this process knows of its host and user, and the word of each."""
-    found: dict[str, str] = {}
-    with suppress(OSError):
-        name = socket.gethostname()
-        found |= {name: "host", name.split(".")[0]: "host"}
-    for path in (Path.home, Path.cwd, lambda: Path(tempfile.gettempdir())):
-        with suppress(OSError, RuntimeError):
-            found[str(path())] = "path"
-    found |= {prefix: "path" for prefix in (sys.prefix, sys.base_prefix)}
-    users = {os.environ.get(name, "") for name in ("USER", "LOGNAME", "SUDO_USER")}
-    with suppress(OSError, KeyError):
-        users.add(getpass.getuser())
-    found |= {user: "user" for user in users if user and user.casefold() not in _COMMON_USERS}
-    # short prefixes (/usr, /tmp) would cut words of others; their paths are found by their form
-    return {value: word for value, word in found.items() if word != "path" or value.count("/") > 1}
-
-
-@cache
-def vocabulary() -> frozenset[str]:
-    """Return words that the record itself uses, in lower case; a host of that name hides in them.
-
-    Such a name is replaced where it stands in a field for hosts, and nowhere else.
-    """
-    words = set(_OWN_WORDS)
-    for record in vars(schema).values():
-        if isinstance(record, type) and issubclass(record, schema.Record):
-            words |= set(record.model_fields)
-            for field in record.model_fields.values():
-                words |= _literals(field.annotation)
-    return frozenset(word.casefold() for word in words)
-
-
-def _literals(annotation: Any) -> set[str]:
-    if get_origin(annotation) is Literal:
-        return {word for word in get_args(annotation) if isinstance(word, str)}
-    return {word for inner in get_args(annotation) for word in _literals(inner)}
-
-
 def _as_word(value: str) -> str:
     """Return an expression for ``value``; a short one must not be a part of a longer word."""
     escaped = re.escape(value)
@@ -310,11 +336,12 @@ def _neighbour(character: str) -> str:
 
 
 def _texts(value: Any, fields: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], str]]:
+    """Yield the texts of a document and the fields they stand in; a key stands in none."""
     if isinstance(value, str):
         yield fields, value
     elif isinstance(value, Mapping):
         for key, inner in value.items():
-            yield fields, key
+            yield (), key
             yield from _texts(inner, (*fields, key))
     elif isinstance(value, list | tuple):
         for inner in value:

@@ -15,6 +15,14 @@ from typing import Final
 _HEX_UUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _STOP: Final = r"\s\"'`<>|;,()\[\]{}"
 _IN_PATH: Final = rf"(?:[^{_STOP}:]|:(?=[a-z_]))"
+# /data/x y/z: a word with slashes after a blank goes on with the path; and/or and GB/s do not.
+_AFTER_BLANK: Final = rf"(?: (?!and/or\b|[\w.%]+/s\b)[\w.-]+/[^{_STOP}:]*)*"
+LOGIN: Final = r"(?<![\w.+-])[\w.+-]+@[a-z0-9][\w.-]*"
+# What may follow the name of a host: its domain, but not what a file is named after it.
+DOMAIN: Final = (
+    r"(?:(?!\.(?:json|jsonl|log|txt|zip|tar|gz|csv|md|html|xml|prom)(?![\w.-]))"
+    r"\.[a-z0-9](?:[\w-]*\w)?)*"
+)
 
 # (word of the placeholder, or None for what stays; expression), matched without regard to case.
 # Of forms that begin at one place the first counts.
@@ -26,7 +34,7 @@ FORMS: Final[tuple[tuple[str | None, str], ...]] = (
     ("secret", r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"),
     ("secret", r"(?:(?<=bearer )|(?<=basic ))[\w.~+/=-]{8,}"),
     ("url", rf"(?<!\w)(?:https?|wss?|ftp|s3|gs|tcp|udp|ssh|git|rediss?|grpc)://[^{_STOP}]+"),
-    ("user", r"(?<![\w.+-])[\w.+-]+@[a-z0-9][\w.-]*"),
+    ("user", LOGIN),
     (None, r"(?<![\w:])(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7](?![\w:])"),
     ("mac", r"(?<![\w:-])[0-9a-f]{2}(?::[0-9a-f]{2}){5}(?![\w:-])"),
     ("mac", r"(?<![\w:-])[0-9a-f]{2}(?:-[0-9a-f]{2}){5}(?![\w:-])"),
@@ -41,21 +49,33 @@ FORMS: Final[tuple[tuple[str | None, str], ...]] = (
     ("serial", r"(?<![\w./-])\d{13}(?![\w.-]|\s*bytes)"),
     ("serial", rf"(?<!\w){_HEX_UUID}(?!\w)"),
     ("container", r"(?<!\w)(?:[0-9a-f]{64}|[0-9a-f]{32})(?!\w)"),
+    # ids that clouds give to instances, disks, networks and projects
+    ("host", r"(?<![\w-])(?:i|vol|eni|vpc|subnet|sg|snap)-(?:[0-9a-f]{17}|[0-9a-f]{8})(?![\w-])"),
+    ("host", rf"(?<![\w.-])(?:arn:aws[\w-]*:|ocid1\.)[^{_STOP}]+"),
+    ("host", rf"(?<![\w./-])projects/(?=[a-z0-9])[^{_STOP}/]+(?:/[^{_STOP}/]+)*"),
+    # in quotation marks a path may hold blanks
+    ("path", r"(?<=(?<!\w)')(?:\.\.)?/[^'\"\n/ ][^'\"\n]{0,400}(?=')"),
+    ("path", r"(?<=(?<!\w)\")(?:\.\.)?/[^'\"\n/ ][^'\"\n]{0,400}(?=\")"),
     # a path is absolute, or begins with ~; a name with slashes may be the name of a case
-    ("path", rf"(?<![\w.~-])(?:file:/*)?/+(?=[^{_STOP}:/]){_IN_PATH}+"),
+    ("path", rf"(?<![\w.~-])(?:file:/*)?/+(?=[^{_STOP}:/]){_IN_PATH}+{_AFTER_BLANK}"),
+    ("path", rf"(?<![\w./-])(?:\.\./)+{_IN_PATH}*{_AFTER_BLANK}"),
     ("path", rf"(?<![\w./-])~[\w-]*/{_IN_PATH}*"),
     ("path", rf"/(?:home|users|root)/{_IN_PATH}+"),
-    ("path", rf"(?<=-[a-z])/(?=[^{_STOP}:/]){_IN_PATH}+"),  # -I/usr/include
+    # -I/usr/include, where the option is a word of its own (top-p/1x8192 is none)
+    ("path", rf"(?:(?<=^-[a-z])|(?<=[\s\"'=,(\[]-[a-z]))/(?=[^{_STOP}:/]){_IN_PATH}+"),
     ("path", rf"(?<!\w)[a-z]:\\[^{_STOP}]+"),
+    ("path", rf"(?<![\w\\])\\{{2,4}}[\w.$-]+\\{{1,2}}[^{_STOP}]+"),  # \\server\share
 )  # fmt: skip
 HOME: Final = re.compile(rf"/(?:home|Users)/([^/{_STOP}:=\\]+)")
 CONTAINER: Final = re.compile(r"(?<![\w-])[0-9a-f]{12,64}(?!\w)")  # where one is expected
 SECRET_NAME: Final = re.compile(
-    r"(?i)(token|secret|passw|passphrase|credential|api_?key|access_?key|private_?key|cookie)"
+    r"(?i)(token(?![a-z])|secret|passw|passphrase|credential|api_?key|access_?key|private_?key|cookie)"
 )
 SERIAL_NAME: Final = re.compile(r"(?i)(^|_)(serial|asset_?tag|machine_?id)")
 ASSIGNMENT: Final = re.compile(r"\b([A-Za-z_]\w{2,80})(=|:\s?)(\"[^\"]+\"|'[^']+'|[^\s\"',;]+)")
 VERSION: Final = re.compile(r"v?\d+(\.\d+){0,5}([-+.~][0-9A-Za-z]{1,20}){0,5}")
+# What the id of a case looks like: words with slashes between them, never one in front.
+CASE_ID: Final = re.compile(r"(?<![\w.~/\\@-])[A-Za-z][\w.+=-]*(?:/[\w.+=-]+)+")
 _PACKAGES: Final = re.compile(r"/(?:site|dist)-packages(?=/|$)")
 
 

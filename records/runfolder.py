@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -219,6 +219,23 @@ def read_run(path: Path) -> Run:
         raise RoofprobeError(
             "damaged-run", f"{file} was changed or damaged ({first_problem(error)}); restore it"
         ) from error
+
+
+def newest(path: Path, files: Sequence[str] = (RUN_FILE,)) -> Path:
+    """Return the newest run of a folder of runs; any other path as it is.
+
+    A run is a folder that holds one of ``files``. The names of run folders begin with the time at
+    which they were begun, so the last is newest; ``latest`` goes before them.
+    """
+    try:
+        if any((path / file).exists() for file in files):
+            return path
+        if any((path / LATEST / file).exists() for file in files):
+            return path / LATEST
+        runs = sorted({found.parent for file in files for found in path.glob(f"*/{file}")})
+    except (OSError, ValueError):
+        return path  # whoever reads it says why it cannot be read
+    return runs[-1] if runs else path
 
 
 def _run_file(path: Path) -> Path:

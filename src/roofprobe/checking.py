@@ -12,7 +12,7 @@ from pathlib import Path
 
 from roofprobe.acceptance.judge import judge
 from roofprobe.records.errors import RoofprobeError
-from roofprobe.records.runfolder import LATEST, RUN_FILE, read_run, write_whole
+from roofprobe.records.runfolder import newest, read_run, write_whole
 from roofprobe.records.schema import Run, Verdict
 from roofprobe.reporting.junit import junit_bytes
 from roofprobe.reporting.prometheus import prometheus_bytes
@@ -45,20 +45,6 @@ def check(
         if file is not None:
             _write(file, make(judged, verdict))
     return Checked(judged, verdict)
-
-
-def newest(path: Path) -> Path:
-    """Return the newest run of a folder of runs; any other path as it is.
-
-    The names of run folders begin with the time at which they were begun, so the last is newest.
-    """
-    if any((path / file).exists() for file in (RUN_FILE, f"{LATEST}/{RUN_FILE}")):
-        return path
-    try:
-        runs = sorted(file.parent for file in path.glob(f"*/{RUN_FILE}"))
-    except OSError:
-        return path  # whoever reads it says why it cannot be read
-    return runs[-1] if runs else path
 
 
 def _write(file: Path, data: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from roofprobe.acceptance.bundle import LOG_TAIL_BYTES, Bundle, write_bundle
+from roofprobe.acceptance.bundle import LOG_TAIL_BYTES, Bundle, write_bundle, zip_bytes
 from roofprobe.acceptance.redaction import Redactor
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.journal import Header, JournalWriter
@@ -208,6 +208,35 @@ def test_a_bundle_that_cannot_be_written_leaves_nothing(folder: Path, tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["reports"]
 
 
+@pytest.mark.parametrize("content", [b"my notes", b"", zip_bytes({"a.txt": b"a"})])
+def test_a_file_that_is_no_bundle_is_not_overwritten(
+    folder: Path, tmp_path: Path, content: bytes
+) -> None:
+    out = tmp_path / "mine.zip"
+    out.write_bytes(content)
+    with pytest.raises(RoofprobeError, match=r"exists and is not a bundle.*choose another") as told:
+        pack(folder, out)
+    assert (told.value.exit_code, out.read_bytes()) == (2, content)
+
+
+def test_an_older_bundle_is_overwritten(folder: Path, tmp_path: Path) -> None:
+    older = pack(folder, tmp_path / "b.zip", keep=("host",)).path.read_bytes()
+    assert pack(folder, tmp_path / "b.zip").path.read_bytes() != older
+
+
+def test_without_a_link_the_newest_run_counts_though_it_was_killed(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder.parent / "latest").unlink()
+    older = folder.parent / f"20251231T000000Z-{HOST}"
+    older.mkdir()
+    write_run(older, read_run(folder).model_copy(update={"run_id": older.name}))
+    assert pack(folder.parent, tmp_path / "1.zip").manifest["run_id"] == "20260101T000000Z-host-1"
+    (folder / "run.json").unlink()
+    bundle = pack(folder.parent, tmp_path / "2.zip")
+    assert bundle.manifest["run_id"] == "20260101T000000Z-host-1"
+
+
 @pytest.mark.parametrize("name", ["nothing", "empty"])
 def test_nothing_of_a_run_gives_one_sentence(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
@@ -215,8 +244,8 @@ def test_nothing_of_a_run_gives_one_sentence(tmp_path: Path, name: str) -> None:
         pack(tmp_path / name, tmp_path / "b.zip")
 
 
-def probe(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "roofprobe", "bundle", *arguments]
+def probe(*arguments: str, cwd: Path, verb: str = "bundle") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "roofprobe", verb, *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
 
 
@@ -237,3 +266,27 @@ def test_the_command_tells_its_manifest_as_json(folder: Path, tmp_path: Path) ->
     assert (told["path"], told["kept"]) == ("b.zip", ["host", "paths"])
     wrong = probe(str(folder), "--keep", "names", "--json", cwd=tmp_path)
     assert (wrong.returncode, json.loads(wrong.stdout)["error"]["code"]) == (2, "unknown-kind")
+
+
+def test_an_out_that_ends_with_a_slash_is_a_folder_to_make(folder: Path, tmp_path: Path) -> None:
+    done = probe(str(folder), "--out", "new/bundles/", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["path"].startswith("new/bundles/probe-bundle-")
+    assert [file.suffix for file in (tmp_path / "new/bundles").iterdir()] == [".zip"]
+
+
+def test_a_real_run_and_its_bundle_tell_the_same_row_by_row(tmp_path: Path) -> None:
+    options = "--device cpu --precision fp32 --tier quick --time-budget 2s --quiet --out"
+    done = probe(*options.split(), "runs", cwd=tmp_path, verb="llm")
+    assert (tmp_path / "runs/latest/run.json").exists(), done.stderr
+    assert probe("runs/latest", "--out", "b.zip", cwd=tmp_path).returncode == 0
+    with zipfile.ZipFile(tmp_path / "b.zip") as archive:
+        archive.extractall(tmp_path / "sent")
+    run, sent = read_run(tmp_path / "runs/latest"), read_run(tmp_path / "sent")
+    assert [row.case for row in sent.measurements] == [row.case for row in run.measurements]
+    assert sent.planned == run.planned
+    assert any("top-p/" in case for cases in run.planned.values() for case in cases)
+    compared = probe("runs/latest", "sent", "--json", cwd=tmp_path, verb="compare")
+    told = {row["verdict"] for row in json.loads(compared.stdout)["rows"]}
+    assert told
+    assert not told & {"only-a", "only-b"}

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from roofprobe.acceptance.redaction import KEEPABLE, Redactor, vocabulary
+from roofprobe.acceptance.redaction import KEEPABLE, Redactor
+from roofprobe.acceptance.redaction_words import vocabulary
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import Run
 
@@ -83,6 +84,7 @@ def test_the_same_value_is_the_same_placeholder_everywhere() -> None:
         "collective/all_reduce/bf16/x8/1073741824",
         "listens on 127.0.0.1 and ::1",
         "1099511627776 bytes",
+        "a/b, 3 GB/s, i-th, sg-1, top-p/8x32000, M * N / K",
     ],
 )
 def test_what_names_no_one_stays(text: str) -> None:
@@ -103,6 +105,14 @@ def test_what_names_no_one_stays(text: str) -> None:
         ("ip-10-0-3-4.eu-west-1.compute.internal is down", "host-1 is down"),
         ("see C:\\Users\\bob\\x", "see path-1"),
         ("[::ffff:10.0.0.7]:80", "[ip-1]:80"),
+        ("mail wilma@example.com now", "mail user-1 now"),
+        ("in ../wilma/foo and ../../x", "in path-1 and path-2"),
+        (r"on \\server\share\x y", "on path-1 y"),
+        ("open /mnt/data/wilma/x y/z failed", "open path-1 failed"),
+        ("open '/mnt/data/a b, c' and '/x'", "open 'path-1' and 'path-2'"),
+        ("i-0abcd1234ef567890 of projects/acme-prod/zones/z is down", "host-1 of host-2 is down"),
+        ("arn:aws:ec2:eu:1:instance/x", "host-1"),
+        ("wrote /srv/x GB/s and/or more", "wrote path-1 GB/s and/or more"),
         ("container 0123456789abcdef" + "0123456789abcdef" * 3, "container container-1"),
     ],
 )  # fmt: skip
@@ -177,6 +187,64 @@ def test_a_kind_that_is_kept_stays_and_the_others_go(kind: str) -> None:
 def test_an_unknown_kind_gives_one_sentence() -> None:
     with pytest.raises(RoofprobeError, match="nothing called 'names' can be kept"):
         Redactor(["names"])
+
+
+@pytest.mark.parametrize("host", ["gpu-node-07", "gpu-node-07.corp.example.com"])
+def test_the_whole_dotted_name_of_a_host_is_one_placeholder(host: str) -> None:
+    redactor = Redactor()
+    redactor.learn({"environment": {"host": host}})
+    text = "gpu-node-07.corp.example.com, gpu_node_07, GPU-NODE-07. log: gpu-node-07.log"
+    assert redactor.text(text) == "host-1, host-1, host-1. log: host-1.log"
+    assert "corp" not in redactor.text("wilma@gpu-node-07.corp.example.com")
+
+
+def test_other_hosts_of_a_known_domain_are_hosts() -> None:
+    redactor = Redactor(known={"a-1.corp.example.com": "host", "wilma": "user"})
+    assert redactor.text("b-2.corp.example.com at corp.example.com") == "host-1 at host-2"
+    assert redactor.text("wilma@example.com") == "user-1"
+
+
+RECORD = {
+    "environment": {"host": "top-p"},
+    "planned": {"cpu": ["llm/sample/fp32/top-p/1x8192"]},
+    "measurements": [{"case": {"case_id": "collective/all_reduce/fp32/x8/8", "op": "all_reduce"}}],
+    "note": "of llm/sample/fp32/top-p/1x8192, collective/all_reduce/fp32/x8/8.",
+}
+
+
+def test_the_ids_and_words_of_cases_stay_whatever_looks_like_them() -> None:
+    redactor = Redactor(known={"all_reduce": "user", "sample": "host"})
+    done = redactor.document(learnt(redactor, RECORD))
+    assert done == RECORD | {"environment": {"host": "host-1"}}
+    assert redactor.text("all_reduce on top-p in /srv/llm/sample/fp32/top-p/1x8192") == (
+        "all_reduce on host-1 in path-1"
+    )
+    assert Redactor().text("top-p/1x8192 -L/opt/x") == "top-p/1x8192 -Lpath-1"
+
+
+@pytest.mark.parametrize("private", ["10.9.8.7", "wilma@acme", "hf_0123456789abcdefghij"])
+def test_what_identifies_someone_is_no_id_of_a_case(private: str) -> None:
+    redactor = Redactor()
+    done = redactor.document(learnt(redactor, {"case_id": f"memory/{private}/x"}))
+    assert private not in json.dumps(done)
+
+
+def test_counts_and_names_of_fields_are_no_secrets() -> None:
+    document = {
+        "tokens": {"low": 1, "high": "128"}, "credentials": {"compute": 3, "low": "x"},
+        "max_tokens": "high", "variables": {"TOKENIZERS_PARALLELISM": "false"},
+        "sentence": "the figure is too low, at high clocks; tokens: 128",
+    }  # fmt: skip
+    redactor = Redactor()
+    assert redactor.document(learnt(redactor, document)) == document
+
+
+def test_values_of_secrets_go_wherever_they_stand() -> None:
+    document = {"api_token": "hunter22", "secret": ["swordfish"], "x": "hunter22, swordfish"}
+    redactor = Redactor()
+    assert redactor.document(learnt(redactor, document)) == {
+        "api_token": "secret-1", "secret": ["secret-2"], "x": "secret-1, secret-2",
+    }  # fmt: skip
 
 
 def test_the_vocabulary_has_the_words_of_the_schema() -> None:

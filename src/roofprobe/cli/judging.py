@@ -128,7 +128,8 @@ def compare(
 def bundle(
     run: Annotated[Path, typer.Argument(help="A run folder, its run.json, or a folder of runs.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="The zip to write, or the folder for it.")
+        str | None,
+        typer.Option("--out", metavar="PATH", help="The zip to write, or the folder for it."),
     ] = None,
     keep: Annotated[
         str | None,
@@ -140,7 +141,8 @@ def bundle(
 
     def pack() -> int:
         from roofprobe.acceptance.bundle import write_bundle
-        from roofprobe.acceptance.redaction import Redactor, known_here
+        from roofprobe.acceptance.redaction import Redactor
+        from roofprobe.acceptance.redaction_words import known_here
         from roofprobe.reporting import bundle_view
         from roofprobe.reporting.files import render_files
         from roofprobe.run import record_of
