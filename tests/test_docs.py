@@ -34,7 +34,7 @@ RUNNABLE = {
     "peaks": {0}, "schema": {0}, "show": {0}, "doctor": {0, 1, 3}, "plan": {0}, "bundle": {0},
     "check": {3}, "compare": {3},
 }  # fmt: skip
-NAMES = {"plan", "show", "bundle", "check"}  # alone a name of the command, not a command
+NAMES = {"plan", "show", "bundle", "check", "compare"}  # alone a name, not a command
 PLACEHOLDERS = {"RUN", "NAME", "[NAME]", "A", "B"}
 # The least that is a run, for `probe show reports/latest`.
 RUN = {
