@@ -36,6 +36,7 @@ from roofprobe.records.schema import Run
 RUN_FILE = "run.json"
 LATEST = "latest"
 _LOCK = ".probe.lock"
+_STAMP = re.compile(r"\d{8}T\d{6}Z-")
 _LEAST_FREE_BYTES = 16 << 20
 # A run of eight GPUs with every sample is some tens of MiB.
 MAX_RUN_BYTES = 256 << 20
@@ -175,12 +176,13 @@ def run_bytes(run: Run) -> bytes:
 
 
 def read_run(path: Path) -> Run:
-    """Read a run from its folder, its ``run.json``, or a folder of runs (the latest).
+    """Read a run from its folder, its ``run.json``, or a folder of runs (the newest).
 
-    Raises ``RoofprobeError`` (``not-a-run``, ``newer-schema``, ``damaged-run``, ``unreadable``).
+    Raises ``RoofprobeError`` (``not-a-run``, ``newer-schema``, ``damaged-run``, ``unreadable``, and
+    with exit code 3 ``unfinished-run`` where the run that is meant has only its journal).
     """
     try:
-        file = _run_file(path)
+        file = run_file(path)
         data = json_document(read_bytes(file, MAX_RUN_BYTES))
     except FileNotFoundError:
         raise RoofprobeError(
@@ -209,8 +211,44 @@ def read_run(path: Path) -> Run:
         ) from error
 
 
-def _run_file(path: Path) -> Path:
+def run_file(path: Path) -> Path:
+    """Return the ``run.json`` that ``path`` means: itself, its own, or that of its newest run.
+
+    Raises ``RoofprobeError`` (``unfinished-run``, exit code 3) where that run has only a journal.
+    """
     if not is_folder(path):
         return path
-    file, latest = path / RUN_FILE, path / LATEST / RUN_FILE
-    return latest if not file.exists() and latest.exists() else file
+    folder = path if is_run_folder(path) else _newest(path)
+    if folder is None or (folder / RUN_FILE).exists():
+        return (folder or path) / RUN_FILE
+    which = f"the run {path}" if folder == path else f"the newest run of {path}, {folder.name},"
+    raise RoofprobeError(
+        "unfinished-run",
+        f"{which} has no record yet, since it was killed or still runs: go on with "
+        "`probe all --resume`, or name the folder of another run",
+        exit_code=3,
+    )
+
+
+def _newest(out: Path) -> Path | None:
+    """Return the newest run folder in ``out``, finished or not; None where there is none.
+
+    Names begin with the time of the start, so the last is newest. ``latest`` decides among other
+    names, but an older one that it was left at does not hide a newer run.
+    """
+    runs = sorted(
+        path for path in out.iterdir()
+        if path.name != LATEST and is_folder(path) and is_run_folder(path)
+    )  # fmt: skip
+    stamped = [path for path in runs if _STAMP.match(path.name)]
+    if not is_folder(out / LATEST) or not is_run_folder(out / LATEST):
+        return next(reversed(stamped or runs), None)
+    pointed = (out / LATEST).resolve()
+    if stamped and _STAMP.match(pointed.name) and stamped[-1].name > pointed.name:
+        return stamped[-1]
+    return pointed
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether ``folder`` is that of a run, finished or not: it has a record or a journal."""
+    return (folder / RUN_FILE).exists() or (folder / JOURNAL_NAME).exists()
