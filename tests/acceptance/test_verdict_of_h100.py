@@ -269,6 +269,9 @@ def test_another_card_of_the_kind_is_a_reference_and_another_kind_is_none(
     )
     (found,) = [f for f in judge(healthy, [stranger]).findings if f.code == "RP-REFERENCE"]
     assert (found.judgement, found.required) == ("unknown", True)
+    assert found.sentence.endswith("they have NVIDIA H200 (132 units)")
+    assert found.remedy is not None
+    assert found.remedy.startswith("name another reference with --against")
 
 
 def test_a_reference_of_another_method_judges_nothing(healthy: Run) -> None:
