@@ -177,7 +177,7 @@ def _read(path: Path, rebuild: Rebuild | None) -> _Found:
     if not is_folder(path):
         _read_record(path, found)
         return found
-    path = newest(path, (RUN_FILE, journal.NAME)).resolve()
+    path = newest(path).resolve()
     if (path / RUN_FILE).exists():
         _read_record(path / RUN_FILE, found)
     else:

@@ -119,7 +119,8 @@ TABLE: Final[tuple[Check, ...]] = (
         "Was the device left alone while it was measured?",
         "warn",
         False,
-        "processor time that others took meanwhile: 5 %",
+        "measurements beside which others took more than 5 % of the cores: none that a best rate "
+        "rests on, and at most 5 % of all",
         "repeat on an idle host",
     ),
     Check(

@@ -163,9 +163,10 @@ def _noisy_families(number: int, pair: DevicePair, rows: Sequence[ComparedRow]) 
             yield Remark(
                 code="noisy-comparison",
                 pair=number,
-                sentence=f"{family}: the sides scatter so much that most changes below "
-                f"{floor:.0%} cannot be proven; repeat on an idle host, several runs per side",
-                figures={"floor": floor},
+                sentence=f"{family}: the sides scatter, so half of the rows prove a change only "
+                f"from a factor of {1 + floor:.2f} on, and the row that needs least from "
+                f"{1 + min(values):.2f} on; repeat on an idle host, several runs per side",
+                figures={"floor": floor, "least_floor": min(values)},
             )
 
 

@@ -204,7 +204,7 @@ def _slower(row: Evidence) -> Times:
 def _cause(cycles: float | None, minimum: float) -> Cause | None:
     if cycles is None:
         return None
-    return "clock" if abs(cycles) < minimum else "kernel"
+    return "clock" if abs(cycles) < minimum else "cycles"
 
 
 def _figure(match: Match, times: Times | None, *, left: bool) -> SideFigure | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from roofprobe.acceptance.comparison import DevicePair, Pairing, Remark
 from roofprobe.records.errors import RoofprobeError
-from roofprobe.records.runfolder import LATEST, RUN_FILE, read_run
+from roofprobe.records.runfolder import LATEST, is_run_folder, read_run
 from roofprobe.records.schema import Device, Run
 
 Place = tuple[Run, Device]
@@ -53,12 +53,12 @@ def read_side(path: Path, letter: str) -> Runs:
 
 
 def _read_side(path: Path, letter: str) -> Runs:
-    if not path.is_dir() or (path / RUN_FILE).exists():
+    if not path.is_dir() or is_run_folder(path):
         return Runs(path, (read_run(path),))
     runs: dict[str, Run] = {}
     warnings = []
     for folder in sorted(each for each in path.iterdir() if each.is_dir()):
-        if folder.name == LATEST or not (folder / RUN_FILE).exists():
+        if folder.name == LATEST or not is_run_folder(folder):
             continue
         try:
             run = read_run(folder)

@@ -21,7 +21,7 @@ Change = Literal["faster", "slower", "~", "ambiguous", "only-a", "only-b", "not-
 Pairing = Literal["same-device", "same-kind-and-index", "different-devices", "unpaired"]
 # What a row's change follows from: another clock (power, heat), or other cycles (kernel, memory,
 # neighbours). Absent where no clock was counted on both sides.
-Cause = Literal["clock", "kernel"]
+Cause = Literal["clock", "cycles"]
 JUDGED: tuple[Change, ...] = ("faster", "slower", "~", "ambiguous")
 
 

@@ -6,14 +6,27 @@ way, so that a sweep over hundreds of shapes is one finding and not hundreds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from roofprobe.acceptance.checks import device_of, finding
 from roofprobe.acceptance.complete import complete
 from roofprobe.acceptance.formats import WIDER, slow_formats
 from roofprobe.records.ceilings import ceiling_for
-from roofprobe.records.schema import NOT_ALONE, Device, Finding, Judgement, Measurement, Run
+from roofprobe.records.schema import (
+    NOT_ALONE,
+    NOT_ALONE_SHARE,
+    Device,
+    Finding,
+    Judgement,
+    Measurement,
+    Run,
+)
 from roofprobe.records.titles import label_of
+
+# Up to this share of measurements that others disturbed is told and no warning: a background task
+# of the system reaches a few of hundreds on any host.
+_FEW_SHARED = 0.05
 
 # How a failed case is judged by its reason's code; codes that are not here are the case's own
 # affair (a shape that a route refuses) and judge nothing.
@@ -68,18 +81,47 @@ def _in_order(run: Run, device: Device) -> Iterator[tuple[str, str]]:
 
 
 def not_alone(run: Run) -> Iterator[Finding]:
-    """Yield one warning per device on which others were at work while it was measured."""
+    """Yield per device on which others were at work during how many measurements that was.
+
+    It is a warning where a headline rests on one of them, or where they are more than a few.
+    """
     for device in run.devices:
         own = [m for m in run.measurements if m.device_id == device.device_id and m.status == "ok"]
-        shared = [m for m in own if any(note.code == NOT_ALONE for note in m.notes)]
-        if shared:
-            yield finding(
-                "RP-NOT-ALONE", "warn",
-                f"Others were at work during {len(shared)} of {len(own)} measurements, so those "
-                "figures are too low",
-                device=device, case_id=shared[0].case.case_id, figure=len(shared) / len(own),
-                bound=0.0, unit="share of the measurements",
-            )  # fmt: skip
+        shared = [m for m in own if _others(m) is not None]
+        if not shared:
+            continue
+        best = {h.case_id for h in run.headlines if h.device_id == device.device_id}
+        hit = [m for m in shared if m.case.case_id in best]
+        part = len(shared) / len(own)
+        matters = bool(hit) or part > _FEW_SHARED
+        worst = max(hit or shared, key=lambda m: _others(m) or 0.0)
+        sentence = (
+            f"Others took more than {NOT_ALONE_SHARE:.0%} of the cores during {len(shared)} of "
+            f"{len(own)} measurements, so those figures are too low; "
+        )
+        if hit:
+            lines = "a best rate rests" if len(hit) == 1 else f"{len(hit)} best rates rest"
+            sentence += f"{lines} on them, the worst {_how_much(worst)}"
+        else:
+            sentence += f"no best rate rests on them, the worst is {_how_much(worst)}"
+        yield finding(
+            "RP-NOT-ALONE", "warn" if matters else "pass", sentence,
+            device=device, case_id=worst.case.case_id,
+            figure=len(hit) if hit else part, bound=0.0 if hit else _FEW_SHARED,
+            unit="disturbed best rates" if hit else "share of the measurements were disturbed",
+        )  # fmt: skip
+
+
+def _others(measurement: Measurement) -> float | None:
+    """Return the share of the cores that others took, infinite where the note has no figure."""
+    shares = [n.figures.get("share", math.inf) for n in measurement.notes if n.code == NOT_ALONE]
+    return max(shares, default=None)
+
+
+def _how_much(measurement: Measurement) -> str:
+    share = _others(measurement)
+    told = f" ({share:.0%} of them)" if share is not None and math.isfinite(share) else ""
+    return f"{measurement.case.case_id}{told}"
 
 
 def bad_ends(run: Run) -> Iterator[Finding]:

@@ -47,6 +47,11 @@ _FLOORS: dict[tuple[str, Family], float] = {
 }  # fmt: skip
 # Where the noise takes more of the speed than this, a pass would say nothing.
 _BLIND = 0.5
+_ANOTHER = (
+    "name another reference with --against: a run of this device, or of one of its kind with as "
+    "many units"
+)
+_MOST_DEVICES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +77,10 @@ def reference_relative(run: Run, against: Sequence[Run]) -> Iterator[Finding]:
         same, twins = _twins(device, run, against)
         if not twins:
             yield finding(
-                "RP-REFERENCE", "unknown", "No reference has this device or another of its kind",
-                device=device,
+                "RP-REFERENCE", "unknown",
+                "No reference has this device or another of its kind: they have "
+                f"{_devices_of(against)}",
+                device=device, remedy=_ANOTHER,
             )  # fmt: skip
             continue
         usable = [pair for pair in twins if pair[0].method_version == run.method_version]
@@ -83,7 +90,7 @@ def reference_relative(run: Run, against: Sequence[Run]) -> Iterator[Finding]:
                 "RP-REFERENCE", "unknown",
                 f"The references were measured by method {', '.join(map(str, versions))}, this run "
                 f"by {run.method_version}: their figures do not mean the same",
-                device=device,
+                device=device, remedy="measure the reference again with this version",
             )  # fmt: skip
             continue
         yield from _of_device(run, device, usable, same)
@@ -99,6 +106,19 @@ def _twins(
         return True, same
     kind = _kind(device)
     return False, [(reference, other) for reference, other in everyone if _kind(other) == kind]
+
+
+def _devices_of(against: Sequence[Run]) -> str:
+    """Name what the references have, each kind once, with its units where they are known."""
+    names = [
+        d.name + (f" ({d.unit_count} units)" if d.unit_count else "")
+        for reference in against
+        for d in reference.devices
+    ]
+    kinds = list(dict.fromkeys(names))
+    more = len(kinds) - _MOST_DEVICES
+    told = ", ".join(kinds[:_MOST_DEVICES]) + (f" and {more} more" if more > 0 else "")
+    return told or "no device"
 
 
 def _is_same(device: Device, run: Run, reference: Run, other: Device) -> bool:

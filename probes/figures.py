@@ -9,6 +9,7 @@ from roofprobe.probes.measure import Sampled
 from roofprobe.probes.timers import Timer
 from roofprobe.records.schema import (
     NOT_ALONE,
+    NOT_ALONE_SHARE,
     Case,
     Device,
     Distribution,
@@ -21,7 +22,6 @@ from roofprobe.records.titles import is_arithmetic
 
 _NOISY_CI = 0.02
 _RESIDUE_SHARE = 0.03
-_CROWDED_SHARE = 0.05
 
 
 def figures_of(
@@ -136,7 +136,7 @@ def _crowded(device: Device, telemetry: Telemetry | None) -> tuple[Note, ...]:
     ours = device.unit_count or 1
     spare = max(0, host.physical_cores() - ours)
     taken = (telemetry.others_cores - spare) / ours
-    if taken <= _CROWDED_SHARE:
+    if taken <= NOT_ALONE_SHARE:
         return ()
     return (
         Note(

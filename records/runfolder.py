@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +36,7 @@ from roofprobe.records.schema import Run
 RUN_FILE = "run.json"
 LATEST = "latest"
 _LOCK = ".probe.lock"
+_STAMP = re.compile(r"\d{8}T\d{6}Z-")
 _LEAST_FREE_BYTES = 16 << 20
 # A run of eight GPUs with every sample is some tens of MiB.
 MAX_RUN_BYTES = 256 << 20
@@ -176,21 +177,15 @@ def run_bytes(run: Run) -> bytes:
 
 
 def read_run(path: Path) -> Run:
-    """Read a run from its folder, its ``run.json``, or a folder of runs (the latest).
+    """Read a run from its folder, its ``run.json``, or a folder of runs (the newest).
 
-    Raises ``RoofprobeError`` (``not-a-run``, ``newer-schema``, ``damaged-run``, ``unreadable``).
+    Raises ``RoofprobeError`` (``not-a-run``, ``newer-schema``, ``damaged-run``, ``unreadable``, and
+    with exit code 3 ``unfinished-run`` where the run that is meant has only its journal).
     """
     try:
-        file = _run_file(path)
+        file = run_file(path)
         data = json_document(read_bytes(file, MAX_RUN_BYTES))
     except FileNotFoundError:
-        if (path / JOURNAL_NAME).exists():
-            raise RoofprobeError(
-                "unfinished-run",
-                f"the run at {path} was cut off before its {RUN_FILE} was written; its journal is "
-                f"there: `probe all --out {path} --resume` goes on with it",
-                exit_code=3,
-            ) from None
         raise RoofprobeError(
             "not-a-run", f"there is no run at {path}: name a run folder or its {RUN_FILE}"
         ) from None
@@ -221,25 +216,54 @@ def read_run(path: Path) -> Run:
         ) from error
 
 
-def newest(path: Path, files: Sequence[str] = (RUN_FILE,)) -> Path:
-    """Return the newest run of a folder of runs; any other path as it is.
+def run_file(path: Path) -> Path:
+    """Return the ``run.json`` that ``path`` means: itself, its own, or that of its newest run.
 
-    A run is a folder that holds one of ``files``. The names of run folders begin with the time at
-    which they were begun, so the last is newest; ``latest`` goes before them.
+    Raises ``RoofprobeError`` (``unfinished-run``, exit code 3) where that run has only a journal.
     """
-    try:
-        if any((path / file).exists() for file in files):
-            return path
-        if any((path / LATEST / file).exists() for file in files):
-            return path / LATEST
-        runs = sorted({found.parent for file in files for found in path.glob(f"*/{file}")})
-    except (OSError, ValueError):
-        return path  # whoever reads it says why it cannot be read
-    return runs[-1] if runs else path
-
-
-def _run_file(path: Path) -> Path:
     if not is_folder(path):
         return path
-    file, latest = path / RUN_FILE, path / LATEST / RUN_FILE
-    return latest if not file.exists() and latest.exists() else file
+    folder = path if is_run_folder(path) else _newest(path)
+    if folder is None or (folder / RUN_FILE).exists():
+        return (folder or path) / RUN_FILE
+    which = f"the run {path}" if folder == path else f"the newest run of {path}, {folder.name},"
+    raise RoofprobeError(
+        "unfinished-run",
+        f"{which} has no record yet, since it was killed or still runs: go on with "
+        "`probe all --resume`, or name the folder of another run",
+        exit_code=3,
+    )
+
+
+def newest(path: Path) -> Path:
+    """Return the newest run of a folder of runs, finished or not; any other path as it is."""
+    try:
+        if is_folder(path) and not is_run_folder(path):
+            return _newest(path) or path
+    except (OSError, ValueError):
+        pass  # whoever reads it says why it cannot be read
+    return path
+
+
+def _newest(out: Path) -> Path | None:
+    """Return the newest run folder in ``out``, finished or not; None where there is none.
+
+    Names begin with the time of the start, so the last is newest. ``latest`` decides among other
+    names, but an older one that it was left at does not hide a newer run.
+    """
+    runs = sorted(
+        path for path in out.iterdir()
+        if path.name != LATEST and is_folder(path) and is_run_folder(path)
+    )  # fmt: skip
+    stamped = [path for path in runs if _STAMP.match(path.name)]
+    if not is_folder(out / LATEST) or not is_run_folder(out / LATEST):
+        return next(reversed(stamped or runs), None)
+    pointed = (out / LATEST).resolve()
+    if stamped and _STAMP.match(pointed.name) and stamped[-1].name > pointed.name:
+        return stamped[-1]
+    return pointed
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether ``folder`` is that of a run, finished or not: it has a record or a journal."""
+    return (folder / RUN_FILE).exists() or (folder / JOURNAL_NAME).exists()

@@ -58,6 +58,7 @@ class Reason(Record):
 
 
 NOT_ALONE = "not-alone"  # the code of the note that others used what was measured
+NOT_ALONE_SHARE = 0.05  # of the measured cores: less is no note
 
 
 class Note(Record):

@@ -15,7 +15,14 @@ from roofprobe.reporting import tables, verdict_rows
 from roofprobe.reporting.check_json import check_json_schema, to_json
 from roofprobe.reporting.markdown_text import code, escape, folded, table
 from roofprobe.reporting.page import JUDGEMENT_STYLES, Page
-from roofprobe.reporting.plain_text import clean, in_encoding, plural, shorten, with_remedy
+from roofprobe.reporting.plain_text import (
+    as_sentence,
+    clean,
+    in_encoding,
+    plural,
+    shorten,
+    with_remedy,
+)
 from roofprobe.reporting.verdict_rows import FindingRow, Scope
 
 if TYPE_CHECKING:
@@ -61,7 +68,7 @@ def render_check(run: Run, verdict: Verdict, console: Console, *, full: bool = F
         for row in (*verdict_rows.passed(rows), *verdict_rows.untold(rows)):
             _quiet(page, row)
         page.gap()
-    for line in verdict_rows.quiet_lines(rows):
+    for line in verdict_rows.quiet_lines(run, verdict, reasons=not full):
         page.line(line, hang=2)
     judgement = verdict_rows.judgement_of(run, verdict)
     sentence = verdict_rows.verdict_sentence(run, verdict)
@@ -77,7 +84,7 @@ def _finding(page: Page, row: FindingRow, full: bool) -> None:
         lines.append(f"held against: {row.source}")
     if row.remedy:
         remedy = row.remedy if full else shorten(row.remedy, _LONGEST_SENTENCE)
-        lines.append(f"> {remedy[:1].upper()}{remedy[1:]}")
+        lines.append(f"> {as_sentence(remedy)}")
     page.marked(row.judgement, JUDGEMENT_STYLES[row.judgement], lines)
 
 

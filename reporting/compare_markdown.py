@@ -37,7 +37,7 @@ def to_markdown(comparison: Comparison) -> str:
             [code(first), *map(escape, rest)]
             for first, *rest in (tables.cells(row, several=several) for row in rows)
         ]
-        grid = table(tables.HEADS, lines, right=(1, 2, 3, 4))
+        grid = f"{table(tables.HEADS, lines, right=(1, 2, 3, 4))}\n\n{escape(tables.TIME_RATIO)}"
         if title == "Changed":
             parts += [f"## {title}", grid]
         else:
@@ -48,7 +48,7 @@ def to_markdown(comparison: Comparison) -> str:
             for headline in comparison.headlines
         ]
         grid = table(tables.HEADLINE_HEADS, lines, right=(1, 2, 3))
-        parts += [f"## {tables.HEADLINE_TITLE}", grid]
+        parts += [f"## {tables.HEADLINE_TITLE}", grid, escape(tables.RATE_RATIO)]
     groups = tables.absent_groups(comparison)
     if groups:
         said = [

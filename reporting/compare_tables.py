@@ -22,8 +22,10 @@ HEADLINE_HEADS = ("best rate", "A", "B", "B/A")
 HEADLINE_TITLE = "Best rates, whatever the shape; without a verdict"
 MOST_AMBIGUOUS = 10
 
+TIME_RATIO = "B/A is time over time: 1.10 is 10% slower in B."
+RATE_RATIO = "B/A is rate over rate: 1.10 is 10% more in B."
 HOW_TO_READ = (
-    "B/A is time over time: 1.10 is 10% slower in B. A change counts when the test, the interval "
+    "A change counts when the test, the interval "
     "and the fast tail agree and it is larger than what these runs scatter by and than the least "
     "effect that is told; ambiguous is what moved without such proof."
 )

@@ -49,6 +49,7 @@ def render(comparison: Comparison, console: Console, *, full: bool = False) -> N
             console.print()
             line(title, "bold")
             console.print(_table(rows, console, several))
+            line(tables.TIME_RATIO, "dim")
         if more:
             line(
                 f"{title}: {plural(more, 'more row' if rows else 'row')} (--all lists them)", "dim"
@@ -57,6 +58,7 @@ def render(comparison: Comparison, console: Console, *, full: bool = False) -> N
         console.print()
         line(tables.HEADLINE_TITLE, "bold")
         console.print(_headlines(comparison, console, several))
+        line(tables.RATE_RATIO, "dim")
     groups = tables.absent_groups(comparison)
     if groups:
         console.print()

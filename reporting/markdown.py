@@ -96,7 +96,7 @@ def _summary(run: Run) -> str:
         lines.append(f"**{status}**")
     rows = verdict_rows.finding_rows(run, verdict)
     lines.append(_bullets(_finding(row) for row in verdict_rows.pressing(rows)))
-    lines += [escape(line) for line in verdict_rows.quiet_lines(rows)]
+    lines += [escape(line) for line in verdict_rows.quiet_lines(run, verdict)]
     lines.append(f"Measured: {tables.counts_text(run)}.")
     return "\n\n".join(line for line in lines if line)
 

@@ -31,6 +31,12 @@ _ASCII = str.maketrans(
     }
 )
 
+# Commands whose names are words; other names (nvidia-smi) have signs in them that words have not.
+_COMMANDS = frozenset(
+    {"docker", "dmesg", "echo", "export", "modprobe", "numactl", "pip", "probe", "python", "sudo",
+     "sysctl", "systemctl", "ulimit", "unset"}
+)  # fmt: skip
+
 
 def clean(text: str) -> str:
     """Return ``text`` on one line, with control and invisible characters as visible escapes."""
@@ -70,4 +76,12 @@ def with_remedy(sentence: str, remedy: str | None) -> str:
     if not remedy:
         return sentence
     stop = "" if sentence.endswith((".", "!", "?", ":")) else "."
-    return f"{sentence}{stop} {remedy[:1].upper()}{remedy[1:]}"
+    return f"{sentence}{stop} {as_sentence(remedy)}"
+
+
+def as_sentence(remedy: str) -> str:
+    """Return ``remedy`` with a capital at its start, unless it starts with a command to type."""
+    first = remedy.partition(" ")[0].rstrip(",;:.")
+    if first in _COMMANDS or not first.isalpha():
+        return remedy
+    return f"{remedy[:1].upper()}{remedy[1:]}"

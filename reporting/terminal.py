@@ -262,7 +262,7 @@ def _verdict(page: Page, run: Run) -> None:
     for row in verdict_rows.pressing(rows):
         told = f"{row.place}{with_remedy(row.sentence, row.remedy)} [{row.code}]"
         page.marked(row.judgement, JUDGEMENT_STYLES[row.judgement], [told])
-    for line in verdict_rows.quiet_lines(rows):
+    for line in verdict_rows.quiet_lines(run, verdict):
         page.line(line, hang=2)
     page.line(f"Measured: {tables.counts_text(run)}")
     judgement = verdict_rows.judgement_of(run, verdict)

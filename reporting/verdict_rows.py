@@ -23,6 +23,8 @@ WORST_FIRST: Final[tuple[Judgement, ...]] = ("fail", "unknown", "warn", "pass")
 _UNTOLD: Final = "not told here"
 _MOST_CODES: Final = 8
 _LONGEST_CODE: Final = 40
+_LONGEST_REASON: Final = 200
+_SPEED: Final = frozenset({"RP-COMPUTE", "RP-BANDWIDTH", "RP-HOST-RELATIVE", "RP-REFERENCE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +158,48 @@ def by_code(rows: Iterable[FindingRow]) -> str:
     return listed(names, _MOST_CODES)
 
 
-def quiet_lines(rows: Sequence[FindingRow]) -> tuple[str, ...]:
-    """Return a line that counts what passed, and one that names what is not told here."""
-    lines = []
-    if passed(rows):
-        lines.append(f"Passed: {by_layer(passed(rows))}")
-    if untold(rows):
-        lines.append(f"Not told here: {by_code(untold(rows))}")
-    return tuple(lines)
+def quiet_lines(run: Run, verdict: Verdict, *, reasons: bool = True) -> tuple[str, ...]:
+    """Return a line that counts what passed, one per check that is not told here, and on speed.
+
+    Without ``reasons`` one line names the checks that are not told.
+    """
+    rows = finding_rows(run, verdict)
+    lines = [f"Passed: {by_layer(passed(rows))}"] if passed(rows) else []
+    alike: dict[str, list[FindingRow]] = {}
+    for row in untold(rows):
+        alike.setdefault(shorten(row.code, _LONGEST_CODE), []).append(row)
+    if alike and not reasons:
+        lines.append(f"{_UNTOLD.capitalize()}: {by_code(untold(rows))}")
+    elif alike:
+        for code, same in [*alike.items()][:_MOST_CODES]:
+            more = f" ({len(same)} times)" if len(same) > 1 else ""
+            why = shorten(f"{same[0].place}{same[0].sentence}", _LONGEST_REASON)
+            lines.append(f"{_UNTOLD.capitalize()}: {code}{more}, {why}")
+        if len(alike) > _MOST_CODES:
+            lines.append(f"{_UNTOLD.capitalize()}: {len(alike) - _MOST_CODES} more checks")
+    return (*lines, *_speed_lines(run, verdict))
+
+
+def _speed_lines(run: Run, verdict: Verdict) -> tuple[str, ...]:
+    whose = dict.fromkeys(_without_bands(device) for device in unjudged_speed(run, verdict))
+    return tuple(
+        f"Speed was not judged: no bands for {who}; hold it against an earlier run with --against"
+        for who in whose
+    )
+
+
+def unjudged_speed(run: Run, verdict: Verdict) -> tuple[Device, ...]:
+    """Return the devices whose speed was asked for and that no band, peer or reference judged."""
+    speed = [f for f in verdict.findings if f.code in _SPEED]
+    asked = {f.device_id for f in speed if is_untold(f)}
+    judged = {f.device_id for f in speed if f.judgement != "unknown"}
+    return tuple(d for d in run.devices if d.device_id in asked - judged)
+
+
+def _without_bands(device: Device) -> str:
+    if device.backend == "cpu":
+        return "a processor"
+    return shorten(clean(device.name), _LONGEST_CODE)
 
 
 def counts(verdict: Verdict) -> dict[str, int]:
@@ -183,7 +219,15 @@ def verdict_sentence(run: Run, verdict: Verdict) -> str:
         for kind, count in counts(verdict).items()
         if count
     ]
-    return f"{', '.join(told)}."
+    return f"{', '.join(told)}{_on_speed(run, verdict)}."
+
+
+def _on_speed(run: Run, verdict: Verdict) -> str:
+    silent = len(unjudged_speed(run, verdict))
+    if not silent:
+        return ""
+    of = "" if silent == len(run.devices) else f" of {silent} of {len(run.devices)} devices"
+    return f"; speed{of} was not judged"
 
 
 def scopes(run: Run, verdict: Verdict) -> tuple[Scope, ...]:

@@ -139,7 +139,7 @@ def shown_and_runnable() -> list[str]:
 def test_commands_that_only_look_run_as_printed(command: str, tmp_path: Path) -> None:
     for folder in ("reports/latest", "good", "before", "after"):
         (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "run.json").write_text(json.dumps(RUN))
+        (tmp_path / folder / "run.json").write_text(json.dumps({**RUN, "run_id": folder}))
     _, name, *rest = shlex.split(command)
     done = probe(name, *rest, cwd=tmp_path)
     assert done.returncode in RUNNABLE[name], done.stderr

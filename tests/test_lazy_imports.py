@@ -149,14 +149,16 @@ def test_showing_a_run_asks_for_no_torch(run_file: Path) -> None:
 CHECK = """
 from roofprobe.cli import app
 try:
-    app(["check", {path!r}, "--against", {path!r}])
+    app(["check", {path!r}, "--against", {earlier!r}])
 except SystemExit as end:
     assert end.code == 3, end.code
 """
 
 
 def test_judging_a_run_works_without_torch(run_file: Path) -> None:
-    done = python(BLOCK_TORCH + CHECK.format(path=str(run_file)))
+    earlier = run_file.with_name("earlier.json")
+    earlier.write_text(json.dumps({**json.loads(run_file.read_text()), "run_id": "earlier"}))
+    done = python(BLOCK_TORCH + CHECK.format(path=str(run_file), earlier=str(earlier)))
     assert done.returncode == 0, done.stderr
     assert "RP-COMPLETE" in done.stdout
 

@@ -28,7 +28,7 @@ from roofprobe.peaks.accelerator import Accelerator
 from roofprobe.peaks.catalogue import load
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.reading import is_file, is_folder, json_document, read_bytes
-from roofprobe.records.runfolder import MAX_RUN_BYTES, read_run
+from roofprobe.records.runfolder import MAX_RUN_BYTES, read_run, run_file
 from roofprobe.records.schema import Device, Run
 
 CALIBRATION: Final = "calibration.json"
@@ -155,7 +155,7 @@ def _read(source: Path) -> tuple[CalibrationFile, Run | None]:
                 )
             return read_calibration(source), None
         run = read_run(source)
-        folder = source if (source / "run.json").exists() else source / "latest"
+        folder = run_file(source).parent
         if (folder / CALIBRATION).exists():
             return read_calibration(folder), run
         return calibration_of_run(run), run

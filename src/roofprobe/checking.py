@@ -12,7 +12,7 @@ from pathlib import Path
 
 from roofprobe.acceptance.judge import judge
 from roofprobe.records.errors import RoofprobeError
-from roofprobe.records.runfolder import newest, read_run, write_whole
+from roofprobe.records.runfolder import read_run, write_whole
 from roofprobe.records.schema import Run, Verdict
 from roofprobe.reporting.junit import junit_bytes
 from roofprobe.reporting.prometheus import prometheus_bytes
@@ -36,15 +36,50 @@ def check(
     """Judge the run at ``run`` (a folder, a ``run.json``, or a folder of runs: the newest).
 
     ``junit`` and ``prometheus`` are files to write the verdict to, whole or not at all. Raises
-    ``RoofprobeError`` for what cannot be read or written.
+    ``RoofprobeError`` for what cannot be read or written, for a newest run that has no record yet
+    (exit code 3), and where the run would be held against itself.
     """
-    record = read_run(newest(run))
-    verdict = judge(record, [read_run(newest(path)) for path in against])
+    _check_files(junit, prometheus)
+    record = read_run(run)
+    references = [_reference(path, record) for path in against]
+    verdict = judge(record, references)
     judged = record.model_copy(update={"verdict": verdict})
     for file, make in ((junit, junit_bytes), (prometheus, prometheus_bytes)):
         if file is not None:
             _write(file, make(judged, verdict))
     return Checked(judged, verdict)
+
+
+def _reference(path: Path, run: Run) -> Run:
+    reference = read_run(path)
+    if reference.run_id == run.run_id:
+        raise RoofprobeError(
+            "same-run",
+            f"--against {path} is the run that is judged ({run.run_id}), which is never slower "
+            "than itself: name an earlier run",
+        )
+    return reference
+
+
+def _check_files(junit: Path | None, prometheus: Path | None) -> None:
+    for option, file in (("--junit", junit), ("--prometheus", prometheus)):
+        if file == Path("-"):
+            raise RoofprobeError(
+                "no-file", f"{option} - would be a file of that name: name a file for it"
+            )
+    if junit is not None and prometheus is not None and _is_one_file(junit, prometheus):
+        raise RoofprobeError(
+            "same-file",
+            f"--junit and --prometheus both name {junit}, and one would replace the other: name "
+            "two files",
+        )
+
+
+def _is_one_file(a: Path, b: Path) -> bool:
+    try:
+        return a.resolve() == b.resolve()
+    except (OSError, RuntimeError, ValueError):
+        return a == b  # whoever writes it says why it cannot be written
 
 
 def _write(file: Path, data: bytes) -> None:

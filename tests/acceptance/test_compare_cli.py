@@ -21,7 +21,7 @@ from rich.console import Console
 from roofprobe.acceptance.compare import compare, compare_runs, exit_code
 from roofprobe.acceptance.compare_options import families_of, share_of
 from roofprobe.acceptance.compare_sides import Runs
-from roofprobe.acceptance.comparison import Comparison, comparison_json_schema
+from roofprobe.acceptance.comparison import ComparedHeadline, Comparison, comparison_json_schema
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import Run
 from roofprobe.reporting.compare_markdown import to_markdown
@@ -131,6 +131,20 @@ def rendered(comparison: Comparison, encoding: str = "utf-8") -> str:
     render(comparison, Console(file=file, width=100, highlight=False), full=True)
     file.flush()
     return raw.getvalue().decode(encoding)
+
+
+def test_each_table_says_beneath_it_what_its_ratio_is(sides: tuple[Path, Path]) -> None:
+    best = ComparedHeadline(
+        pair=0, family="compute", label="bf16", title="bf16 dense", unit="TFLOPS", a=1.0, b=2.0,
+        ratio=2.0,
+    )  # fmt: skip
+    found = compare(*sides).model_copy(update={"headlines": (best,)})
+    for text in (rendered(found), to_markdown(found)):
+        places = [
+            text.index(words)
+            for words in ("bf16/1", "time over time", "Best rates", "bf16 dense", "rate over rate")
+        ]
+        assert places == sorted(places)
 
 
 def test_hostile_names_are_only_text_in_every_output(built: ModuleType) -> None:

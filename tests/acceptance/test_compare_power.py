@@ -67,6 +67,10 @@ def test_the_louder_the_host_the_less_is_claimed(
     assert share(found, "slower", "faster") <= 0.05
     assert share(found, "ambiguous") > 0.2, "what moved is not called unchanged either"
     assert {finding.code for finding in found.findings} == {"noisy-comparison"}
+    least = {finding.sentence.split(":")[0]: finding.figures for finding in found.findings}
+    for row in found.rows:
+        if row.family in least and row.verdict in ("slower", "faster") and row.ratio:
+            assert max(row.ratio, 1 / row.ratio) >= 1 + least[row.family]["least_floor"] - 1e-9
 
 
 def test_one_regressed_kernel_is_found_and_no_other(built: ModuleType) -> None:

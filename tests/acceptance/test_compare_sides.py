@@ -118,6 +118,17 @@ def test_a_damaged_run_of_many_is_left_out_with_a_warning(
         compare(tmp_path / "runs", tmp_path / "runs")
 
 
+def test_a_run_without_record_is_left_out_with_a_warning(built: ModuleType, tmp_path: Path) -> None:
+    built.write(tmp_path / "good", built.run([]))
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    (killed / "journal.jsonl").write_text("")
+    (warning,) = read_side(tmp_path, "A").warnings
+    assert "killed has no record yet" in warning.sentence
+    with pytest.raises(RoofprobeError, match="has no record yet"):
+        read_side(killed, "A")
+
+
 @pytest.mark.parametrize("what", ["missing", "empty"])
 def test_no_run_at_all_is_refused_in_a_sentence(tmp_path: Path, what: str) -> None:
     path = tmp_path / what

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from roofprobe.acceptance.integrity import bad_ends, fallbacks
+from roofprobe.acceptance.integrity import bad_ends, fallbacks, not_alone
 from roofprobe.acceptance.judge import judge
 from roofprobe.acceptance.validity import invalidate
 from roofprobe.records.ceilings import ceilings_of
 from roofprobe.records.headlines import headlines_of
 from roofprobe.records.schema import (
+    NOT_ALONE,
     Case,
     Ceiling,
     Device,
@@ -20,6 +21,7 @@ from roofprobe.records.schema import (
     KernelIdentity,
     Limits,
     Measurement,
+    Note,
     Options,
     Reason,
     Run,
@@ -381,3 +383,39 @@ def test_an_operation_of_a_model_is_bounded_by_the_fastest_pipe_it_may_use(
     if status == "invalid":
         assert judged.reason is not None
         assert judged.reason.code == "above-peak"
+
+
+def beside_others(count: int, disturbed: dict[int, float]) -> Run:
+    """Return a run of so many copies, the first the fastest, of which others disturbed some."""
+    made = [copy(1000.0 - i) for i in range(count)]
+    named = [
+        m.model_copy(update={
+            "case": m.case.model_copy(update={"case_id": f"stream/copy/fp32/triton/{i}"}),
+            "notes": tuple(
+                Note(code=NOT_ALONE, sentence="others", figures={"share": share})
+                for at, share in disturbed.items() if at == i
+            ),
+        })
+        for i, m in enumerate(made)
+    ]  # fmt: skip
+    return run_of(*named)
+
+
+def test_a_few_disturbed_measurements_that_no_best_rate_rests_on_pass_with_their_count() -> None:
+    (found,) = not_alone(beside_others(100, {7: 0.2, 8: 0.3}))
+    assert (found.judgement, found.remedy) == ("pass", None)
+    assert found.sentence == (
+        "Others took more than 5% of the cores during 2 of 100 measurements, so those figures are "
+        "too low; no best rate rests on them, the worst is stream/copy/fp32/triton/8 (30% of them)"
+    )
+    assert (found.figure, found.bound) == (0.02, 0.05)
+
+
+def test_many_disturbed_measurements_or_a_disturbed_best_rate_are_a_warning() -> None:
+    (many,) = not_alone(beside_others(100, dict.fromkeys(range(10, 16), 0.2)))
+    assert (many.judgement, many.figure, many.bound) == ("warn", 0.06, 0.05)
+    (best,) = not_alone(beside_others(100, {0: 0.2, 8: 0.3}))
+    assert (best.judgement, best.figure, best.bound) == ("warn", 1, 0)
+    assert best.unit == "disturbed best rates"
+    assert best.case_id == "stream/copy/fp32/triton/0"
+    assert "a best rate rests on them, the worst stream/copy/fp32/triton/0 (20%" in best.sentence

@@ -269,6 +269,9 @@ def test_another_card_of_the_kind_is_a_reference_and_another_kind_is_none(
     )
     (found,) = [f for f in judge(healthy, [stranger]).findings if f.code == "RP-REFERENCE"]
     assert (found.judgement, found.required) == ("unknown", True)
+    assert found.sentence.endswith("they have NVIDIA H200 (132 units)")
+    assert found.remedy is not None
+    assert found.remedy.startswith("name another reference with --against")
 
 
 def test_a_reference_of_another_method_judges_nothing(healthy: Run) -> None:
@@ -365,7 +368,7 @@ def folders(
     for name, (change, *_) in COPIES.items():
         found[name] = root / name
         found[name].mkdir()
-        write_run(found[name], change(h100, healthy))
+        write_run(found[name], change(h100, healthy).model_copy(update={"run_id": name}))
     return found
 
 
@@ -424,6 +427,9 @@ def test_wrong_usage_exits_with_two(folders: dict[str, Path], tmp_path: Path) ->
         [itself, "--against", str(tmp_path / "nothing")],
         [itself, "--json", "--markdown"],
         [itself, "--junit", str(tmp_path / "no" / "folder.xml")],
+        [itself, "--junit", "-"],
+        [itself, "--junit", str(tmp_path / "x"), "--prometheus", str(tmp_path / "a/../x")],
+        [itself, "--against", itself],
     ):
         done = probe_check(*arguments)
         assert done.returncode == 2, arguments
@@ -454,3 +460,51 @@ def test_of_a_folder_of_runs_the_newest_is_judged(
         (tmp_path / name).mkdir()
         write_run(tmp_path / name, run)
     assert probe_check(str(tmp_path)).returncode == 0
+
+
+def test_a_newest_run_without_record_is_named_and_no_older_one_is_judged(
+    healthy: Run, tmp_path: Path
+) -> None:
+    runs, other = tmp_path / "runs", tmp_path / "other"
+    for folder in (runs / "20260101T000000Z-h100", other):
+        folder.mkdir(parents=True)
+        write_run(folder, healthy.model_copy(update={"run_id": folder.name}))
+    killed = runs / "20260102T000000Z-h100"
+    killed.mkdir()
+    (killed / "journal.jsonl").write_text("")
+    for arguments in ([str(runs)], [str(killed)], [str(other), "--against", str(runs)]):
+        done = probe_check(*arguments)
+        assert done.returncode == 3, arguments
+        assert done.stdout == ""
+        assert killed.name in done.stderr
+        assert "has no record yet" in done.stderr
+        assert "probe all --resume" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--junit", "-"], "name a file"),
+        (["--prometheus", "-"], "name a file"),
+        (["--junit", "x", "--prometheus", "./x"], "name two files"),
+    ],
+)
+def test_files_that_cannot_be_meant_are_refused_before_anything_is_written(
+    options: list[str], words: str, folders: dict[str, Path]
+) -> None:
+    done = probe_check(str(folders["itself"]), *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert not Path("-").exists()
+    assert not Path("x").exists()
+
+
+def test_a_run_is_not_held_against_itself_however_it_is_named(healthy: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "20260101T000000Z-h100"
+    folder.mkdir()
+    write_run(folder, healthy)
+    for same in (folder, folder / "run.json", tmp_path):
+        done = probe_check(str(folder), "--against", str(same))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "is the run that is judged" in done.stderr

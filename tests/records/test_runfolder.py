@@ -65,6 +65,24 @@ def test_a_folder_of_runs_means_its_latest(tmp_path: Path) -> None:
     assert read_run(tmp_path) == RUN
 
 
+@pytest.mark.parametrize("points", [None, "20260101T000000Z-h", "20260102T000000Z-h"])
+def test_a_newest_run_without_record_is_never_replaced_by_an_older_one(
+    tmp_path: Path, points: str | None
+) -> None:
+    old, new = tmp_path / "20260101T000000Z-h", tmp_path / "20260102T000000Z-h"
+    old.mkdir()
+    write_run(old, RUN)
+    new.mkdir()
+    (new / "journal.jsonl").write_text("")
+    if points:
+        point_latest(tmp_path, tmp_path / points)
+    with pytest.raises(RoofprobeError, match=f"{new.name}, has no record yet") as raised:
+        read_run(tmp_path)
+    assert (raised.value.code, raised.value.exit_code) == ("unfinished-run", 3)
+    write_run(new, RUN.model_copy(update={"run_id": new.name}))
+    assert read_run(tmp_path).run_id == new.name
+
+
 def test_run_folders_are_named_by_time_and_host_and_never_shared(tmp_path: Path) -> None:
     names = [new_run_folder(tmp_path, RUN.started_at, "a/b c").name for _ in range(3)]
     first = "20260101T000000Z-a-b-c"
@@ -194,7 +212,7 @@ def test_a_run_with_any_bytes_changed_is_read_or_refused(
 
 def test_a_run_that_was_cut_off_says_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / JOURNAL_NAME).write_text("{}\n")
-    with pytest.raises(RoofprobeError, match=r"cut off.*--resume") as caught:
+    with pytest.raises(RoofprobeError, match=r"no record yet.*--resume") as caught:
         read_run(tmp_path)
     assert (caught.value.code, caught.value.exit_code) == ("unfinished-run", 3)
 

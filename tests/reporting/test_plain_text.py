@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roofprobe.reporting.plain_text import (
+    as_sentence,
     clean,
     in_encoding,
     listed,
@@ -62,3 +63,19 @@ def test_long_text_and_long_lists_are_cut_visibly() -> None:
 )
 def test_a_remedy_is_a_sentence_of_its_own(sentence: str, remedy: str | None, told: str) -> None:
     assert with_remedy(sentence, remedy) == told
+
+
+@pytest.mark.parametrize(
+    ("remedy", "told"),
+    [
+        ("probe check RUN --against EARLIER_RUN", "probe check RUN --against EARLIER_RUN"),
+        ("nvidia-smi --persistence-mode=1, as root", "nvidia-smi --persistence-mode=1, as root"),
+        ("`probe doctor` says why", "`probe doctor` says why"),
+        ("repeat; it may pass", "Repeat; it may pass"),
+        ("", ""),
+    ],
+)
+def test_a_remedy_begins_with_a_capital_unless_it_begins_with_a_command(
+    remedy: str, told: str
+) -> None:
+    assert as_sentence(remedy) == told

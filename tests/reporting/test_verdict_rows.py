@@ -29,12 +29,46 @@ def test_what_presses_passed_and_is_not_told_are_told_apart(judged_run: Run) -> 
     assert [row.code for row in verdict_rows.pressing(rows)] == [
         "RP-COMPUTE", "RP-INVALID", "RP-BANDWIDTH",
     ]  # fmt: skip
-    assert verdict_rows.quiet_lines(rows) == (
+    assert verdict_rows.quiet_lines(judged_run, verdict) == (
         "Passed: 2 integrity, 1 absolute",
+        "Not told here: RP-EXAMPLE-LOG, cuda:1: The kernel's log may not be read here.",
+    )
+    assert verdict_rows.quiet_lines(judged_run, verdict, reasons=False)[1:] == (
         "Not told here: RP-EXAMPLE-LOG",
     )
     assert verdict_rows.verdict_sentence(judged_run, verdict) == (
         "1 fail, 1 unknown, 1 warn, 3 pass, 1 not told here."
+    )
+
+
+def test_speed_that_nobody_judged_is_said_plainly_and_speed_that_was_is_not(
+    judged_run: Run,
+) -> None:
+    gpu, *_, cpu = judged_run.devices
+    untold = [
+        finding("unknown", required=False, device_id=device.device_id, sentence="No bands.")
+        for device in (gpu, cpu)
+    ]
+    verdict = Verdict(judgement="pass", findings=(*untold, finding("pass", code="RP-COMPLETE")))
+    assert verdict_rows.quiet_lines(judged_run, verdict)[1:] == (
+        "Not told here: RP-COMPUTE (2 times), cuda:0: No bands.",
+        "Speed was not judged: no bands for Example GPU; hold it against an earlier run with "
+        "--against",
+        "Speed was not judged: no bands for a processor; hold it against an earlier run with "
+        "--against",
+    )
+    assert verdict_rows.verdict_sentence(judged_run, verdict) == (
+        "1 pass, 2 not told here; speed of 2 of 3 devices was not judged."
+    )
+    held = [
+        finding("pass", code="RP-REFERENCE", device_id=device.device_id) for device in (gpu, cpu)
+    ]
+    told = verdict.model_copy(update={"findings": (*verdict.findings, *held)})
+    assert "not judged" not in " ".join(
+        (
+            *verdict_rows.quiet_lines(judged_run, told),
+            verdict_rows.verdict_sentence(judged_run, told),
+        )
     )
 
 
