@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from roofprobe.records.schema import Run
+from roofprobe.reporting.beside import NOTHING, Beside
 from roofprobe.reporting.html import to_html
 from roofprobe.reporting.junit import junit_bytes
 from roofprobe.reporting.markdown import to_markdown
@@ -10,12 +11,12 @@ from roofprobe.reporting.prometheus import prometheus_bytes
 from roofprobe.reporting.verdict_rows import verdict_of
 
 
-def render_files(run: Run) -> dict[str, bytes]:
+def render_files(run: Run, beside: Beside = NOTHING) -> dict[str, bytes]:
     """Return the reports, the verdict as JUnit XML, and the metrics for Prometheus, by name."""
     verdict = verdict_of(run)
     return {
         "report.md": to_markdown(run).encode(),
-        "report.html": to_html(run).encode(),
+        "report.html": to_html(run, beside).encode(),
         "junit.xml": junit_bytes(run, verdict),
         "metrics.prom": prometheus_bytes(run, verdict),
     }

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from roofprobe.records.schema import Run
 from roofprobe.reporting import figures, tables, verdict_rows
+from roofprobe.reporting.beside import NOTHING, Beside
 from roofprobe.reporting.case_tables import (
     CeilingRow,
     MeasurementRow,
@@ -32,6 +33,7 @@ from roofprobe.reporting.compute_tables import (
     support_matrix,
 )
 from roofprobe.reporting.drawing import Drawing
+from roofprobe.reporting.exhibits import Exhibit, exhibits_of
 from roofprobe.reporting.facts import (
     Fact,
     device_facts,
@@ -107,6 +109,14 @@ class _Results:
 
 
 @dataclass(frozen=True, slots=True)
+class _Exhibit:
+    """A part of the report with its figures drawn."""
+
+    exhibit: Exhibit
+    figures: tuple[_Figure, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Section:
     title: str
     line: str
@@ -116,6 +126,7 @@ class _Section:
     links: _Results
     models: _Results
     small: tuple[SmallTable, ...]
+    exhibits: tuple[_Exhibit, ...]
     figures: tuple[_Figure, ...]
     layout: str
     roofline: bool
@@ -137,14 +148,14 @@ class _Section:
     facts: tuple[Fact, ...]
 
 
-def to_html(run: Run) -> str:
+def to_html(run: Run, beside: Beside = NOTHING) -> str:
     """Return the report of ``run`` as one self-contained HTML page."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
     sheet = StyleSheet()
     with figure_style():
-        sections = [_section(run, device_id, sheet) for device_id in device_ids(run)]
+        sections = [_section(run, device_id, beside, sheet) for device_id in device_ids(run)]
     css = f"{_template('report.css')}{sheet.css()}\n"
     script = _template("report.js")
     judged = verdict_rows.verdict_of(run)
@@ -215,7 +226,7 @@ def _hash(text: str) -> str:
     return f"sha256-{digest}"
 
 
-def _section(run: Run, device_id: str, sheet: StyleSheet) -> _Section:
+def _section(run: Run, device_id: str, beside: Beside, sheet: StyleSheet) -> _Section:
     device = next((d for d in run.devices if d.device_id == device_id), None)
     key = f"d{device_ids(run).index(device_id)}"
     overview = {
@@ -235,6 +246,10 @@ def _section(run: Run, device_id: str, sheet: StyleSheet) -> _Section:
         links=_results(tables.headline_rows(run, device_id, "interconnect")),
         models=_results(tables.headline_rows(run, device_id, "llm")),
         small=(*wire_tables(run, device_id), *llm_tables(run, device_id)),
+        exhibits=tuple(
+            _exhibit(exhibit, f"{key}-x{number}", sheet)
+            for number, exhibit in enumerate(exhibits_of(run, device_id, beside))
+        ),
         figures=tuple(
             _figure(drawing, f"{key}-{name}", sheet)
             for name, drawing in overview.items()
@@ -292,6 +307,14 @@ def _searches(run: Run, device_id: str, key: str, sheet: StyleSheet) -> tuple[_S
         figure = _figure(drawing, f"{key}-search{number}", sheet) if drawing else None
         found.append(_Search(row, figure))
     return tuple(found)
+
+
+def _exhibit(exhibit: Exhibit, key: str, sheet: StyleSheet) -> _Exhibit:
+    figures = (
+        _figure(drawing, f"{key}-{number}", sheet)
+        for number, drawing in enumerate(exhibit.drawings)
+    )
+    return _Exhibit(exhibit, tuple(figures))
 
 
 def _figure(drawing: Drawing, key: str, sheet: StyleSheet) -> _Figure:

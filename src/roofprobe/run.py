@@ -41,6 +41,7 @@ from roofprobe.records.schema import Case, Device, Measurement, Options, Run
 from roofprobe.records.support import support_of
 from roofprobe.records.tables import measurements_csv
 from roofprobe.records.tuned import with_tuned
+from roofprobe.reporting.beside import Beside
 from roofprobe.reporting.files import render_files
 from roofprobe.reporting.progress import Progress
 
@@ -195,8 +196,9 @@ def write_files(folder: Path, run: Run) -> None:
     """Write every file of the run but the journal; the record itself comes first."""
     runfolder.write_run(folder, run)
     runfolder.write_whole(folder / "measurements.csv", measurements_csv(run))
-    runfolder.write_whole(folder / "calibration.json", calibration_bytes(calibration_of_run(run)))
-    for name, data in render_files(run).items():
+    calibration = calibration_of_run(run)
+    runfolder.write_whole(folder / "calibration.json", calibration_bytes(calibration))
+    for name, data in render_files(run, Beside(calibration)).items():
         runfolder.write_whole(folder / name, data)
 
 
