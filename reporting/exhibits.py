@@ -14,10 +14,14 @@ from roofprobe.reporting.beside import Beside
 from roofprobe.reporting.exhibit import Exhibit
 from roofprobe.reporting.memory_ladder import latency_ladder, memory_curve
 from roofprobe.reporting.precision_rooflines import precision_rooflines
+from roofprobe.reporting.regimes import regimes
+from roofprobe.reporting.run_trace import run_trace
 
 Maker = Callable[[Run, str, Beside], Exhibit | None]
 
-EXHIBITS: Final[tuple[Maker, ...]] = (precision_rooflines, memory_curve, latency_ladder)
+EXHIBITS: Final[tuple[Maker, ...]] = (
+    precision_rooflines, regimes, memory_curve, latency_ladder, run_trace,
+)  # fmt: skip
 
 
 def exhibits_of(run: Run, device_id: str, beside: Beside) -> tuple[Exhibit, ...]:
