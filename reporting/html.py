@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from roofprobe.records.schema import Run
 from roofprobe.reporting import figures, tables, verdict_rows
 from roofprobe.reporting.beside import NOTHING, Beside
+from roofprobe.reporting.budget import Budget, share_of
 from roofprobe.reporting.case_tables import (
     CeilingRow,
     MeasurementRow,
@@ -49,7 +50,7 @@ from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.pair_tables import pair_tables
 from roofprobe.reporting.plain_text import clean, with_remedy
 from roofprobe.reporting.roofline import roofline
-from roofprobe.reporting.search_tables import SearchRow, search_rows, searches_of
+from roofprobe.reporting.search_tables import SearchRow, StepRow, search_rows, searches_of
 from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.surface import Surface, surfaces
 from roofprobe.reporting.svg import StyleSheet, figure_style, inline_svg
@@ -89,7 +90,7 @@ class _Map:
     """An efficiency surface: its figure, and the same as a table."""
 
     surface: Surface
-    figure: _Figure
+    figure: _Figure | None
     heads: tuple[str, ...]
     rows: tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -97,6 +98,7 @@ class _Map:
 @dataclass(frozen=True, slots=True)
 class _Search:
     row: SearchRow
+    steps: tuple[StepRow, ...]
     figure: _Figure | None
 
 
@@ -144,6 +146,7 @@ class _Section:
     absent: tuple[tables.AbsentGroup, ...]
     notes: tuple[tables.NoteGroup, ...]
     measurements: tuple[MeasurementRow, ...]
+    n_measurements: int
     ceilings: tuple[CeilingRow, ...]
     facts: tuple[Fact, ...]
 
@@ -155,7 +158,9 @@ def to_html(run: Run, beside: Beside = NOTHING) -> str:
 
     sheet = StyleSheet()
     with figure_style():
-        sections = [_section(run, device_id, beside, sheet) for device_id in device_ids(run)]
+        ids = device_ids(run)
+        budget = share_of(len(ids))
+        sections = [_section(run, device_id, beside, sheet, budget) for device_id in ids]
     css = f"{_template('report.css')}{sheet.css()}\n"
     script = _template("report.js")
     judged = verdict_rows.verdict_of(run)
@@ -226,7 +231,9 @@ def _hash(text: str) -> str:
     return f"sha256-{digest}"
 
 
-def _section(run: Run, device_id: str, beside: Beside, sheet: StyleSheet) -> _Section:
+def _section(
+    run: Run, device_id: str, beside: Beside, sheet: StyleSheet, budget: Budget
+) -> _Section:
     device = next((d for d in run.devices if d.device_id == device_id), None)
     key = f"d{device_ids(run).index(device_id)}"
     overview = {
@@ -262,18 +269,19 @@ def _section(run: Run, device_id: str, beside: Beside, sheet: StyleSheet) -> _Se
         routes=route_groups(run, device_id),
         patterns=pattern_table(pattern_rows(run, device_id)),
         maps=tuple(
-            _map(surface, f"{key}-map{number}", sheet)
+            _map(surface, f"{key}-map{number}", sheet, drawn=number < budget.map_figures)
             for number, surface in enumerate(surfaces(run, device_id))
         ),
         layouts=sweep_rows(run, device_id, "layout"),
         alignments=sweep_rows(run, device_id, "alignment"),
         trace=_figure(trace_drawing, f"{key}-trace", sheet) if trace_drawing else None,
         traces=trace_rows(run, device_id),
-        searches=_searches(run, device_id, key, sheet),
+        searches=_searches(run, device_id, key, sheet, budget),
         support=support_lines(run, device_id),
         absent=tables.absent_groups(run, device_id),
         notes=tables.note_groups(run, device_id),
-        measurements=measurement_rows(run, device_id),
+        measurements=measurement_rows(run, device_id, budget.measurements),
+        n_measurements=len(tables.measurements_of(run, device_id)),
         ceilings=ceiling_rows(run, device_id),
         facts=(*(device_facts(device) if device else ()), *observed_facts(run, device_id)),
     )
@@ -294,18 +302,25 @@ def _results(rows: tuple[tables.HeadlineRow, ...]) -> _Results:
     return _Results(rows, tables.shown_columns(rows, _COLUMNS))
 
 
-def _map(surface: Surface, key: str, sheet: StyleSheet) -> _Map:
+def _map(surface: Surface, key: str, sheet: StyleSheet, *, drawn: bool) -> _Map:
     heads, rows = surface.table()
-    return _Map(surface, _figure(heatmap(surface), key, sheet), heads, rows)
+    figure = _figure(heatmap(surface), key, sheet) if drawn else None
+    return _Map(surface, figure, heads, rows)
 
 
-def _searches(run: Run, device_id: str, key: str, sheet: StyleSheet) -> tuple[_Search, ...]:
+def _searches(
+    run: Run, device_id: str, key: str, sheet: StyleSheet, budget: Budget
+) -> tuple[_Search, ...]:
+    """Return the searches; of many looks the last, among which the best shape was decided."""
     found = []
-    pairs = zip(searches_of(run, device_id), search_rows(run, device_id), strict=True)
+    pairs = list(zip(searches_of(run, device_id), search_rows(run, device_id), strict=True))
+    most = max(1, budget.looks // max(1, len(pairs)))
     for number, ((label, measurement, search), row) in enumerate(pairs):
-        drawing = search_figure(label, measurement, search)
-        figure = _figure(drawing, f"{key}-search{number}", sheet) if drawing else None
-        found.append(_Search(row, figure))
+        figure = None
+        if number < budget.search_figures:
+            drawing = search_figure(label, measurement, search)
+            figure = _figure(drawing, f"{key}-search{number}", sheet) if drawing else None
+        found.append(_Search(row, row.steps[-most:], figure))
     return tuple(found)
 
 
