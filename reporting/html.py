@@ -34,7 +34,8 @@ from roofprobe.reporting.compute_tables import (
     support_matrix,
 )
 from roofprobe.reporting.drawing import Drawing
-from roofprobe.reporting.exhibits import Exhibit, exhibits_of
+from roofprobe.reporting.exhibit import Exhibit
+from roofprobe.reporting.exhibits import exhibits_of
 from roofprobe.reporting.facts import (
     Fact,
     device_facts,
