@@ -16,7 +16,6 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from roofprobe.records.schema import Headline, Measurement, Run
-from roofprobe.records.titles import label_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +28,23 @@ class Budget:
     map_figures: int
 
 
-PAGE: Final = Budget(measurements=2_000, looks=2_400, search_figures=16, map_figures=16)
+PAGE: Final = Budget(measurements=1_600, looks=1_600, search_figures=12, map_figures=12)
 
 
 def share_of(n_devices: int, page: Budget = PAGE) -> Budget:
-    """Return the even share of each device; of everything at least one."""
-    shares = {each.name: max(1, getattr(page, each.name) // max(1, n_devices)) for each in _FIELDS}
+    """Return the even share of each device.
+
+    Maps are whole or not there: of eight devices each would draw one of its four or so, which
+    only looks as if the others had not been measured. Their tables are always there.
+    """
+    shares = {each.name: getattr(page, each.name) // max(1, n_devices) for each in _FIELDS}
+    if shares["map_figures"] < _FEWEST_MAPS:
+        shares["map_figures"] = 0
     return Budget(**shares)
 
 
 _FIELDS: Final = fields(Budget)
+_FEWEST_MAPS: Final = 3
 
 
 def chosen(
@@ -58,7 +64,8 @@ def chosen(
     ranks: dict[int, tuple[int, int]] = {}
     for m in order:
         case = m.case
-        kind = (case.family, case.op, label_of(case), case.route, case.role, case.regime, m.status)
+        row = case.row or case.precision
+        kind = (case.family, case.op, row, case.route, case.role, case.regime, m.status)
         place = seen[kind] = seen.get(kind, -1) + 1
         first = case.case_id in needed or m.status in ("failed", "invalid")
         ranks[id(m)] = (0 if first else 2 if m.status == "skipped" else 1, place)

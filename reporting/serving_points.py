@@ -231,9 +231,7 @@ def _loaded(one: Mapping[str, Any]) -> Loaded:
     )
 
 
-def most_within(
-    load: Sequence[Loaded], target: Target, *, surely: bool = False
-) -> Loaded | None:
+def most_within(load: Sequence[Loaded], target: Target, *, surely: bool = False) -> Loaded | None:
     """Return the point with the most requests in flight that still meets ``target``."""
     good = [at for at in load if (at.surely_meets(target) if surely else at.meets(target))]
     return max(good, key=lambda at: at.in_flight, default=None)

@@ -155,7 +155,7 @@ def test_each_part_of_the_compute_result_has_its_figure_and_its_table(
         "The factors multiply to the share", "Every route of a row in bursts",
         "The same product of other data",
         "M downwards", "Layouts, in bursts", "Alignment, in bursts", "first to the last tenth",
-        "every look is below", "Every row of the result", "Which device does which row",
+        "their looks are below", "Every row of the result", "Which device does which row",
     ):  # fmt: skip
         assert caption in page.text["caption"]
     assert 'tone-warn">fallback' not in html  # int8 has one route only: nothing to compare
