@@ -52,9 +52,9 @@ def chosen(
 ) -> tuple[Measurement, ...]:
     """Return at most ``most`` of a device's ``measurements``, in the order of the run.
 
-    First what headlines and findings stand on and what failed or cannot be true; then the fastest
-    of each kind (family, operation, row, route, role), the second of each, and so on; last what was
-    skipped, which the report tells by its reasons.
+    First what headlines and adverse findings stand on and what failed or cannot be true; then the
+    fastest of each kind (family, operation, row, role), the second of each, and so on; last what
+    was skipped, which the report tells by its reasons.
     """
     if len(measurements) <= most:
         return tuple(measurements)
@@ -64,8 +64,7 @@ def chosen(
     ranks: dict[int, tuple[int, int]] = {}
     for m in order:
         case = m.case
-        row = case.row or case.precision
-        kind = (case.family, case.op, row, case.route, case.role, case.regime, m.status)
+        kind = (case.family, case.op, case.row or case.precision, case.role)
         place = seen[kind] = seen.get(kind, -1) + 1
         first = case.case_id in needed or m.status in ("failed", "invalid")
         ranks[id(m)] = (0 if first else 2 if m.status == "skipped" else 1, place)
@@ -77,7 +76,7 @@ def _stood_on(run: Run, device_id: str) -> set[str | None]:
     def cases(headline: Headline) -> tuple[str | None, str | None]:
         return headline.case_id, headline.settled_case_id
 
-    found = run.verdict.findings if run.verdict else ()
+    found = [f for f in (run.verdict.findings if run.verdict else ()) if f.judgement != "pass"]
     own = (headline for headline in run.headlines if headline.device_id == device_id)
     return {
         *(case_id for headline in own for case_id in cases(headline)),

@@ -7,14 +7,10 @@ reader's light or dark setting. The same run gives the same bytes.
 
 from __future__ import annotations
 
-import base64
 import gc
-import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from roofprobe.records.schema import Run
@@ -50,9 +46,9 @@ from roofprobe.reporting.gap_figure import gap
 from roofprobe.reporting.heatmap import heatmap
 from roofprobe.reporting.llm_tables import llm_tables
 from roofprobe.reporting.naming import device_ids, device_title, short_address
-from roofprobe.reporting.numbers import UNKNOWN
+from roofprobe.reporting.pages.shell import page
 from roofprobe.reporting.pair_tables import pair_tables
-from roofprobe.reporting.plain_text import clean, with_remedy
+from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.roofline import roofline
 from roofprobe.reporting.search_tables import SearchRow, search_rows, searches_of
 from roofprobe.reporting.small_table import SmallTable
@@ -156,9 +152,6 @@ class _Section:
 
 def to_html(run: Run, beside: Beside = NOTHING) -> str:
     """Return the report of ``run`` as one self-contained HTML page."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-    from markupsafe import Markup
-
     sheet = StyleSheet()
     with figure_style(), _record_out_of_the_collectors_way():
         ids = device_ids(run)
@@ -167,21 +160,11 @@ def to_html(run: Run, beside: Beside = NOTHING) -> str:
             _section(_only(run, device_id), device_id, beside, sheet, f"d{number}", budget)
             for number, device_id in enumerate(ids)
         ]
-    css = f"{_template('report.css')}{sheet.css()}\n"
-    script = _template("report.js")
     judged = verdict_rows.verdict_of(run)
     findings = verdict_rows.finding_rows(run, judged)
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=FunctionLoader(_template),
-    )
-    page = environment.get_template("report.html.j2").render(
-        policy=_policy(css, script),
-        css=Markup(css),
-        script=Markup(script),
+    return page(
+        "report.html.j2",
+        sheet,
         title=_title(run),
         subtitle=clean(f"{run.started_at}, {run.environment.host}, {run.run_id}"),
         judgement=verdict_rows.judgement_of(run, judged),
@@ -201,10 +184,7 @@ def to_html(run: Run, beside: Beside = NOTHING) -> str:
             f"roofprobe {run.environment.roofprobe}, method version {run.method_version}. "
             "This file loads nothing and sends nothing."
         ),
-        unknown=UNKNOWN,
-        with_remedy=_told,
     )
-    return page.lstrip()
 
 
 @contextmanager
@@ -227,31 +207,6 @@ def _record_out_of_the_collectors_way() -> Iterator[None]:
 def _title(run: Run) -> str:
     names = dict.fromkeys(clean(device.name) for device in run.devices)
     return f"roofprobe: {', '.join(names) or 'no device'}"
-
-
-def _told(sentence: str, remedy: str | None) -> Markup:
-    """Return what is wrong and what to do, with what stands between backticks as code."""
-    from markupsafe import Markup, escape
-
-    text = with_remedy(sentence, remedy)
-    stop = "." if text[-1:].isalnum() or text.endswith("`") else ""
-    parts = re.split(r"`([^`]+)`", f"{text}{stop}")
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
-        for number, part in enumerate(parts)
-    )
-
-
-def _policy(css: str, script: str) -> str:
-    return (
-        f"default-src 'none'; style-src '{_hash(css)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hash(text: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return f"sha256-{digest}"
 
 
 def _only(run: Run, device_id: str) -> Run:
@@ -360,8 +315,3 @@ def _figure(drawing: Drawing, key: str, sheet: StyleSheet) -> _Figure:
 
     svg = inline_svg(drawing.figure, key, f"{drawing.title}. {drawing.label}", sheet)
     return _Figure(drawing.title, Markup(svg), drawing.sentence)
-
-
-def _template(name: str) -> str:
-    folder = resources.files("roofprobe.reporting") / "templates"
-    return (folder / name).read_text(encoding="utf-8")

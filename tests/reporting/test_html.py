@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 import pytest
 
 from roofprobe.records.schema import Run
-from roofprobe.reporting.html import _layout, _told, to_html
+from roofprobe.reporting.html import _layout, to_html
+from roofprobe.reporting.pages.shell import told
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 RUNS = [
@@ -225,11 +226,11 @@ def test_hostile_text_is_shown_as_text(name: str, pages: dict[str, str]) -> None
 
 
 def test_commands_in_a_remedy_are_code_and_all_else_is_text() -> None:
-    assert _told("It is <b>.", "run `probe all --out <dir>`") == (
+    assert told("It is <b>.", "run `probe all --out <dir>`") == (
         "It is &lt;b&gt;. Run <code>probe all --out &lt;dir&gt;</code>."
     )
-    assert _told("A lone ` is text", None) == "A lone ` is text."
-    assert _told("", None) == ""
+    assert told("A lone ` is text", None) == "A lone ` is text."
+    assert told("", None) == ""
 
 
 def test_the_same_run_gives_the_same_bytes(example_run: Run, pages: dict[str, str]) -> None:
