@@ -2,8 +2,8 @@
 
 Matplotlib writes whole SVG documents: style attributes, ids that repeat from figure to figure, a
 style sheet for everything. Inside a page each of these would leak or be refused, so styles become
-classes of one shared sheet, ids get a prefix, and colours become variables that follow the page
-from light to dark. The result is the same bytes for the same figure.
+classes of one shared sheet, ids become the page's, and colours become variables that follow the
+page from light to dark. The result is the same bytes for the same figure.
 
 What a mark stands for is told when it is pointed at: ``tip`` and ``tips`` hang words on an artist,
 which become the ``title`` that every browser shows by itself. They are an extra for those who
@@ -48,6 +48,7 @@ _HREF = "{http://www.w3.org/1999/xlink}href"
 # Words travel in an artist's id, which matplotlib writes as it is; private signs mark them.
 _TIP, _NEXT, _THROUGH = "\ue000tip", "\ue001", "\ue000through"
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+_NO_TURN = re.compile(r"rotate\(-?0 [^()]*\)")
 _PLACES = frozenset({"d", "x", "y", "width", "height", "points", "transform"})
 _RC = {
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and copied
@@ -86,12 +87,13 @@ def see_through(artist: Artist) -> None:
 
 
 class StyleSheet:
-    """Gives each distinct inline style a class."""
+    """Gives each distinct inline style a class, and each id of a figure a short one of the page."""
 
     def __init__(self) -> None:
         """Begin without a class."""
         self._classes: dict[str, str] = {}
         self._seen: dict[str, str] = {}
+        self._ids: dict[tuple[str, str], str] = {}
 
     def class_of(self, style: str) -> str:
         """Return the class that stands for ``style``."""
@@ -106,13 +108,17 @@ class StyleSheet:
         style = re.sub(r"font-family: [^;]*;? ?", "", style).strip("; ")
         return self._classes.setdefault(style, f"v{len(self._classes)}")
 
+    def id_of(self, key: str, name: str) -> str:
+        """Return the page's id of what figure ``key`` calls ``name``."""
+        return self._ids.setdefault((key, name), f"i{len(self._ids)}")
+
     def css(self) -> str:
         """Return the rules of all classes."""
         return "\n".join(f"figure .{name} {{{style}}}" for style, name in self._classes.items())
 
 
 def inline_svg(figure: Figure, key: str, label: str, sheet: StyleSheet) -> str:
-    """Return ``figure`` as an ``svg`` element called ``label``, with ids that begin with ``key``.
+    """Return ``figure`` as an ``svg`` element called ``label``; ``key`` is its own in the page.
 
     Call it, and draw the figure, under ``figure_style``.
     """
@@ -126,7 +132,7 @@ def inline_svg(figure: Figure, key: str, label: str, sheet: StyleSheet) -> str:
         _rewrite(element, key, used, sheet)
     _without_bare_groups(root)
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
-    return ET.tostring(root, encoding="unicode", short_empty_elements=False)
+    return ET.tostring(root, encoding="unicode")
 
 
 def _targets(root: ET.Element) -> set[str]:
@@ -159,15 +165,17 @@ def _rewrite(element: ET.Element, key: str, used: set[str], sheet: StyleSheet) -
             attributes["class"] = sheet.class_of(value)
         elif name == "id":
             if value in used:
-                attributes["id"] = f"{key}-{value}"
+                attributes["id"] = sheet.id_of(key, value)
             elif value.startswith(_TIP):
                 _hang(element, value.removeprefix(_TIP))
             elif value == _THROUGH:
                 attributes["pointer-events"] = "none"
         elif name == _HREF:
-            attributes["href"] = value.replace("#", f"#{key}-")
-        else:
-            told = " ".join(value.replace("url(#", f"url(#{key}-").split())
+            attributes["href"] = f"#{sheet.id_of(key, value.removeprefix('#'))}"
+        elif "url(#" in value:
+            attributes[name] = f"url(#{sheet.id_of(key, value[len('url(#') : -1])})"
+        elif not _NO_TURN.fullmatch(value):
+            told = " ".join(value.split())
             attributes[name] = _LONG_NUMBER.sub(_rounded, told) if name in _PLACES else told
     element.attrib = attributes
     if element.text and not element.text.strip():
