@@ -49,7 +49,7 @@ def capacity(run: Run, device_id: str, beside: Beside) -> Exhibit | None:
         f"{precision} {what}" for precision in PRECISIONS for what in ("GB", unit, "requests")
     )
     table = SmallTable(
-        f"Models by size, at {CONTEXT:,} tokens",
+        f"Models that fit, at {CONTEXT:,} tokens",
         f"Memory of the weights in GB of 10^9 bytes, the fewest {unit}, and how many requests of "
         f"{CONTEXT:,} tokens they hold at a time; a dash where the model does not fit.",
         ("model", *heads),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_ROW, _BOTTOM = 33.0, 34.0
+_ROW, _BOTTOM, _MIDDLE = 33.0, 34.0, 0.72
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
@@ -47,6 +47,9 @@ def dot_figure(rows: Sequence[DotRow], names: Sequence[str], words: str) -> Figu
     room = max(0.02, (max(ratios) - min(ratios)) * 0.04)
     axes.set_xlim(min(ratios) - room, max(ratios) + room)
     axes.set_ylim(len(rows), 0)
+    middles = [number + _MIDDLE for number in range(len(rows))]
+    _lines(axes, [([*axes.get_xlim()], [at, at]) for at in middles], TRACK, 1)
+    _lines(axes, [([1, 1], [at - 0.18, at + 0.18]) for at in middles], INK, 1.2)
     for number, row in enumerate(rows):
         _row(axes, number, row, names)
     axes.set_yticks([])
@@ -62,13 +65,21 @@ def dot_figure(rows: Sequence[DotRow], names: Sequence[str], words: str) -> Figu
     return figure
 
 
+def _lines(
+    axes: Axes, lines: Sequence[tuple[Sequence[float], Sequence[float]]], color: str, width: float
+) -> None:
+    """Draw lines that do not touch as one path."""
+    gap = float("nan")
+    xs = [x for across, _ in lines for x in (*across, gap)]
+    ys = [y for _, up in lines for y in (*up, gap)]
+    axes.plot(xs, ys, color=color, linewidth=width, clip_on=False)
+
+
 def _row(axes: Axes, number: int, row: DotRow, names: Sequence[str]) -> None:
-    middle = number + 0.72
+    middle = number + _MIDDLE
     low, high = axes.get_xlim()
     ends = [1.0, *(dot.ratio for dot in row.dots.values())]
-    axes.plot([low, high], [middle] * 2, color=TRACK, linewidth=1)
-    axes.plot([1, 1], [middle - 0.18, middle + 0.18], color=INK, linewidth=1.2)
-    axes.plot([min(ends), max(ends)], [middle] * 2, color=GRID, linewidth=3)
+    axes.plot([min(ends), max(ends)], [middle] * 2, color=GRID, linewidth=3, clip_on=False)
     axes.text(
         low, number + 0.46, shorten(row.label, 24), va="bottom", color=INK, weight="bold",
         parse_math=False,

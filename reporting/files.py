@@ -15,7 +15,7 @@ def render_files(run: Run, beside: Beside = NOTHING) -> dict[str, bytes]:
     """Return the reports, the verdict as JUnit XML, and the metrics for Prometheus, by name."""
     verdict = verdict_of(run)
     return {
-        "report.md": to_markdown(run).encode(),
+        "report.md": to_markdown(run, beside).encode(),
         "report.html": to_html(run, beside).encode(),
         "junit.xml": junit_bytes(run, verdict),
         "metrics.prom": prometheus_bytes(run, verdict),

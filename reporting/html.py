@@ -270,6 +270,7 @@ def _section(
         pattern_figures=tuple(
             _figure(drawing, f"{key}-pattern{number}", sheet)
             for number, drawing in enumerate(pattern_figures(patterns))
+            if number == 0 or budget.map_figures  # of many devices the rates alone
         ),
         maps=tuple(
             _map(surface, f"{key}-map{number}", sheet, drawn=number < budget.map_figures)

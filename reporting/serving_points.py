@@ -169,7 +169,7 @@ def serving_of(calibration: Calibration) -> Serving:
     )
 
 
-def _choose(calibration: Calibration) -> Mapping[str, Any]:
+def _choose(calibration: Calibration) -> dict[str, Any]:
     """Return the planned case of the greatest model that fits, is fast enough and was measured.
 
     Fast enough: one request alone meets the slackest target's TPOT. Among those, the fewer reasons
@@ -187,7 +187,9 @@ def _choose(calibration: Calibration) -> Mapping[str, Any]:
         input_len=_ROOM_CONTEXT - 1, output_len=2,
     )  # fmt: skip
     timed = [one for one in found if "error" not in one and one["tpot_ms"]]
-    first = {one["model"]: one for one in reversed(timed)}  # of each the first precision
+    first: dict[str, dict[str, Any]] = {
+        one["model"]: one for one in reversed(timed)
+    }  # of each the first precision
     roomy = [one for one in first.values() if one["max_batch"] >= _ROOM_REQUESTS]
     fitting = sorted(roomy, key=lambda one: MODELS.index(one["model"]))
     slackest = max(target.tpot_ms for target in TARGETS)
