@@ -266,5 +266,5 @@ def test_what_is_looked_up_is_folded_and_what_is_read_is_not(pages: dict[str, st
     opened = re.findall(r'<h3 id="d0-[^"]+">([^<]+)</h3>', html)
     assert opened == [
         "Compute", "Memory", "Where the gap goes", "Burst against settled",
-        "Efficiency over shapes", "Data patterns", "Notes",
+        "What fits", "Efficiency over shapes", "Data patterns", "Notes",
     ]  # fmt: skip
