@@ -1,8 +1,9 @@
 """Parts of a Markdown report, and how they are kept within what a forge accepts.
 
-GitHub refuses an issue, a comment or a pull request of more than 65,536 characters
-(its answer is quoted in https://github.com/PyGithub/PyGithub/issues/1906). What is read comes first and stays; what is
-looked up goes first when there is too much, everywhere alike, and the report says what went.
+GitHub refuses an issue, a comment or a pull request of more than 65,536 characters (its answer is
+quoted in https://github.com/PyGithub/PyGithub/issues/1906). What is read comes first and stays;
+what is looked up goes first when there is too much, everywhere alike, and the report says what
+went.
 """
 
 from __future__ import annotations
