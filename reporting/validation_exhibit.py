@@ -11,7 +11,7 @@ from roofprobe.reporting import numbers
 from roofprobe.reporting.beside import Beside
 from roofprobe.reporting.drawing import SMALL, Drawing, add_axes, empty_figure, quiet
 from roofprobe.reporting.exhibit import Exhibit
-from roofprobe.reporting.plain_text import clean, plural
+from roofprobe.reporting.plain_text import clean, plural, shorten
 from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.svg import GRID, INK, MUTED, SERIES, tips
 
@@ -49,7 +49,8 @@ def step_tables(run: Run, device_id: str, beside: Beside) -> tuple[SmallTable, .
 
 def _steps(device_id: str, beside: Beside) -> list[HeldStep]:
     found = beside.validation
-    return [step for step in found.steps if step.device_id == device_id] if found else []
+    own = [step for step in found.steps if step.device_id == device_id] if found else []
+    return [step for step in own if step.measured_us > 0 and step.predicted_us > 0]
 
 
 def _sentence(steps: Sequence[HeldStep], source: str) -> str:
@@ -94,7 +95,7 @@ def _words(step: HeldStep) -> str:
 
 
 def _kind(step: HeldStep) -> str:
-    return f"{clean(step.phase)}, {step.regime}"
+    return f"{shorten(clean(step.phase), 16)}, {step.regime}"
 
 
 def _figure(steps: Sequence[HeldStep]) -> Figure:
@@ -108,7 +109,7 @@ def _figure(steps: Sequence[HeldStep]) -> Figure:
     axes.set_yscale("log")
     quiet(axes)
     # an interval that is far wider than what it surrounds leaves the figure
-    ends = [us for step in steps for us in (step.measured_us, step.predicted_us) if us > 0]
+    ends = [us for step in steps for us in (step.measured_us, step.predicted_us)]
     low, high = min(ends) / 1.6, max(ends) * 1.6
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
@@ -139,10 +140,12 @@ def _figure(steps: Sequence[HeldStep]) -> Figure:
     axes.grid(color=GRID, linewidth=0.6)
     axes.set_xlabel("measured", color=MUTED, fontsize=SMALL)
     axes.set_ylabel("predicted", color=MUTED, fontsize=SMALL)
-    figure.legend(
+    legend = figure.legend(
         loc="upper left", ncols=2, frameon=False, labelcolor=INK, fontsize=SMALL,
         handlelength=1.2, borderpad=0, borderaxespad=0.5, columnspacing=1.5,
     )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return figure
 
 
