@@ -88,7 +88,7 @@ def _note() -> str:
     return (
         f"{memory.UTILISATION:.0%} of the memory is used, of which "
         f"{memory.RUNTIME_RESERVE_BYTES / 1e9:.0f} GB are the runtime’s; the KV cache has 16 bits; "
-        "activations are an estimate. `probe plan --model NAME` answers for any model, layout and "
+        "activations are an estimate. The command probe plan answers for any model, layout and "
         "context."
     )
 

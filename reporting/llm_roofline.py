@@ -182,7 +182,6 @@ def op_table(ops: Sequence[Op]) -> SmallTable:
             rows.append(
                 (
                     f"{kind}, {precision}",
-                    str(len(own)),
                     _range([op.intensity for op in own if op.rate > 0]),
                     numbers.rate(best, "TFLOPS") if best else numbers.UNKNOWN,
                     numbers.rate(max(op.gbps for op in own), "GB/s"),
@@ -193,7 +192,7 @@ def op_table(ops: Sequence[Op]) -> SmallTable:
         "Language-model operations and their roofs",
         "The share of the roof (the smaller of the compute roof and of what memory delivers) in "
         "the median and at best. What moves bytes only is held against memory.",
-        ("operations", "cases", "per byte", "best rate", "best bytes", "of roof, best"),
+        ("operations", "per byte", "best rate", "best bytes", "of roof, best"),
         tuple(rows),
     )
 
