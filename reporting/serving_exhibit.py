@@ -17,6 +17,7 @@ from roofprobe.reporting.beside import Beside
 from roofprobe.reporting.curves import Bound, Line, Mark, curve_figure
 from roofprobe.reporting.drawing import Drawing
 from roofprobe.reporting.exhibit import Exhibit
+from roofprobe.reporting.naming import alike, device_title
 from roofprobe.reporting.plain_text import clean, plural
 from roofprobe.reporting.serving_points import (
     INPUT_LEN,
@@ -41,7 +42,10 @@ _LABELLED = (1, 4, 16, 64, 256)
 
 
 def serving(run: Run, device_id: str, beside: Beside) -> Exhibit | None:
-    """Return the exhibit of a device whose operations of language models were calibrated."""
+    """Return the exhibit of a device whose operations of language models were calibrated.
+
+    Of devices of one kind the first has the curves; they differ by less than a line is wide.
+    """
     calibration = calibration_of(device_id, beside)
     if calibration is None:
         return None
@@ -49,19 +53,17 @@ def serving(run: Run, device_id: str, beside: Beside) -> Exhibit | None:
         found = serving_of(calibration)
     except RoofprobeError as error:
         return Exhibit(TITLE, f"Nothing is predicted here: {clean(error.sentence)}")
+    title = f"{TITLE} of {found.model}, predicted"
+    kind = (d for d in alike(run, device_id) if calibration_of(d.device_id, beside))
+    first = next(kind, None)
+    if first is not None and first.device_id != device_id:
+        same = f"The curves stand with {device_title(first)}, a device of the same kind."
+        return Exhibit(title, f"{_sentence(found)} {same}", tables=serving_tables(found)[:1])
+    drawings = _prefill(found.ttft), _decode(found.tpot), _wait(found.load), _load(found.load)
     return Exhibit(
-        title=f"{TITLE} of {found.model}, predicted",
-        sentence=_sentence(found),
-        drawings=tuple(
-            drawing
-            for drawing in (
-                _prefill(found.ttft),
-                _decode(found.tpot),
-                _wait(found.load),
-                _load(found.load),
-            )
-            if drawing is not None
-        ),
+        title,
+        _sentence(found),
+        drawings=tuple(drawing for drawing in drawings if drawing is not None),
         tables=serving_tables(found),
         notes=_notes(found),
     )
@@ -78,14 +80,17 @@ def target_tables(run: Run, device_id: str, beside: Beside) -> tuple[SmallTable,
 
 def calibration_of(device_id: str, beside: Beside) -> Calibration | None:
     """Return the calibration of a device, None where it has no operation of language models."""
-    from roofprobe.costmodel.calibration import calibration_from
+    from roofprobe.costmodel.calibration import Calibration, calibration_from
+    from roofprobe.costmodel.forms import OP_CLASSES
 
     file = beside.calibration
     if file is None or all(one.device_id != device_id for one in file.devices):
         return None
     found = calibration_from(file, device=device_id)
-    timed = {fit.op for fit in found.device.ops}
-    return found if timed.intersection(_ATTENTION) else None
+    known = tuple(fit for fit in found.device.ops if fit.op in OP_CLASSES)
+    if not any(fit.op in _ATTENTION for fit in known):
+        return None
+    return Calibration(found.device.model_copy(update={"ops": known}), found.provenance)
 
 
 def _sentence(found: Serving) -> str:
@@ -110,12 +115,15 @@ def _sentence(found: Serving) -> str:
 
 
 def _notes(found: Serving) -> tuple[str, ...]:
-    doubts = " ".join(clean(why) for why in found.doubts)
+    doubts, caveats = (
+        " ".join(clean(why) for why in whys) for whys in (found.doubts, found.caveats)
+    )
     less_sure = f"Hollow marks and dashed lines are less sure than their bands: {doubts}"
     return (
         f"Bands span 80 % of the errors that held-out operations had. {clean(found.basis)} An "
         "engine’s own overheads come on top of all times.",
         *((less_sure,) if doubts else ()),
+        *((f"Of all of it: {caveats}",) if caveats else ()),
         TARGETS_SOURCE,
     )
 
@@ -154,7 +162,7 @@ def _decode(curves: Sequence[Curve]) -> Drawing | None:
         return None
     lines = [
         Line(
-            f"{c.parameter:,} tokens each",
+            f"context {c.parameter:,}",
             _marks(c, f"{{}} × {c.parameter:,} tokens of context"),
         )
         for c in curves

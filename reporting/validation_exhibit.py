@@ -11,7 +11,7 @@ from roofprobe.reporting import numbers
 from roofprobe.reporting.beside import Beside
 from roofprobe.reporting.drawing import SMALL, Drawing, add_axes, empty_figure, quiet
 from roofprobe.reporting.exhibit import Exhibit
-from roofprobe.reporting.plain_text import clean, plural
+from roofprobe.reporting.plain_text import clean, plural, shorten
 from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.svg import GRID, INK, MUTED, SERIES, tips
 
@@ -34,7 +34,7 @@ def validation(run: Run, device_id: str, beside: Beside) -> Exhibit | None:
     left = [f"Not compared: {clean(row.case_id)}: {clean(row.sentence)}" for row in found.unheld]
     return Exhibit(
         title="Predictions against a real model",
-        sentence=_sentence(steps, clean(found.calibration)),
+        sentence=f"{_sentence(steps, clean(found.calibration))}{_furthest_part(steps)}",
         drawings=(_drawing(steps),),
         tables=(validation_table(steps),),
         notes=(*(clean(note) for note in found.notes), *dict.fromkeys(left)),
@@ -49,7 +49,8 @@ def step_tables(run: Run, device_id: str, beside: Beside) -> tuple[SmallTable, .
 
 def _steps(device_id: str, beside: Beside) -> list[HeldStep]:
     found = beside.validation
-    return [step for step in found.steps if step.device_id == device_id] if found else []
+    own = [step for step in found.steps if step.device_id == device_id] if found else []
+    return [step for step in own if step.measured_us > 0 and step.predicted_us > 0]
 
 
 def _sentence(steps: Sequence[HeldStep], source: str) -> str:
@@ -59,6 +60,24 @@ def _sentence(steps: Sequence[HeldStep], source: str) -> str:
         f"{plural(len(steps), 'step')} of {_listed(steps)} were predicted from {source} and then "
         f"measured: off by {statistics.median(errors):.1%} in the median and {max(errors):.1%} at "
         f"most; {inside} of {len(steps)} lie in the 80 % interval of their prediction."
+    )
+
+
+def _furthest_part(steps: Sequence[HeldStep]) -> str:
+    """Say in which operation most of the difference lies, where operations were watched."""
+    told: dict[str, float] = {}
+    measured: dict[str, float] = {}
+    for step in steps:
+        for part in step.parts:
+            if part.measured_us is not None:
+                told[part.name] = told.get(part.name, 0.0) + part.predicted_us
+                measured[part.name] = measured.get(part.name, 0.0) + part.measured_us
+    if not told:
+        return ""
+    name = max(told, key=lambda part: abs(told[part] - measured[part]))
+    return (
+        f" Of all operations {clean(name)} is furthest off: {numbers.duration_us(told[name])} "
+        f"predicted in all steps together, {numbers.duration_us(measured[name])} measured."
     )
 
 
@@ -94,7 +113,7 @@ def _words(step: HeldStep) -> str:
 
 
 def _kind(step: HeldStep) -> str:
-    return f"{clean(step.phase)}, {step.regime}"
+    return f"{shorten(clean(step.phase), 16)}, {step.regime}"
 
 
 def _figure(steps: Sequence[HeldStep]) -> Figure:
@@ -108,7 +127,7 @@ def _figure(steps: Sequence[HeldStep]) -> Figure:
     axes.set_yscale("log")
     quiet(axes)
     # an interval that is far wider than what it surrounds leaves the figure
-    ends = [us for step in steps for us in (step.measured_us, step.predicted_us) if us > 0]
+    ends = [us for step in steps for us in (step.measured_us, step.predicted_us)]
     low, high = min(ends) / 1.6, max(ends) * 1.6
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
@@ -139,10 +158,12 @@ def _figure(steps: Sequence[HeldStep]) -> Figure:
     axes.grid(color=GRID, linewidth=0.6)
     axes.set_xlabel("measured", color=MUTED, fontsize=SMALL)
     axes.set_ylabel("predicted", color=MUTED, fontsize=SMALL)
-    figure.legend(
+    legend = figure.legend(
         loc="upper left", ncols=2, frameon=False, labelcolor=INK, fontsize=SMALL,
         handlelength=1.2, borderpad=0, borderaxespad=0.5, columnspacing=1.5,
     )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return figure
 
 

@@ -265,6 +265,6 @@ def test_what_is_looked_up_is_folded_and_what_is_read_is_not(pages: dict[str, st
     ]  # fmt: skip
     opened = re.findall(r'<h3 id="d0-[^"]+">([^<]+)</h3>', html)
     assert opened == [
-        "Compute", "Memory", "Where the gap goes", "Burst against settled",
-        "What fits", "Efficiency over shapes", "Data patterns", "Notes",
+        "Compute", "Memory", "Where the gap goes", "Burst against settled", "What fits",
+        "Efficiency over shapes", "Data patterns", "Notes",
     ]  # fmt: skip
