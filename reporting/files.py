@@ -14,7 +14,7 @@ from roofprobe.reporting.verdict_rows import verdict_of
 def render_reports(run: Run, beside: Beside = NOTHING) -> dict[str, bytes]:
     """Return the reports for people, by name."""
     return {
-        "report.md": to_markdown(run).encode(),
+        "report.md": to_markdown(run, beside).encode(),
         "report.html": to_html(run, beside).encode(),
     }
 

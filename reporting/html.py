@@ -226,6 +226,9 @@ def _section(
     gap_drawing, trace_drawing = gap(run, device_id), trace_figure(run, device_id)
     compute = tables.headline_rows(run, device_id, "compute")
     memory = tables.headline_rows(run, device_id, "memory")
+    exhibits = exhibits_of(run, device_id, beside)
+    shown = {table for exhibit in exhibits for table in exhibit.tables}
+    small = (*wire_tables(run, device_id), *llm_tables(run, device_id))
     return _Section(
         title=device_title(device) if device else clean(device_id),
         line=device_line(device) if device else "",
@@ -234,10 +237,9 @@ def _section(
         memory=_results(memory),
         links=_results(tables.headline_rows(run, device_id, "interconnect")),
         models=_results(tables.headline_rows(run, device_id, "llm")),
-        small=(*wire_tables(run, device_id), *llm_tables(run, device_id)),
+        small=tuple(table for table in small if table not in shown),
         exhibits=tuple(
-            _exhibit(exhibit, f"{key}-x{number}", sheet)
-            for number, exhibit in enumerate(exhibits_of(run, device_id, beside))
+            _exhibit(exhibit, f"{key}-x{number}", sheet) for number, exhibit in enumerate(exhibits)
         ),
         figures=tuple(
             _figure(drawing, f"{key}-{name}", sheet)

@@ -2,8 +2,8 @@
 
 Matplotlib writes whole SVG documents: style attributes, ids that repeat from figure to figure, a
 style sheet for everything. Inside a page each of these would leak or be refused, so styles become
-classes of one shared sheet, ids become the page's, and colours become variables that follow the page
-from light to dark. The result is the same bytes for the same figure.
+classes of one shared sheet, ids become the page's, and colours become variables that follow the
+page from light to dark. The result is the same bytes for the same figure.
 
 What a mark stands for is told when it is pointed at: ``tip`` and ``tips`` hang words on an artist,
 which become the ``title`` that every browser shows by itself. They are an extra for those who

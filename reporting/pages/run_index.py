@@ -22,6 +22,7 @@ from roofprobe.reporting.svg import StyleSheet
 # What the table shows of a run, where it has it: those that most people ask for first.
 _ROWS: Final = ("bf16", "fp8", "fp16", "fp32")
 _MOST_ROWS: Final = 2
+_KERNELS: Final = ("read fp32", "copy fp32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def _row(listed: Listed, hosts: dict[str, int], kinds: dict[str, int]) -> RunRow
 
 
 def _figures(run: RunSummary) -> tuple[str, ...]:
-    """Return the first rows of compute that there are and the fastest memory kernel, by kind."""
+    """Return the first rows of compute that there are, and what memory delivers, by kind."""
     told = []
     for kind in dict.fromkeys(device.kind for device in run.devices):
         own = {device.device_id for device in run.devices if device.kind == kind}
@@ -121,9 +122,8 @@ def _figures(run: RunSummary) -> tuple[str, ...]:
             if each.device_id in own and each.family in ("compute", "memory"):
                 lines.setdefault(f"{each.family} {each.label}", []).append(each)
         wanted = [f"compute {row}" for row in _ROWS if f"compute {row}" in lines][:_MOST_ROWS]
-        memory = [name for name, found in lines.items() if found[0].family == "memory"]
-        fastest = max(memory, key=lambda name: lines[name][0].rate.median, default=None)
-        told += [_range(lines[name]) for name in (*wanted, fastest) if name]
+        wanted += [f"memory {kernel}" for kernel in _KERNELS if f"memory {kernel}" in lines]
+        told += [_range(lines[name]) for name in wanted]
     return tuple(told)
 
 

@@ -93,8 +93,8 @@ def key_of(headline: Headline) -> tuple[str, str, str]:
     return headline.family, headline.label, headline.rate.unit
 
 
-def to_comparison(runs: Sequence[Run], words: str) -> str:
-    """Return one page with all devices of ``runs``; ``words`` name two of them for a command."""
+def to_comparison(runs: Sequence[Run], command: str) -> str:
+    """Return one page with all devices of ``runs``; ``command`` is what tests a difference."""
     from markupsafe import Markup
 
     sheet = StyleSheet()
@@ -116,7 +116,7 @@ def to_comparison(runs: Sequence[Run], words: str) -> str:
         title=f"roofprobe: {plural(len(columns), 'device')} side by side",
         subtitle=clean(", ".join(dict.fromkeys(run.run_id for run in runs))),
         groups=list(zip(groups, drawn, strict=True)),
-        command=clean(f"probe compare {words}"),
+        command=clean(command),
         methods=len(methods) > 1,
     )
 
@@ -198,8 +198,13 @@ def _line(columns: Sequence[Column], key: tuple[str, str, str]) -> Line:
             figure=f"{scale.number(rate)} {scale.unit}",
             spread=numbers.spread(headline.rate),
             share=numbers.share(headline.share_datasheet),
-            change=numbers.gain(rate / first) if number and first else "",
+            change=_change(rate / first) if number and first else "",
             best=rate == best,
         )
 
     return Line(clean(title), clean(key[1]), tuple(cell(n, each) for n, each in enumerate(found)))
+
+
+def _change(ratio: float) -> str:
+    """Write a ratio as what it gains or loses, to a tenth of a percent, as its ± is written."""
+    return f"{(ratio - 1) * 100:+.1f}%".replace("-", "−")

@@ -33,13 +33,17 @@ if TYPE_CHECKING:
 _BAR, _GAP, _TOP, _BOTTOM = 10.0, 26.0, 30.0, 36.0
 _DOTS_ROW: Final = 38.0
 _MOST_ROWS: Final = 14
+_ALIKE: Final = 0.8
+_MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "p")
 _PREFERRED: Final = ("bf16", "fp16", "tf32", "fp32", "fp64")
 
 
 def bars_side_by_side(columns: Sequence[Column], family: Family) -> Drawing | None:
     """Draw the rows of a family that at least two columns have, each as shares of its greatest.
 
-    Up to eight columns are bars; more are dots on one line, whose spread can still be seen.
+    Bars begin at zero. Devices that are alike would be bars of one length, so where all are within
+    a fifth of each other, and where there are more than eight, they are dots on one line per row,
+    whose axis begins just below the least.
     """
     rows = [(label, rates) for label, rates in _rows(columns, family).items() if len(rates) > 1]
     if not rows:
@@ -75,19 +79,21 @@ def _rows(columns: Sequence[Column], family: Family) -> dict[str, dict[str, floa
 
 
 def _figure(columns: Sequence[Column], rows: Sequence[tuple[str, dict[str, float]]]) -> Figure:
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    as_bars = len(columns) <= SERIES_COUNT
+    least = min(min(rates.values()) / max(rates.values()) for _, rates in rows)
+    as_bars = len(columns) <= SERIES_COUNT and least < _ALIKE
     each = _GAP + _BAR * len(columns) if as_bars else _DOTS_ROW
     figure = empty_figure(_TOP + each * len(rows) + _BOTTOM)
     axes = add_axes(figure, left=6, right=12, top=_TOP, bottom=_BOTTOM)
-    axes.set_xlim(0, 1)
+    start = 0.0 if as_bars else max(0.0, least - 0.1 * (1 - least) - 0.001)
+    axes.set_xlim(start, 1)
     axes.set_ylim(each * len(rows), 0)
     numbered = {column.name: number for number, column in enumerate(columns)}
     for row, (label, rates) in enumerate(rows):
         top, greatest = row * each, max(rates.values())
         axes.text(
-            0, top + 18, shorten(label, 30), va="bottom", color=INK, weight="bold",
+            start, top + 18, shorten(label, 30), va="bottom", color=INK, weight="bold",
             parse_math=False,
         )  # fmt: skip
         for name, rate in rates.items():
@@ -99,27 +105,38 @@ def _figure(columns: Sequence[Column], rows: Sequence[tuple[str, dict[str, float
                 tip(bar, told)
             else:
                 (dot,) = axes.plot(
-                    [share], [top + 27], marker="o", markersize=6, markeredgecolor=SERIES[0],
-                    markerfacecolor="none", linestyle="", clip_on=False,
+                    [share], [top + 27], marker=_MARKERS[number % len(_MARKERS)], markersize=6,
+                    markeredgecolor=SERIES[number % SERIES_COUNT], markerfacecolor="none",
+                    linestyle="", clip_on=False,
                 )  # fmt: skip
                 tip(dot, told)
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x * 100:.0f}%"))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{round(x * 100, 2):g}%"))
     axes.tick_params(axis="x", color=GRID, labelcolor=MUTED, length=3, labelsize=SMALL)
     axes.grid(axis="x", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlabel("share of the row’s greatest figure", color=MUTED, fontsize=SMALL)
-    if as_bars:
-        _legend(figure, [column.name for column in columns])
+    if len(columns) <= SERIES_COUNT:
+        _legend(figure, [column.name for column in columns], as_bars=as_bars)
     return figure
 
 
-def _legend(figure: Figure, names: Sequence[str]) -> None:
+def _legend(figure: Figure, names: Sequence[str], *, as_bars: bool) -> None:
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     figure.legend(
-        handles=[Patch(color=SERIES[n], label=name) for n, name in enumerate(names)],
+        handles=[
+            Patch(color=SERIES[n], label=name)
+            if as_bars
+            else Line2D(
+                [], [], color=SERIES[n], marker=_MARKERS[n % len(_MARKERS)], linestyle="",
+                markerfacecolor="none", markersize=6, label=name,
+            )
+            for n, name in enumerate(names)
+        ],
         loc="upper left", ncols=len(names), frameon=False, labelcolor=INK, fontsize=SMALL,
         handlelength=1.0, borderpad=0, borderaxespad=0.5, columnspacing=1.2,
     )  # fmt: skip
@@ -160,10 +177,23 @@ def rooflines(columns: Sequence[Column]) -> Drawing | None:
         title=f"Rooflines of {clean(precision)}, as measured",
         label="; ".join(told),
         sentence=(
-            f"{'; '.join(told)}. Work with fewer operations per byte than at a bend is bound by "
-            "the memory of that device."
+            f"{_told(shown)} Work with fewer operations per byte than at a bend is bound by the "
+            "memory of that device."
         ),
     )
+
+
+def _told(shown: Sequence[tuple[int, Column, Headline, Headline]]) -> str:
+    """Say what the roofs span."""
+    words = []
+    for name, found in (
+        ("memory", [m for _, _, m, _ in shown]),
+        ("compute", [r for *_, r in shown]),
+    ):
+        low = min(found, key=lambda headline: headline.rate.median)
+        high = max(found, key=lambda headline: headline.rate.median)
+        words.append(f"{name} from {_rate(low)} to {_rate(high)}")
+    return f"The roofs of {words[0]}, of {words[1]}."
 
 
 def _rate(headline: Headline) -> str:

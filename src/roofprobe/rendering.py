@@ -27,16 +27,18 @@ COMPARISON: Final = "comparison.html"
 _ADVICE: Final = "choose another --out"
 
 
-def report(paths: Sequence[Path], out: Path | None, *, index: bool) -> tuple[Path, ...]:
+def report(
+    paths: Sequence[Path], out: Path | None, *, index: bool = False, side_by_side: bool = False
+) -> tuple[Path, ...]:
     """Write what ``probe report`` is asked for and return the paths of the files.
 
     One run gives its report.html and report.md, a folder of several runs also its index.html, and
-    several paths one page of all of them. Raises ``RoofprobeError`` for what cannot be read or
-    written.
+    several paths (or ``side_by_side``) one page of all their devices. Raises
+    ``RoofprobeError`` for what cannot be read or written.
     """
     if index:
         return tuple(write_index(path, out) for path in _folders_of_runs(paths, out))
-    if len(paths) > 1:
+    if side_by_side or len(paths) > 1:
         return (_write_comparison(paths, out),)
     (path,) = paths
     written = _write_reports(path, out)
@@ -107,8 +109,9 @@ def _write_comparison(paths: Sequence[Path], out: Path | None) -> Path:
     found = [readable(path) for path in paths]
     parents = {folder.resolve().parent for _, folder in found}
     beside = parents.pop() if len(parents) == 1 else Path()
-    words = " ".join(str(path) for path in paths[:2])
-    page = to_comparison([run for run, _ in found], words)
+    first, *others = map(str, paths)
+    command = f"probe compare {first} {others[0]}" if others else f"probe check {first}"
+    page = to_comparison([run for run, _ in found], command)
     return _write(_place(out, beside, COMPARISON), page.encode())
 
 

@@ -53,6 +53,9 @@ def report(
     index: Annotated[
         bool, typer.Option("--index", help="Only the index.html of a folder of runs.")
     ] = False,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Columns for the devices of one run.")
+    ] = False,
     json_: AsJson = False,
 ) -> None:
     """Draw reports anew from records: of a run, of several side by side, of a folder of runs."""
@@ -60,7 +63,7 @@ def report(
     def render() -> int:
         from roofprobe import rendering
 
-        written = rendering.report(runs, out, index=index)
+        written = rendering.report(runs, out, index=index, side_by_side=side_by_side)
         if json_:
             print_json({"written": [str(path) for path in written]})
         else:
