@@ -16,6 +16,8 @@ from roofprobe.reporting.exhibit import Exhibit
 from roofprobe.reporting.llm_roofline import llm_roofline, op_tables
 from roofprobe.reporting.memory_ladder import latency_ladder, memory_curve
 from roofprobe.reporting.precision_rooflines import precision_rooflines
+from roofprobe.reporting.regimes import regimes
+from roofprobe.reporting.run_trace import run_trace
 from roofprobe.reporting.serving_exhibit import serving, target_tables
 from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.validation_exhibit import step_tables, validation
@@ -24,7 +26,8 @@ Maker = Callable[[Run, str, Beside], Exhibit | None]
 TableMaker = Callable[[Run, str, Beside], tuple[SmallTable, ...]]
 
 EXHIBITS: Final[tuple[Maker, ...]] = (
-    precision_rooflines, memory_curve, latency_ladder, llm_roofline, serving, validation, capacity,
+    precision_rooflines, regimes, memory_curve, latency_ladder, llm_roofline, serving, validation,
+    capacity, run_trace,
 )  # fmt: skip
 # Those of their tables that a report without figures has: short, and of measurements.
 BRIEF: Final[tuple[TableMaker, ...]] = (op_tables, target_tables, step_tables)

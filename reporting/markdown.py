@@ -28,6 +28,7 @@ from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.pair_tables import pair_tables
 from roofprobe.reporting.plain_text import clean, listed, plural, with_remedy
+from roofprobe.reporting.retest_tables import retest_table
 from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.tables import AbsentGroup, Column, HeadlineRow
 from roofprobe.reporting.verdict_rows import FindingRow
@@ -66,6 +67,9 @@ HOW_TO_READ = (
 def to_markdown(run: Run, beside: Beside = NOTHING) -> str:
     """Return the report of ``run`` as Markdown."""
     parts = [_title(run), _summary(run)]
+    retests = retest_table(run)
+    if retests:
+        parts += _small_table(retests, "##")
     for device_id in device_ids(run):
         parts.append(_device(run, device_id, beside))
     for pairs in pair_tables(run):
@@ -138,11 +142,11 @@ def _device(run: Run, device_id: str, beside: Beside) -> str:
     return "\n\n".join(parts)
 
 
-def _small_table(small: SmallTable) -> list[str]:
+def _small_table(small: SmallTable, level: str = "###") -> list[str]:
     cells = [[escape(cell) for cell in row] for row in small.rows]
     heads = [escape(head) for head in small.heads]
     grid = table(heads, cells, range(1, len(heads)))
-    return [f"### {escape(small.title)}", escape(small.sentence), grid]
+    return [f"{level} {escape(small.title)}", escape(small.sentence), grid]
 
 
 def _result_table(first: str, rows: Sequence[HeadlineRow]) -> str:

@@ -19,7 +19,7 @@ from roofprobe.reporting.beside import Beside
 from roofprobe.reporting.drawing import SMALL, WIDTH, Drawing, empty_figure, quiet, tick, units
 from roofprobe.reporting.exhibit import Exhibit
 from roofprobe.reporting.plain_text import clean, plural
-from roofprobe.reporting.roofline import Point, compute_roofs, gemm_points, memory_roof
+from roofprobe.reporting.roofline import Point, compute_roofs, gemm_points, memory_roof, seen_apart
 from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.svg import BAR, INK, MUTED, SERIES, tip, tips
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TITLE = "Roofline of each precision"
-_COLUMNS = 2
+_COLUMNS, _PLACES = 2, 30  # places that can be told apart along an axis
 _PANEL, _HEAD, _BETWEEN, _LEFT, _BOTTOM = 92.0, 18.0, 20.0, 38.0, 34.0
 
 
@@ -199,16 +199,17 @@ def _panel(axes: Axes, panel: Panel, memory: Headline, span: tuple[float, float]
             [min(knee, high), high], [sheet] * 2, color=INK, linewidth=1, linestyle=(0, (3, 2))
         )
         tip(printed, f"datasheet: {clean(numbers.rate(sheet, panel.roof.rate.unit))}")
+    points = seen_apart(panel.points, axes, _PLACES)
     (dots,) = axes.plot(
-        [p.intensity for p in panel.points], [p.rate for p in panel.points], linestyle="",
+        [p.intensity for p in points], [p.rate for p in points], linestyle="",
         marker="o", markersize=4, color=SERIES[1],
     )  # fmt: skip
-    shares = [numbers.share(point.rate / panel.bound(point)) for point in panel.points]
+    shares = [numbers.share(point.rate / panel.bound(point)) for point in points]
     tips(
         dots,
         [
             f"{point.words()}, {share} of its roof"
-            for point, share in zip(panel.points, shares, strict=True)
+            for point, share in zip(points, shares, strict=True)
         ],
     )
     axes.text(
