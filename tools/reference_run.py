@@ -1,7 +1,7 @@
 """Keep a run in the repository as a reference: its record and its reports, without its owner.
 
 Run as ``python tools/reference_run.py RUN NAME`` to put a run into reports/reference/NAME, without
-what identifies its host, as ``probe bundle`` does; or without arguments (``make reference``) to draw
+what identifies its host, as ``probe bundle`` does; without arguments (``make reference``) to draw
 all reports there anew, as the code draws them now.
 """
 
