@@ -216,7 +216,10 @@ def test_the_run_folder_holds_its_files(quick_run: QuickRun) -> None:
 
 def test_progress_goes_to_standard_error(quick_run: QuickRun) -> None:
     _, document, progress = quick_run
-    assert len(progress.splitlines()) >= len(document["measurements"])
+    first, *_, last = progress.splitlines()
+    assert "cases on cpu" in first
+    count = len(document["measurements"]) + len(document["retests"])
+    assert last.startswith(f"{count} cases done in ")
 
 
 def test_show_prints_tables_within_100_columns(

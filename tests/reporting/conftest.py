@@ -37,11 +37,13 @@ from roofprobe.records.schema import (
 )
 
 
-def _load(name: str) -> ModuleType:
-    """Return a module that lies beside this one; test files cannot import each other."""
-    full_name = f"tests.reporting.{name}"
+def _load(name: str, room: str = "reporting") -> ModuleType:
+    """Return a module of this folder or a neighbour; test files cannot import each other."""
+    full_name = f"tests.{room}.{name}"
     if full_name not in sys.modules:
-        spec = util.spec_from_file_location(full_name, Path(__file__).parent / f"{name}.py")
+        spec = util.spec_from_file_location(
+            full_name, Path(__file__).parents[1] / room / f"{name}.py"
+        )
         assert spec is not None
         assert spec.loader is not None
         sys.modules[full_name] = module = util.module_from_spec(spec)
@@ -535,3 +537,10 @@ def spoilt_run(judged_run: Run) -> Callable[[str], Run]:
         )
 
     return spoilt
+
+
+@pytest.fixture(scope="session")
+def eight_h100s() -> Run:
+    """Return a whole run of eight H100s, put together from publications; none was measured."""
+    run: Run = _load("h100_run", "acceptance").run(8)
+    return run
