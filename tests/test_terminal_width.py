@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from roofprobe.costmodel.calibrate import calibrate
+from roofprobe.costmodel.calibration_file import calibration_bytes
 from roofprobe.records.runfolder import write_run
 from roofprobe.records.schema import Run
 
 PROBE = (sys.executable, "-m", "roofprobe")
-CASES = Path(__file__).parent / "costmodel" / "data" / "serving_examples.csv"
 TABLE = Path(__file__).parent / "costmodel" / "data" / "gemm.csv"
 
 # Every command that prints a table → what must be in it at any width.
@@ -34,7 +35,10 @@ TABLES: dict[str, tuple[list[str], list[str]]] = {
     "calibrate": (["calibrate", str(TABLE), "--out", "OUT/c.json"], ["Sites", "p90"]),
     "doctor": (["doctor", "--out", "OUT"], ["Python", "torch"]),
     "bundle": (["bundle", "ONE", "--out", "OUT/b.zip"], ["run.json"]),
-    "export": (["export", "ONE", "--to", "genz", "--out", "OUT/genz"], ["prefill.json"]),
+    "export": (
+        ["export", "FILE", "--to", "genz", "--gpu", "A100 SXM4 80GB", "--out", "OUT/genz"],
+        ["prefill.json"],
+    ),
 }
 
 
@@ -54,7 +58,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         run: Run = maker.run(count)
         write_run(folder, run)
         found[place] = str(folder)
-    return found | {"OUT": str(tmp_path_factory.mktemp("out"))}
+    file = tmp_path_factory.mktemp("file") / "calibration.json"
+    file.write_bytes(calibration_bytes(calibrate([TABLE]).file))
+    return found | {"FILE": str(file), "OUT": str(tmp_path_factory.mktemp("out"))}
 
 
 def said(places: dict[str, str], words: list[str], **environ: str) -> str:
