@@ -39,8 +39,9 @@ main()
 
 
 def probe(*arguments: str | Path, timeout_s: float = 170) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     return subprocess.run(
-        [*PROBE, *map(str, arguments)], capture_output=True, text=True, timeout=timeout_s
+        [*PROBE, *map(str, arguments)], capture_output=True, text=True, timeout=timeout_s, env=kept
     )
 
 
