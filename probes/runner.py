@@ -48,8 +48,8 @@ _ENDINGS = {
 class Watcher(Protocol):
     """Is told what happens; the progress display is one."""
 
-    def planned(self, cases: int, expected_s: float) -> None:
-        """More cases than were known at the start follow from a measurement."""
+    def planned(self, device_id: str, cases: Sequence[tuple[Case, float]]) -> None:
+        """More cases than were known at the start follow; how many seconds each should take."""
         ...
 
     def started(self, device_id: str, case: Case) -> None:
@@ -294,6 +294,10 @@ class Runner:
         with open(self._folder / "collectives.log", "ab") as log:
             together.measure(group, cases, self._keep, log)
 
+    def time_left_s(self) -> float | None:
+        """Return the seconds that are left of the time budget, ``None`` where there is none."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
     def stop(self) -> None:
         """Stop after what is already on disk: workers are ended at once."""
         self._stop.set()
@@ -365,7 +369,9 @@ class Runner:
                     self._keep(measurement)
                     more = job.follow_ups(measurement)
                     if more:
-                        self._watcher.planned(len(more), sum(expected for *_, expected in more))
+                        self._watcher.planned(
+                            job.device.device_id, [(each, seconds) for each, _, seconds in more]
+                        )
                         waiting.extendleft(reversed(more))
                     if ending is not None:
                         self.event(ending, _ENDINGS[ending], job.device.device_id)

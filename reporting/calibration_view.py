@@ -5,29 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from roofprobe.costmodel.calibration_file import CalibrationFile, OpFit
+from roofprobe.reporting.plain_text import clean, in_encoding
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def render_calibration(file: CalibrationFile, console: Console) -> None:
-    """Print a table per device."""
+    """Print a table per device; where a device has several sources, per source, named."""
     from rich.markup import escape
     from rich.table import Table
 
+    titles = {source.key: source.title for source in file.provenance}
     for device in file.devices:
-        table = Table(title=escape(device.name), title_justify="left")
-        table.add_column("Operation", overflow="fold")
-        table.add_column("Precision", overflow="fold")
-        for name in ("Sites", "Median", "p90", "Compute", "Memory", "t0 µs"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for fit in device.ops:
-            table.add_row(*(escape(cell) for cell in _cells(fit)))
-        if device.ops:
+        sources = dict.fromkeys(fit.provenance for fit in device.ops)
+        for source in sources:
+            of = f", from {titles.get(source, source)}" if len(sources) > 1 else ""
+            table = Table(title=escape(clean(device.name + of)), title_justify="left")
+            table.add_column("Operation", overflow="fold")
+            table.add_column("Precision", overflow="fold")
+            for name in ("Sites", "Median", "p90", "Compute", "Memory", "t0 µs"):
+                table.add_column(in_encoding(name, console.encoding), justify="right", no_wrap=True)
+            for fit in device.ops:
+                if fit.provenance == source:
+                    cells = (in_encoding(cell, console.encoding) for cell in _cells(fit))
+                    table.add_row(*map(escape, cells))
             console.print(table)
-        else:
+        if not sources:
             console.print(
-                f"{escape(device.name)}: no operations of a model were timed; "
+                f"{escape(clean(device.name))}: no operations of a model were timed; "
                 f"{len(device.gemm)} matrix products and {len(device.stream)} streams are kept."
             )
     if any(device.ops for device in file.devices):

@@ -146,3 +146,10 @@ def duration_us(value: float | None) -> str:
             return f"{digits(value)} {unit}"
         value /= 1000
     return f"{digits(value)} s"
+
+
+def duration_range_us(low: float, high: float) -> str:
+    """Write two times given in microseconds, with one unit where they share it: ``1–2 µs``."""
+    first, last = duration_us(low), duration_us(high)
+    number, _, unit = first.partition(" ")
+    return f"{number if last.endswith(' ' + unit) else first}–{last}"

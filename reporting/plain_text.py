@@ -54,6 +54,17 @@ def in_encoding(text: str, encoding: str) -> str:
     return text
 
 
+def nearest_ascii(error: UnicodeError) -> tuple[str, int]:
+    """Handle what an encoding cannot write, as ``codecs.register_error`` asks: nearest ASCII.
+
+    Raises ``error`` where it is not about writing.
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    signs = error.object[error.start : error.end].translate(_ASCII)
+    return signs.encode("ascii", "replace").decode("ascii"), error.end
+
+
 def shorten(text: str, width: int) -> str:
     """Return ``text`` cut to ``width`` characters, with an ellipsis where something was cut."""
     return text if len(text) <= width else text[: width - 1] + "…"

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from roofprobe.records.schema import Device, Family, Run
 from roofprobe.reporting import tables, verdict_rows
+from roofprobe.reporting.alike_tables import TITLES, Alike, alike_devices
 from roofprobe.reporting.compute_tables import support_lines
 from roofprobe.reporting.compute_text import compute_sections
 from roofprobe.reporting.facts import device_line, observed_facts
 from roofprobe.reporting.llm_tables import llm_tables
-from roofprobe.reporting.naming import device_ids, device_title
+from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.page import JUDGEMENT_STYLES, Page, cell_width
 from roofprobe.reporting.pair_tables import pair_tables
@@ -59,12 +60,9 @@ _COLUMNS: dict[Family, tuple[Column, ...]] = {
 }
 # A processor has no datasheet peak; what is derived then stands in its place.
 _DERIVED = Column("derived", "share_derived")
-_TITLES: dict[Family, str] = {
-    "compute": "Compute", "memory": "Memory", "interconnect": "Links",
-    "llm": "Language models",
-}  # fmt: skip
 _STATUS_STYLES = {"failed": "red", "invalid": "magenta", "skipped": "dim"}
-_LABEL_WIDTH = 20
+_LABEL_WIDTH = 20  # where a table is too wide for longer ones
+_LONGEST_FALLBACK = 200
 _MOST_LABELS = 4
 _MOST_NOTES = 8
 
@@ -93,8 +91,13 @@ def render_run(
         page.gap()
     if not device_ids(run):
         page.line("No device was found, so nothing was measured.")
+    kinds = () if full else alike_devices(run)
+    for kind in kinds:
+        _alike(page, run, kind)
+    told = {device.device_id for kind in kinds for device in kind.devices}
     for device_id in device_ids(run):
-        _device(page, run, device_id, full)
+        if device_id not in told:
+            _device(page, run, device_id, full)
     for pairs in pair_tables(run):
         page.gap()
         page.line(pairs.title, style="bold")
@@ -105,7 +108,7 @@ def render_run(
         page.gap()
         for note in pairs.notes:
             page.line(note, indent=2, hang=2)
-    if run.headlines:
+    if any(headline.device_id not in told for headline in run.headlines):
         page.gap()
         page.line(HOW_TO_READ, style="dim")
     page.gap()
@@ -119,6 +122,33 @@ def render_run(
         page.path("Record", folder / "run.json")
 
 
+def _alike(page: Page, run: Run, kind: Alike) -> None:
+    page.gap()
+    page.line(kind.title, style="bold")
+    for line in dict.fromkeys(device_line(device) for device in kind.devices):
+        page.line(line, style="dim")
+    for device in kind.devices:
+        seen = _seen(run, device)
+        if seen:
+            page.line(f"{short_address(device)}: {seen}", style="dim", hang=2)
+    if not kind.tables:
+        page.line("Nothing was measured on these devices.")
+    for small in kind.tables:
+        page.gap()
+        _figures(page, small)
+    if kind.tables:
+        page.line(kind.tables[0].sentence, style="dim")
+    for device in kind.devices:
+        groups = tables.absent_groups(run, device.device_id)
+        _absent(
+            page,
+            [group for group in groups if group.status != "skipped"],
+            f"Failed or invalid on {short_address(device)}",
+        )
+    page.gap()
+    page.line("How each device's figures were made, its skipped cases and notes: probe show --full")
+
+
 def _device(page: Page, run: Run, device_id: str, full: bool) -> None:
     device = next((d for d in run.devices if d.device_id == device_id), None)
     page.gap()
@@ -127,7 +157,7 @@ def _device(page: Page, run: Run, device_id: str, full: bool) -> None:
         _device_conditions(page, run, device)
     if not any(h.device_id == device_id for h in run.headlines):
         page.line(f"Nothing was measured on this device ({tables.counts_text(run, device_id)}).")
-    for family in _TITLES:
+    for family in TITLES:
         rows = tables.headline_rows(run, device_id, family)
         if rows:
             page.gap()
@@ -159,11 +189,18 @@ def _device(page: Page, run: Run, device_id: str, full: bool) -> None:
 
 def _device_conditions(page: Page, run: Run, device: Device) -> None:
     page.line(device_line(device), style="dim")
+    seen = _seen(run, device)
+    if seen:
+        page.line(f"While measuring: {seen}", style="dim")
+
+
+def _seen(run: Run, device: Device) -> str:
+    """Return the clock, power, temperature and throttling that the device showed."""
     wanted = ("clock reported", "power seen", "temperature seen", "throttling seen")
     seen = {fact.label: fact.text for fact in observed_facts(run, device.device_id)}
-    told = [f"{label.removesuffix(' seen')} {seen[label]}" for label in wanted if label in seen]
-    if told:
-        page.line(f"While measuring: {', '.join(told)}", style="dim")
+    return ", ".join(
+        f"{label.removesuffix(' seen')} {seen[label]}" for label in wanted if label in seen
+    )
 
 
 def _result_table(page: Page, family: Family, rows: Sequence[HeadlineRow]) -> None:
@@ -174,15 +211,18 @@ def _result_table(page: Page, family: Family, rows: Sequence[HeadlineRow]) -> No
         columns[1:1] = tables.shown_columns(rows, [_DERIVED])
     lines = [
         [
-            shorten(row.label, _LABEL_WIDTH),
+            row.label,
             f"{row.burst} {row.unit}",
             *(getattr(row, column.field) for column in columns),
         ]
         for row in rows
     ]
-    heads = [_TITLES[family], "burst", *(column.head for column in columns)]
+    heads = [TITLES[family], "burst", *(column.head for column in columns)]
     cells = [[page.text(cell) for cell in line] for line in [heads, *lines]]
     widths = [max(cell_width(line[i]) for line in cells) for i in range(len(heads))]
+    widths[0] = min(widths[0], max(_LABEL_WIDTH, page.width - sum(2 + w for w in widths[1:])))
+    for line in cells:
+        line[0] = page.text(shorten(line[0], widths[0]))
     page.styled(Text(_aligned(cells[0], widths), style="bold"))
     for row, line in zip(rows, cells[1:], strict=True):
         page.styled(Text(_aligned(line, widths)))
@@ -190,15 +230,20 @@ def _result_table(page: Page, family: Family, rows: Sequence[HeadlineRow]) -> No
 
 
 def _small_table(page: Page, small: SmallTable) -> None:
+    page.line(small.title, style="bold")
+    _figures(page, small, indent=2, head_style="dim")
+
+
+def _figures(page: Page, small: SmallTable, *, indent: int = 0, head_style: str = "bold") -> None:
+    """Print the heads and rows of a table, in blocks where they are too wide for one."""
     from rich.text import Text
 
-    page.line(small.title, style="bold")
     cells = [[page.text(cell) for cell in line] for line in (small.heads, *small.rows)]
     widths = [max(cell_width(line[i]) for line in cells) for i in range(len(small.heads))]
-    for columns in _fitting(widths, page.width):
+    for columns in _fitting(widths, page.width - indent + 2):
         for number, line in enumerate(cells):
-            text = "  " + _aligned([line[i] for i in columns], [widths[i] for i in columns])
-            page.styled(Text(text.rstrip(), style="" if number else "dim"))
+            text = _aligned([line[i] for i in columns], [widths[i] for i in columns])
+            page.styled(Text(f"{' ' * indent}{text}".rstrip(), style="" if number else head_style))
 
 
 def _fitting(widths: Sequence[int], most: int) -> list[list[int]]:
@@ -225,15 +270,17 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _made(row: HeadlineRow) -> list[str]:
     known = [row.shape, f"{row.regime} p10–p90 {row.range}", row.sm_clock]
     if row.fallback:
-        known.append(shorten(f"fallback: {row.fallback}", 72))
+        known.append(shorten(f"fallback: {row.fallback}", _LONGEST_FALLBACK))
     return [shorten(row.route, 40), *(part for part in known if part != UNKNOWN)]
 
 
-def _absent(page: Page, groups: Sequence[AbsentGroup]) -> None:
+def _absent(
+    page: Page, groups: Sequence[AbsentGroup], title: str = "Skipped, failed or invalid"
+) -> None:
     if not groups:
         return
     page.gap()
-    page.line("Skipped, failed or invalid", style="bold")
+    page.line(title, style="bold")
     for group in groups:
         what = f"{plural(group.count, 'case')}: {listed(group.labels, _MOST_LABELS)}"
         page.marked(group.status, _STATUS_STYLES[group.status], [what, _advised(group)])

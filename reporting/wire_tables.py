@@ -99,8 +99,8 @@ def _launches(measured: Sequence[Measurement]) -> SmallTable:
     rows = [
         (
             clean(m.case.route),
-            f"{m.latency.median:.3g} us",
-            f"{m.latency.p10:.3g}–{m.latency.p90:.3g}",
+            numbers.duration_us(m.latency.median),
+            numbers.duration_range_us(m.latency.p10, m.latency.p90),
         )
         for m in measured
         if m.latency is not None

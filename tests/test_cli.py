@@ -39,8 +39,9 @@ main()
 
 
 def probe(*arguments: str | Path, timeout_s: float = 170) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     return subprocess.run(
-        [*PROBE, *map(str, arguments)], capture_output=True, text=True, timeout=timeout_s
+        [*PROBE, *map(str, arguments)], capture_output=True, text=True, timeout=timeout_s, env=kept
     )
 
 
@@ -216,7 +217,10 @@ def test_the_run_folder_holds_its_files(quick_run: QuickRun) -> None:
 
 def test_progress_goes_to_standard_error(quick_run: QuickRun) -> None:
     _, document, progress = quick_run
-    assert len(progress.splitlines()) >= len(document["measurements"])
+    first, *_, last = progress.splitlines()
+    assert "cases on cpu" in first
+    count = len(document["measurements"]) + len(document["retests"])
+    assert last.startswith(f"{count} cases done in ")
 
 
 def test_show_prints_tables_within_100_columns(

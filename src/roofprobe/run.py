@@ -45,6 +45,7 @@ from roofprobe.rendering import write_index
 from roofprobe.reporting.beside import Beside
 from roofprobe.reporting.files import render_files
 from roofprobe.reporting.progress import Progress
+from roofprobe.reporting.progress_state import Expected
 
 # For reading the newest runs of the folder: a standard run takes 3 ms, so some three hundred.
 _INDEX_S = 0.8
@@ -100,12 +101,8 @@ def probe_all(
                 ignored = _ignored(options, header.options)
                 if ignored:
                     progress.message(ignored)
-            cases = [case for job in jobs for case in job.cases]
             exchanges = _exchanges(header.devices, header.options, past.measurements)
-            count = len(cases) + sum(len(wanted) for _, wanted in exchanges)
-            seconds = sum(expected for *_, expected in cases)
-            seconds += sum(group.expected_s for group, _ in exchanges)
-            progress.begin(header.devices, count, seconds)
+            progress.begin(header.devices, _expected(jobs, exchanges), runner.time_left_s())
             outcome = runner.run(jobs)
             for group, wanted in exchanges:
                 runner.together(group, wanted)
@@ -117,7 +114,8 @@ def probe_all(
             outcome.finished = False
             runner.event("interrupted", "the run was interrupted; --resume goes on with it")
         finally:
-            progress.end()
+            with _deaf_to_interrupts():
+                progress.end()
         with _deaf_to_interrupts():
             run = summarise(past, outcome)
             write_files(folder, run)
@@ -134,8 +132,9 @@ def _retest(runner: Runner, past: journal.Journal, progress: Progress) -> None:
     jobs = retesting.jobs_of(run, run.options, done)
     if jobs:
         runner.event("retest", retesting.told(jobs))
-        cases = [case for job in jobs for case in job.cases]
-        progress.planned(len(cases), sum(expected for *_, expected in cases))
+        for job in jobs:
+            cases = [(case, seconds) for case, _, seconds in job.cases]
+            progress.planned(job.device.device_id, cases)
         runner.run(jobs)
 
 
@@ -298,6 +297,19 @@ def _exchanges(
     return tuple(
         (group, tuple(case for case in group.cases if case.case_id not in done)) for group in found
     )
+
+
+def _expected(
+    jobs: Sequence[Job], exchanges: Sequence[tuple[Group, Sequence[Case]]]
+) -> list[Expected]:
+    """Return every case that is to be measured, and how long each should take."""
+    alone = [(job.device.device_id, case, s) for job in jobs for case, _, s in job.cases]
+    together = [
+        (group.devices[0].device_id, case, group.expected_s / len(group.cases))
+        for group, wanted in exchanges
+        for case in wanted
+    ]
+    return alone + together
 
 
 class _Following:

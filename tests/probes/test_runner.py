@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,8 +63,8 @@ class Quiet:
         self.more: list[tuple[int, float]] = []
         self.begun: list[str] = []
 
-    def planned(self, cases: int, expected_s: float) -> None:
-        self.more.append((cases, expected_s))
+    def planned(self, device_id: str, cases: Sequence[tuple[Case, float]]) -> None:
+        self.more.append((len(cases), sum(expected_s for _, expected_s in cases)))
 
     def started(self, device_id: str, case: Case) -> None:
         self.begun.append(case.case_id)

@@ -38,11 +38,13 @@ from roofprobe.records.schema import (
 from roofprobe.reporting.beside import Beside
 
 
-def _load(name: str) -> ModuleType:
-    """Return a module that lies beside this one; test files cannot import each other."""
-    full_name = f"tests.reporting.{name}"
+def _load(name: str, room: str = "reporting") -> ModuleType:
+    """Return a module of this folder or a neighbour; test files cannot import each other."""
+    full_name = f"tests.{room}.{name}"
     if full_name not in sys.modules:
-        spec = util.spec_from_file_location(full_name, Path(__file__).parent / f"{name}.py")
+        spec = util.spec_from_file_location(
+            full_name, Path(__file__).parents[1] / room / f"{name}.py"
+        )
         assert spec is not None
         assert spec.loader is not None
         sys.modules[full_name] = module = util.module_from_spec(spec)
@@ -550,3 +552,9 @@ def hostile_served(example_run: Run) -> tuple[Run, Beside]:
     """Return the same with a hostile text for every name."""
     found: tuple[Run, Beside] = _load("models_run").models_run(example_run, HOSTILE)
     return found
+
+
+def eight_h100s() -> Run:
+    """Return a whole run of eight H100s, put together from publications; none was measured."""
+    run: Run = _load("h100_run", "acceptance").run(8)
+    return run

@@ -104,3 +104,8 @@ def test_factors_energies_and_seconds_know_what_they_do_not_know() -> None:
     assert [numbers.seconds(s) for s in (0.421, 21, 99.9, 99.96, None)] == [
         "0.421 s", "21.0 s", "99.9 s", "01:40 min", "–",
     ]  # fmt: skip
+
+
+def test_a_range_of_times_names_one_unit_where_it_can() -> None:
+    assert numbers.duration_range_us(0.675, 0.825) == "0.675–0.825 µs"
+    assert numbers.duration_range_us(900.0, 1500.0) == "900 µs–1.50 ms"

@@ -95,7 +95,7 @@ def test_a_curve_is_sizes_by_kernels_with_holes_where_nothing_was_measured() -> 
 
 def test_a_launch_is_told_with_its_spread() -> None:
     (table,) = wire_tables(run_of(LAUNCH), "cpu")
-    assert table.rows == (("op-enqueue", "0.75 us", "0.675–0.825"),)
+    assert table.rows == (("op-enqueue", "0.750 µs", "0.675–0.825 µs"),)
 
 
 def test_what_has_nothing_to_show_is_not_there() -> None:

@@ -6,6 +6,7 @@ inside the commands, so that ``probe --help`` answers at once.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
@@ -13,6 +14,10 @@ import typer
 
 from roofprobe import __version__
 from roofprobe.cli import judging, looking, measuring, planning
+from roofprobe.cli.output import print_json
+
+# typer's own copy of click, or click itself, as its version has it
+UsageError: Final[Any] = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="probe",
@@ -63,5 +68,15 @@ def _root(
 
 
 def main() -> None:
-    """Run the command; usage errors exit with 2."""
-    app()
+    """Run the command; usage errors exit with 2, after a JSON document where one was asked for."""
+    try:
+        code = app(standalone_mode=False)
+    except UsageError as error:
+        error.show()
+        if "--json" in sys.argv[1:]:
+            refused = {"code": "usage", "sentence": error.format_message(), "exit_code": 2}
+            print_json({"error": refused})
+        code = 2
+    except typer.Abort:
+        code = 3
+    sys.exit(code)

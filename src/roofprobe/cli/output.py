@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import os
 import signal
@@ -44,16 +46,42 @@ def _report(code: str, sentence: str, exit_code: int, json_: bool) -> int:
     return exit_code
 
 
+_LEAST_COLUMNS = 20
+_PIPED_COLUMNS = 100
+
+
 def console() -> Console:
-    """Return a console on standard output, 100 columns wide where that is no terminal."""
+    """Return a console on standard output, as wide as ``COLUMNS`` says, or else the terminal.
+
+    Where standard output is no terminal and ``COLUMNS`` is not set, it is 100 columns wide. What
+    the encoding cannot write is written in its nearest ASCII.
+    """
     from rich.console import Console
+
+    from roofprobe.reporting.plain_text import nearest_ascii
+
+    codecs.register_error("nearest-ascii", nearest_ascii)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="nearest-ascii")
 
     class Piped(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # rich would exit with 1, which means "failed" here
 
-    width = None if sys.stdout.isatty() else 100
+    said = os.environ.get("COLUMNS", "")
+    if said.isdecimal() and int(said) >= _LEAST_COLUMNS:
+        width: int | None = int(said)
+    else:
+        # an explicit width, for rich would take a COLUMNS of 0 at its word
+        width = _terminal_columns() if sys.stdout.isatty() else _PIPED_COLUMNS
     return Piped(width=width, highlight=False)
+
+
+def _terminal_columns() -> int | None:
+    with suppress(OSError):
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+        return columns if columns >= _LEAST_COLUMNS else None
+    return None
 
 
 def print_json(document: Any) -> None:
