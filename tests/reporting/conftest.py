@@ -554,6 +554,7 @@ def hostile_served(example_run: Run) -> tuple[Run, Beside]:
     return found
 
 
+@pytest.fixture(scope="session")
 def eight_h100s() -> Run:
     """Return a whole run of eight H100s, put together from publications; none was measured."""
     run: Run = _load("h100_run", "acceptance").run(8)
