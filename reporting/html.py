@@ -32,6 +32,7 @@ from roofprobe.reporting.compute_tables import (
     support_lines,
     support_matrix,
 )
+from roofprobe.reporting.contents import Contents
 from roofprobe.reporting.drawing import Drawing
 from roofprobe.reporting.exhibit import Exhibit
 from roofprobe.reporting.exhibits import exhibits_of
@@ -131,6 +132,7 @@ class _Pairs:
 
 @dataclass(frozen=True, slots=True)
 class _Section:
+    key: str
     title: str
     line: str
     counts: str
@@ -179,6 +181,7 @@ def to_html(run: Run, beside: Beside = NOTHING) -> str:
     return page(
         "report.html.j2",
         sheet,
+        contents=Contents(),
         title=_title(run),
         subtitle=clean(f"{run.started_at}, {run.environment.host}, {run.run_id}"),
         judgement=verdict_rows.judgement_of(run, judged),
@@ -248,6 +251,7 @@ def _section(
     shown = {table for exhibit in exhibits for table in exhibit.tables}
     small = (*wire_tables(run, device_id), *llm_tables(run, device_id))
     return _Section(
+        key=key,
         title=device_title(device) if device else clean(device_id),
         line=device_line(device) if device else "",
         counts=tables.counts_text(run, device_id),

@@ -327,6 +327,63 @@ def test_it_prints_dark_on_white_with_every_table_whole(
     page.close()
 
 
+def test_paper_has_the_parts_that_are_folded_on_a_screen_and_cuts_no_figure(
+    browser: Browser, files: dict[str, Path]
+) -> None:
+    page = browser.new_page()
+    page.goto(files["compute_run"].as_uri())
+    folded = page.locator("details.part > div")
+    assert folded.count() >= 6
+    assert page.locator("details[open]").count() == 0
+    assert not folded.first.is_visible()
+    page.emulate_media(media="print")
+    heights = folded.evaluate_all("found => found.map(e => e.getBoundingClientRect().height)")
+    assert min(heights) > 20
+    assert page.locator("nav.contents").first.is_hidden()
+    assert page.evaluate(
+        "() => [...document.querySelectorAll('figure, tr, .verdict')].filter("
+        "e => getComputedStyle(e).breakInside !== 'avoid').length"
+    ) == 0  # fmt: skip
+    page.close()
+
+
+def test_a_link_of_the_contents_opens_the_fold_that_it_leads_to_by_keyboard(
+    browser: Browser, files: dict[str, Path]
+) -> None:
+    page = browser.new_page()
+    page.goto(files["compute_run"].as_uri())
+    link = page.get_by_role("navigation", name="Parts of Example GPU (cuda:0)").get_by_role(
+        "link", name="Routes"
+    )
+    link.focus()
+    page.keyboard.press("Enter")
+    part = page.locator("#d0-routes")
+    assert part.is_visible()
+    assert part.evaluate("e => e.getBoundingClientRect().top") < 700
+    page.close()
+
+
+def test_a_mark_in_a_figure_can_be_pointed_at_through_the_number_on_it(
+    browser: Browser, files: dict[str, Path]
+) -> None:
+    page = browser.new_page(viewport=DESKTOP)
+    page.goto(files["compute_run"].as_uri())
+    hit = page.evaluate(
+        """() => {
+            const title = [...document.querySelectorAll("svg title")].find(
+                e => e.textContent.startsWith("4096x4096x4096:"));
+            const cell = title.parentNode;
+            cell.scrollIntoView({block: "center"});
+            const box = cell.getBoundingClientRect();
+            const at = document.elementFromPoint(
+                box.x + box.width / 2, box.y + box.height / 2);
+            return at.closest("g").querySelector("title")?.textContent ?? "";
+        }"""
+    )
+    assert hit.startswith("4096x4096x4096:")
+    page.close()
+
+
 def test_pictures_of_the_first_screen_are_as_large_as_they_say_and_small_files(
     browser: Browser, files: dict[str, Path], tmp_path: Path
 ) -> None:
