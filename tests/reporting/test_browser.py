@@ -18,8 +18,11 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from roofprobe.records.schema import Case, Run
+from roofprobe.records.summaries import Listed, RunSummary
 from roofprobe.reporting.beside import NOTHING
 from roofprobe.reporting.html import to_html
+from roofprobe.reporting.pages.run_index import to_index
+from roofprobe.reporting.pages.side_by_side import to_comparison
 
 SCREENSHOTS = runpy.run_path(str(Path(__file__).parents[2] / "tools/screenshots.py"))
 CHROMIUM = SCREENSHOTS["CHROMIUM"]
@@ -397,3 +400,63 @@ def test_pictures_of_the_first_screen_are_as_large_as_they_say_and_small_files(
         assert picture.startswith(b"\x89PNG")
         assert struct.unpack(">II", picture[16:24]) == (width * scale, height * scale)
         assert len(picture) < 250_000
+
+
+@pytest.fixture(scope="module")
+def many(
+    example_run: Run, hostile_run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Give pages of several runs: side by side, and the index of a folder."""
+    folder = tmp_path_factory.mktemp("runs")
+    runs = {"20000102T000000Z-a": example_run, "20000101T000000Z-a": example_run,
+            "20000103T000000Z-<i>": hostile_run}  # fmt: skip
+    found = [
+        Listed(folder / name, RunSummary.model_validate_json(run.model_dump_json()), None, True)
+        for name, run in runs.items()
+    ]
+    found.append(Listed(folder / "broken", None, "it <b>is</b> damaged", False))
+    pages = {
+        "index": to_index(found, "runs"),
+        "comparison": to_comparison([example_run, hostile_run, example_run], "probe compare a b"),
+    }
+    for name, page in pages.items():
+        (folder / f"{name}.html").write_text(page, encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in pages}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("name", ["index", "comparison"])
+def test_a_page_of_several_runs_fits_and_nothing_speaks_against_it(
+    name: str, look: str, browser: Browser, many: dict[str, Path]
+) -> None:
+    view = opened(browser, many[name], look)
+    assert view.said == []
+    assert view.requested == [view.page.url]
+    assert view.page.evaluate(WIDER_THAN_THE_WINDOW) == [0]
+    assert view.page.evaluate(TABLES_THAT_DO_NOT_FIT) == []
+    view.page.evaluate((resources.files("axe_playwright_python") / "axe.min.js").read_text("utf-8"))
+    rules = None if look == "desktop-light" else DEPEND_ON_THE_LOOK
+    assert view.page.evaluate(VIOLATIONS, rules) == []
+    view.page.close()
+
+
+def test_runs_are_filtered_by_choice_and_by_words_and_all_there_without_script(
+    browser: Browser, many: dict[str, Path]
+) -> None:
+    page = opened(browser, many["index"], "desktop-light").page
+    rows = page.locator(".runs tbody tr:visible")
+    assert rows.count() == 4
+    page.get_by_label("verdict").select_option("unread")
+    assert rows.all_inner_texts()[0].count("it <b>is</b> damaged") == 1
+    assert page.locator("output").inner_text() == "1 of 4 runs"
+    page.get_by_label("verdict").select_option("")
+    page.get_by_label("text").fill("example-host 20000101")
+    assert rows.count() == 1
+    page.close()
+
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(many["index"].as_uri())
+    assert page.locator(".runs tbody tr:visible").count() == 4
+    assert not page.get_by_label("verdict").is_visible()
+    context.close()
