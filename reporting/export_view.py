@@ -27,10 +27,11 @@ def to_json(written: Exported) -> dict[str, Any]:
 
 def render_export(written: Exported, console: Console) -> None:
     """Print what was written, and the command that loads it."""
-    console.print(Text(f"{written.label} in {written.folder}", style="bold"))
+    # paths are to be copied, so the terminal wraps them and we do not
+    console.print(Text(f"{written.label} in {written.folder}", style="bold"), soft_wrap=True)
     shown = [name for name in written.files if not name.startswith("profiler/")]
     for name in shown:
-        console.print(Text(f"  {name}"))
+        console.print(Text(f"  {name}"), soft_wrap=True)
     if len(shown) < len(written.files):
         console.print(Text(f"  and {len(written.files) - len(shown)} files below profiler/"))
     console.print(

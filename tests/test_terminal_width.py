@@ -45,8 +45,8 @@ TABLES: dict[str, tuple[list[str], list[str]]] = {
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Give folders: a run of eight H100s (published figures), one alone, and one to fill."""
-    name = "tests.acceptance.h100_run"
-    spec = util.spec_from_file_location(name, Path(__file__).parent / "acceptance" / "h100_run.py")
+    name = "tests.support.h100_run"
+    spec = util.spec_from_file_location(name, Path(__file__).parent / "support" / "h100_run.py")
     assert spec is not None
     assert spec.loader is not None
     maker = util.module_from_spec(spec)

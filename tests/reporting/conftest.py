@@ -557,5 +557,5 @@ def hostile_served(example_run: Run) -> tuple[Run, Beside]:
 @pytest.fixture(scope="session")
 def eight_h100s() -> Run:
     """Return a whole run of eight H100s, put together from publications; none was measured."""
-    run: Run = _load("h100_run", "acceptance").run(8)
+    run: Run = _load("h100_run", "support").run(8)
     return run
