@@ -75,6 +75,7 @@ def test_all_of_a_little_model_is_measured(measured: Run) -> None:
     assert all(m.parts and m.correctness and m.rate is None for m in steps)
 
 
+@pytest.mark.alone
 def test_a_little_models_steps_are_predicted_within_a_factor_of_three(measured: Run) -> None:
     found = validate(measured, calibration_of_run(measured), source="itself")
     assert len(found.steps) == len(STEPS)
