@@ -32,9 +32,9 @@ SAY_IT_TO_FORBID_IT = {"tests/test_docs.py"}
 # judges the host, so any of its verdicts will do. Runs that are judged and compared have nothing.
 RUNNABLE = {
     "peaks": {0}, "schema": {0}, "show": {0}, "doctor": {0, 1, 3}, "plan": {0}, "bundle": {0},
-    "check": {3}, "compare": {3},
+    "check": {3}, "compare": {3}, "fleet merge": {3},
 }  # fmt: skip
-NAMES = {"plan", "show", "bundle", "check", "compare"}  # alone a name, not a command
+NAMES = {"plan", "show", "bundle", "check", "compare", "fleet merge"}  # alone a name, not a command
 PLACEHOLDERS = {"RUN", "NAME", "[NAME]", "A", "B"}
 # The least that is a run, for `probe show reports/latest`.
 RUN = {
@@ -61,9 +61,25 @@ def commands_in(text: str) -> list[list[str]]:
 
 
 def commands() -> dict[str, Any]:
-    """Return the commands by name, as the parser knows them."""
+    """Return the commands by name (``fleet merge``), as the parser knows them."""
     group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        below = getattr(command, "commands", None)
+        found |= {name: command} if below is None else {f"{name} {n}": c for n, c in below.items()}
+    return found
+
+
+def groups() -> set[str]:
+    return {name.split()[0] for name in commands() if " " in name}
+
+
+def named_in(words: list[str]) -> tuple[str, list[str]]:
+    """Return the command that ``probe …`` names, and its arguments."""
+    _, name, *rest = words
+    if name in groups() and rest and not rest[0].startswith("-"):
+        return f"{name} {rest[0]}", rest[1:]
+    return name, rest
 
 
 def command_names() -> set[str]:
@@ -97,15 +113,16 @@ def test_every_command_and_option_has_help(name: str) -> None:
     command = commands()[name]
     assert command.help
     assert [p.name for p in command.params if not getattr(p, "help", None)] == []
-    done = probe(name, "--help")
+    done = probe(*name.split(), "--help")
     assert done.returncode == 0, done.stderr
     assert command.help.split(",")[0] in done.stdout
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_shown_commands_and_options_exist(document: Path) -> None:
-    for _, name, *rest in commands_in(document.read_text()):
-        if name in ("--help", "--version"):
+    for words in commands_in(document.read_text()):
+        name, rest = named_in(words)
+        if name in ("--help", "--version", *groups()):
             continue
         assert name in command_names(), f"probe {name} in {document.name}"
         options = {word.split("=")[0] for word in rest if word.startswith("--")}
@@ -128,9 +145,9 @@ def shown_and_runnable() -> list[str]:
         {
             shlex.join(words)
             for words in shown
-            if words[1] in RUNNABLE
+            if named_in(words)[0] in RUNNABLE
             and not PLACEHOLDERS & set(words)
-            and not (len(words) == 2 and words[1] in NAMES)
+            and (named_in(words)[1] or named_in(words)[0] not in NAMES)
         }
     )
 
@@ -140,18 +157,19 @@ def test_commands_that_only_look_run_as_printed(command: str, tmp_path: Path) ->
     for folder in ("reports/latest", "good", "before", "after"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "run.json").write_text(json.dumps({**RUN, "run_id": folder}))
-    _, name, *rest = shlex.split(command)
-    done = probe(name, *rest, cwd=tmp_path)
+    name, rest = named_in(shlex.split(command))
+    done = probe(*name.split(), *rest, cwd=tmp_path)
     assert done.returncode in RUNNABLE[name], done.stderr
     assert "Traceback" not in done.stderr
     if "--json" in rest or name == "schema":
         assert json.loads(done.stdout)
-    else:
+    elif "--quiet" not in rest:
         assert done.stdout
 
 
 def test_each_command_that_only_looks_is_shown_somewhere() -> None:
-    assert {shlex.split(command)[1] for command in shown_and_runnable()} == set(RUNNABLE)
+    shown = {named_in(shlex.split(command))[0] for command in shown_and_runnable()}
+    assert shown == set(RUNNABLE)
 
 
 @pytest.mark.parametrize(

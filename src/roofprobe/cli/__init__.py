@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from roofprobe import __version__
-from roofprobe.cli import judging, looking, measuring, planning
+from roofprobe.cli import fleet, judging, looking, measuring, planning
 
 app = typer.Typer(
     name="probe",
@@ -44,6 +44,7 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
 }
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
+app.add_typer(fleet.app, name="fleet")
 
 
 def _version(value: bool) -> None:
