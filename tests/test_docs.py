@@ -32,9 +32,17 @@ SAY_IT_TO_FORBID_IT = {"tests/test_docs.py"}
 # judges the host, so any of its verdicts will do. Runs that are judged and compared have nothing.
 RUNNABLE = {
     "peaks": {0}, "schema": {0}, "show": {0}, "doctor": {0, 1, 3}, "plan": {0}, "bundle": {0},
-    "check": {3}, "compare": {3}, "fleet merge": {3},
+    "check": {3}, "compare": {3}, "fleet merge": {3}, "history": {2},
 }  # fmt: skip
-NAMES = {"plan", "show", "bundle", "check", "compare", "fleet merge"}  # alone a name, not a command
+NAMES = {
+    "plan",
+    "show",
+    "bundle",
+    "check",
+    "compare",
+    "fleet merge",
+    "history",
+}  # alone a name, not a command
 PLACEHOLDERS = {"RUN", "NAME", "[NAME]", "A", "B"}
 # The least that is a run, for `probe show reports/latest`.
 RUN = {
