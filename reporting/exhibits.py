@@ -1,4 +1,4 @@
-"""Parts of a device's report that stand by themselves: a title, figures with their tables, notes.
+"""The parts of a device's report that stand by themselves (`exhibit.Exhibit`), in their order.
 
 Each maker looks at one device and answers with what there is to show, or with None. Adding a part
 to the report is adding a maker to ``EXHIBITS``; their order is the order on the page.
@@ -7,24 +7,11 @@ to the report is adding a maker to ``EXHIBITS``; their order is the order on the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from roofprobe.records.schema import Run
 from roofprobe.reporting.beside import Beside
-from roofprobe.reporting.drawing import Drawing
-from roofprobe.reporting.small_table import SmallTable
-
-
-@dataclass(frozen=True, slots=True)
-class Exhibit:
-    """One part: ``sentence`` says what to see in all of it; figures come before their tables."""
-
-    title: str
-    sentence: str
-    drawings: tuple[Drawing, ...] = ()
-    tables: tuple[SmallTable, ...] = ()
-    notes: tuple[str, ...] = ()
+from roofprobe.reporting.exhibit import Exhibit
 
 
 Maker = Callable[[Run, str, Beside], Exhibit | None]

@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 import pytest
 
 from roofprobe.records.schema import Run
-from roofprobe.reporting.html import _layout, _told, to_html
+from roofprobe.reporting.html import _layout, to_html
+from roofprobe.reporting.pages.shell import told
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 RUNS = [
@@ -155,7 +156,7 @@ def test_each_part_of_the_compute_result_has_its_figure_and_its_table(
         "The factors multiply to the share", "Every route of a row in bursts",
         "The same product of other data",
         "M downwards", "Layouts, in bursts", "Alignment, in bursts", "first to the last tenth",
-        "every look is below", "Every row of the result", "Which device does which row",
+        "their looks are below", "Every row of the result", "Which device does which row",
     ):  # fmt: skip
         assert caption in page.text["caption"]
     assert 'tone-warn">fallback' not in html  # int8 has one route only: nothing to compare
@@ -225,11 +226,11 @@ def test_hostile_text_is_shown_as_text(name: str, pages: dict[str, str]) -> None
 
 
 def test_commands_in_a_remedy_are_code_and_all_else_is_text() -> None:
-    assert _told("It is <b>.", "run `probe all --out <dir>`") == (
+    assert told("It is <b>.", "run `probe all --out <dir>`") == (
         "It is &lt;b&gt;. Run <code>probe all --out &lt;dir&gt;</code>."
     )
-    assert _told("A lone ` is text", None) == "A lone ` is text."
-    assert _told("", None) == ""
+    assert told("A lone ` is text", None) == "A lone ` is text."
+    assert told("", None) == ""
 
 
 def test_the_same_run_gives_the_same_bytes(example_run: Run, pages: dict[str, str]) -> None:
