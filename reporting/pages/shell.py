@@ -22,13 +22,18 @@ if TYPE_CHECKING:
 
 
 def page(
-    name: str, sheet: StyleSheet, *, scripts: Sequence[str] = ("report.js",), **values: Any
+    name: str,
+    sheet: StyleSheet,
+    *,
+    styles: Sequence[str] = ("report.css",),
+    scripts: Sequence[str] = ("report.js",),
+    **values: Any,
 ) -> str:
     """Return template ``name`` filled with ``values``, all of which are escaped."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
-    css = f"{template('report.css')}{sheet.css()}\n"
+    css = f"{''.join(map(template, styles))}{sheet.css()}\n"
     texts = [template(script) for script in scripts]
     environment = Environment(
         autoescape=True,

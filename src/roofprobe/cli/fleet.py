@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -56,5 +57,49 @@ def merge(
         elif not quiet:
             merge_view.render_merged(merged, console())
         return 3 if merged.refused else 0
+
+    exit_with(run, json_)
+
+
+@app.command("simulate")
+def simulate(
+    hosts: Annotated[int, typer.Option("--hosts", min=1, help="How many hosts.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the run folders.")],
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="GPUs per host.")] = 8,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs per host, a month apart.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of noise and places.")] = 0,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fault",
+            metavar="KIND:COUNT[:EFFECT][:DETAIL]",
+            help="A fault to plant, as slow-gpu:3:5%; may be repeated. A wrong one lists all.",
+        ),
+    ] = None,
+    sku: Annotated[
+        str | None, typer.Option("--sku", help="Which card: a key of the catalogue.")
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """Write the runs of a fleet that does not exist, with known faults, to try the rest out."""
+
+    def run() -> int:
+        from roofprobe.acceptance.fleet import simulate as simulated
+        from roofprobe.reporting.fleet import simulate_view
+
+        truth = simulated.simulate(
+            out,
+            hosts=hosts,
+            gpus=gpus,
+            runs=runs,
+            seed=seed,
+            faults=fault or (),
+            sku=sku or simulated.SKU,
+        )
+        if json_:
+            print_json(truth.model_dump(mode="json"))
+        else:
+            simulate_view.render_truth(truth, out, console())
+        return 0
 
     exit_with(run, json_)
