@@ -40,6 +40,8 @@ ASPECTS: Final[tuple[Aspect, ...]] = (
 )  # fmt: skip
 # Aspects whose metrics go up and down together on a board.
 LEVELLED: Final[tuple[Aspect, ...]] = ("compute", "sustained", "clock", "memory")
+# Aspects that explain others but are no reason by themselves: heat depends on the place.
+SHOWN_ONLY: Final[tuple[Aspect, ...]] = ("energy", "heat")
 _LEAST_METRICS: Final = 3
 _LEAST_ERRORS: Final = 5.0  # standard errors between a batch and the others
 _LEAST_CLEAR: Final = 0.9  # of a batch's devices lie beyond the middle between it and the others
@@ -296,6 +298,8 @@ def _by_attribute(
         mine = np.isin(group.peers, rows)
         worst: Batch | None = None
         for place, aspect in enumerate(ASPECTS):
+            if aspect in SHOWN_ONLY:
+                continue
             gap = _gap(levels[mine, place], levels[others, place], options)
             if gap is not None and (worst is None or abs(gap) > abs(worst.effect)):
                 worst = Batch(

@@ -116,9 +116,9 @@ def read_present(connection: duckdb.DuckDBPyConnection, window_days: float | Non
         """
     )
     metrics = tuple(
-        Metric(*row[1:], aspect_of(row[2], row[4], row[5]))
-        for row in connection.execute(
-            "SELECT col, metric, family, label, quantity, unit, better FROM names ORDER BY col"
+        Metric(name, family, label, quantity, unit, better, aspect_of(family, quantity, unit))
+        for name, family, label, quantity, unit, better in connection.execute(
+            "SELECT metric, family, label, quantity, unit, better FROM names ORDER BY col"
         ).fetchall()
     )
     found = connection.execute(
