@@ -16,10 +16,15 @@ from roofprobe.records.schema import Judgement, NonNegative, Positive, Record
 FLEET_VERDICT_VERSION: Literal[1] = 1
 
 Scope = Literal["fleet", "sku", "host", "device"]
-Aspect = Literal["compute", "sustained", "memory", "interconnect", "latency", "energy", "heat"]
+# What a metric tells about: bursts of arithmetic, arithmetic over seconds, the clock, memory,
+# links, latency of loads, the host's launches, energy and temperature. The last two are shown, and
+# explain others, but are no reason by themselves.
+Aspect = Literal[
+    "compute", "sustained", "clock", "memory", "interconnect", "latency", "launch", "energy", "heat"
+]
 # What a shortfall follows from: the clock (power, heat), the units at the clock that they had, the
 # memory, links, or everything at once.
-Cause = Literal["clock", "units", "memory", "interconnect", "latency", "all"]
+Cause = Literal["clock", "units", "memory", "interconnect", "latency", "host", "all"]
 
 
 class FleetOptions(Record):

@@ -41,8 +41,8 @@ class Noise:
     launch: float = 0.02
     heat: float = 0.04
     dof: float = 5.0
-    tail_share: float = 0.01
-    tail_factor: float = 1.5
+    tail_share: float = 0.02
+    tail_factor: float = 2.0
 
     def times(self, factor: float, *, dof: float | None = None) -> Noise:
         """Return the model with every spread ``factor`` times as wide."""

@@ -127,10 +127,11 @@ def template_of(numbers: tuple[Nominal, ...]) -> Template:
                     rate=spread(cases, has["settled"], unit[keys["burst"]]),
                 )
             )  # fmt: skip
+    text, columns, factors = _filled(headlines, lines)
+    others, other_columns, other_factors = _filled(measurements, cases)
     return Template(
-        _text(headlines), _text(measurements),
-        np.array(lines.columns, dtype=np.intp), np.array(lines.factors),
-        np.array(cases.columns, dtype=np.intp), np.array(cases.factors),
+        text, others, np.array(columns, dtype=np.intp), np.array(factors),
+        np.array(other_columns, dtype=np.intp), np.array(other_factors),
     )  # fmt: skip
 
 
@@ -164,12 +165,19 @@ def _case(case_id: str, family: Any, op: str, regime: Any) -> Case:
     )  # fmt: skip
 
 
-def _text(records: list[Any]) -> str:
-    """Return records as the inside of a JSON list, with ``%.7g`` at the marked places."""
-    text = ", ".join(r.model_dump_json(exclude_none=True, exclude_defaults=False) for r in records)
+def _filled(records: list[Any], places: _Places) -> tuple[str, list[int], list[float]]:
+    """Return records as the inside of a JSON list, with ``%.7g`` at the marked places.
+
+    With it come the columns and factors in the order in which the text has the places.
+    """
+    text = ", ".join(r.model_dump_json(exclude_none=True) for r in records)
     if "%" in text:
         raise ValueError("a label with a percent sign would be taken for a place")
-    return _PLACE.sub("%.7g", text)
+    order = [round(float(found)) - _FIRST for found in _PLACE.findall(text)]
+    columns, factors = places.columns, places.factors
+    return (
+        _PLACE.sub("%.7g", text), [columns[at] for at in order], [factors[at] for at in order]
+    )  # fmt: skip
 
 
 def device_json(
