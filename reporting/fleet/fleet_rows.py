@@ -86,7 +86,8 @@ def effect(value: float | None) -> str:
     """Write an effect in percent; worse is negative: ``−4.8%``."""
     if value is None:
         return numbers.UNKNOWN
-    return f"{value * 100:+.1f}%".replace("-", "−")
+    percent = round(value * 100, 1)
+    return f"{percent:+.1f}%".replace("-", "−") if percent else "0.0%"
 
 
 def name_of(text: str) -> str:

@@ -5,7 +5,6 @@ It fits 80 columns. What is long (a sentence, a remedy) wraps; names never push 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,9 +26,7 @@ _MOST_REFUSED: Final = 5
 
 def to_json(verdict: FleetVerdict) -> dict[str, Any]:
     """Return one JSON document, as ``probe schema fleet`` describes it."""
-    document = json.loads(verdict.model_dump_json(exclude_none=True))
-    assert isinstance(document, dict)
-    return document
+    return verdict.model_dump(mode="json")
 
 
 def render(
