@@ -116,6 +116,7 @@ def hold(present: Present, options: FleetOptions) -> Held:
         for part in _parts(group, batches, options):
             held.groups.append(part)
             _hold_group(held, present, part, options)
+    held.alone = np.flatnonzero((held.criterion < 0).all(axis=1))
     return held
 
 

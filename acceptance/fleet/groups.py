@@ -28,6 +28,7 @@ from roofprobe.records.schema import Judgement
 _MOST_OF_A_HOST: Final = 0.75
 _LEAST_DEVICES: Final = 3
 _LEAST_HOSTS: Final = 2
+_LEAST_LAUNCHES: Final = 0.1  # processors of one fleet may well differ by a few percent
 _NAMED: Final = 8
 
 
@@ -66,7 +67,7 @@ def _slow_launches(present: Present, held: Held, options: FleetOptions) -> list[
     frame = present.devices[["host", "sku"]].assign(level=levels).dropna()
     if frame.empty:
         return []
-    hosts = frame.groupby(["sku", "host"], sort=True).level.median()
+    hosts = frame.groupby(["sku", "host"], sort=True)["level"].median()
     found = []
     for sku, part in hosts.groupby(level=0):
         values = part.to_numpy()
@@ -75,7 +76,7 @@ def _slow_launches(present: Present, held: Held, options: FleetOptions) -> list[
         centre = centre_of(values)
         needed = max(options.z, NormalDist().inv_cdf(1 - FALSE_SHARE / 2))
         z = z_of(values - centre.median, centre.scale)
-        bad = (z <= -needed) & (values - centre.median <= np.log1p(-options.fail_effect))
+        bad = (z <= -needed) & (values - centre.median <= np.log1p(-_LEAST_LAUNCHES))
         for at in np.flatnonzero(bad).tolist():
             _, host = cast("tuple[str, str]", part.index[at])
             effect = float(np.expm1(values[at] - centre.median))
@@ -93,18 +94,20 @@ def _slow_launches(present: Present, held: Held, options: FleetOptions) -> list[
 
 
 def group_findings(
-    present: Present, held: Held, devices: Sequence[DeviceVerdict],
-    about_hosts: Sequence[FleetFinding],
-) -> list[FleetFinding]:  # fmt: skip
+    present: Present, held: Held, about_hosts: Sequence[FleetFinding]
+) -> list[FleetFinding]:
     """Return batches that differ, and slow hosts that have one cause."""
-    found = [_batch(present, held, batch) for batch in held.batches]
+    once: dict[tuple[object, ...], Batch] = {}
+    for batch in held.batches:  # a group that is pooled sees the batches of its peers again
+        once.setdefault((batch.group.sku, batch.attribute, batch.value, batch.aspect), batch)
+    found = [_batch(present, batch) for batch in once.values()]
     found += _modes(held)
     found += _racks(about_hosts)
     found += _power_limits(present)
     return found
 
 
-def _batch(present: Present, held: Held, batch: Batch) -> FleetFinding:
+def _batch(present: Present, batch: Batch) -> FleetFinding:
     effect = float(np.expm1(batch.effect))
     group, count = batch.group, len(batch.rows)
     hosts = sorted(set(present.devices.host.to_numpy()[batch.rows]))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import numpy as np
 
 from roofprobe.acceptance.fleet.criteria import Held, hold
+from roofprobe.acceptance.fleet.drivers import drivers_apart
 from roofprobe.acceptance.fleet.expected import (
     ORDER,
     duplicate_ids,
@@ -84,10 +85,12 @@ def fleet_verdict(
     about_hosts = [*missing_hosts(present, options), *missing, *duplicates,
                    *host_findings(present, held, devices, options)]  # fmt: skip
     hosts, host_counts = _hosts(present, devices, about_hosts, expected, options, past)
+    changes = driver_changes(connection, options)
     findings = worst_first(
         [
-            *group_findings(present, held, devices, about_hosts),
-            *driver_changes(connection, options),
+            *group_findings(present, held, about_hosts),
+            *changes,
+            *drivers_apart(held.criteria, changes, options),
             *_refused(state),
             *about_hosts,
         ]

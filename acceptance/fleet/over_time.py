@@ -44,7 +44,7 @@ _DAY_S: Final = 86_400.0
 def read_levels(
     connection: duckdb.DuckDBPyConnection, options: FleetOptions, *, against_equals: bool
 ) -> pd.DataFrame:
-    """Return each device's level in each run by aspect: (owner, at, driver, aspect, level, …).
+    """Return each device's level in each run by aspect: (owner, epoch_s, driver, aspect, level, …).
 
     ``against_equals`` holds each figure against the median of its equals in the period; without it
     levels are medians of logarithms by themselves, to be compared within a device only.
@@ -66,7 +66,7 @@ def read_levels(
     return connection.execute(
         f"""
         WITH figures AS (
-            SELECT {OWNER} AS owner, host, device_id, epoch(m.started_at) AS at, sku, driver,
+            SELECT {OWNER} AS owner, host, device_id, epoch(m.started_at) AS epoch_s, sku, driver,
                 power_limit_w, method_version, metric, a.aspect, {period} AS period,
                 ln(value) * CASE better WHEN 'lower' THEN -1 ELSE 1 END AS log
             FROM metrics m JOIN aspects a USING (family, quantity, unit) WHERE value > 0
@@ -81,12 +81,12 @@ def read_levels(
             else ""
         }
         )
-        SELECT owner, any_value(host) AS host, any_value(device_id) AS device_id, at,
+        SELECT owner, any_value(host) AS host, any_value(device_id) AS device_id, epoch_s,
             any_value(sku) AS sku, any_value(driver) AS driver,
             any_value(power_limit_w) AS power_limit_w, any_value(method_version) AS method_version,
             aspect, median(deviation) AS level, count(*) AS n_metrics
         FROM held {f"WHERE n >= {options.least_peers}" if against_equals else ""}
-        GROUP BY owner, at, aspect ORDER BY owner, aspect, at
+        GROUP BY owner, epoch_s, aspect ORDER BY owner, aspect, epoch_s
         """
     ).df()
 
@@ -112,7 +112,7 @@ def drifts(connection: duckdb.DuckDBPyConnection, options: FleetOptions) -> list
     heads = frame.drop_duplicates(["owner", "aspect"]).reset_index(drop=True)
     shape = int(series.max()) + 1, int(place.max()) + 1
     times, levels = np.full(shape, np.nan), np.full(shape, np.nan)
-    times[series, place] = frame["at"].to_numpy() / _DAY_S
+    times[series, place] = frame["epoch_s"].to_numpy() / _DAY_S
     levels[series, place] = frame["level"].to_numpy()
     enough = np.isfinite(levels).sum(axis=1) >= options.least_drift_runs
     slopes = theil_sen(times, levels)
@@ -177,7 +177,7 @@ def driver_changes(
     frame = read_levels(connection, options, against_equals=False)
     keys = ["owner", "aspect"]
     before = frame.groupby(keys, sort=False)[
-        ["driver", "level", "at", "power_limit_w", "method_version", "n_metrics"]
+        ["driver", "level", "power_limit_w", "method_version", "n_metrics"]
     ].shift(1)
     frame = frame.assign(**{f"{name}_before": before[name] for name in before.columns})
     alike = (
@@ -195,7 +195,7 @@ def driver_changes(
         kept = pairs[
             (pairs["sku"] == sku) & (pairs["aspect"] == aspect)
             & (pairs["driver"] == pairs["driver_before"])
-            & pairs["at"].between(part["at"].min() - _DAY_S, part["at"].max() + _DAY_S)
+            & pairs["epoch_s"].between(part["epoch_s"].min() - _DAY_S, part["epoch_s"].max() + _DAY_S)
         ]  # fmt: skip
         found = _change(sku, old, new, aspect, part, kept["change"].to_numpy(), options)
         if found is not None:
@@ -216,7 +216,7 @@ def _change(
         return None
     effect = float(np.expm1(middle))
     slower = effect < 0
-    since = _moment(float(part["at"].min()))
+    since = _moment(float(part["epoch_s"].min()))
     word = "slower" if slower else "faster"
     control = f"; {kept.size} that kept theirs are the control" if base else ""
     return FleetFinding(
