@@ -116,6 +116,7 @@ def hold(present: Present, options: FleetOptions) -> Held:
         for part in _parts(group, batches, options):
             held.groups.append(part)
             _hold_group(held, present, part, options)
+    held.alone = np.flatnonzero((held.criterion < 0).all(axis=1))
     return held
 
 
@@ -174,6 +175,8 @@ def _hold_group(held: Held, present: Present, group: Group, options: FleetOption
         modes = two_modes(values[told], -np.log1p(-options.variant_effect), options.most_bad_share)
         centres[at] = centre
         of_peers[:, at] = values - centre.median
+        if modes is not None:  # each device is held against its own mode; the two are one finding
+            of_peers[:, at] = values - np.where(values <= modes.split, modes.low, modes.high)
         worst = min(warn, -options.z * centre.scale)
         exp = np.exp
         held.criterion[rows, at] = len(held.criteria)

@@ -21,6 +21,7 @@ that they have in common.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
@@ -131,19 +132,17 @@ def shortfalls(
     present: Present, held: Held, flags: Flags, row: int, options: FleetOptions
 ) -> list[FleetFinding]:
     """Return the findings of one device's figures, the worst first."""
-    found = []
     low = [aspect for place, aspect in enumerate(ASPECTS) if flags.levels[row, place]]
+    columns = np.flatnonzero(flags.metrics[row]).tolist()
     if low:
-        found.append(_of_levels(present, held, row, low, options))
-    columns = np.flatnonzero(flags.metrics[row])
-    if columns.size:
-        found.append(_of_metrics(present, held, row, columns.tolist(), options))
-    return found
+        return [_of_levels(present, held, row, low, columns, options)]
+    return [_of_metrics(present, held, row, columns, options)] if columns else []
 
 
 def _of_levels(
-    present: Present, held: Held, row: int, low: list[Aspect], options: FleetOptions
-) -> FleetFinding:
+    present: Present, held: Held, row: int, low: list[Aspect], more: list[int],
+    options: FleetOptions,
+) -> FleetFinding:  # fmt: skip
     level = {aspect: float(held.level[row, ASPECTS.index(aspect)]) for aspect in low}
     shown = [aspect for aspect in low if aspect != "clock"] or low
     worst = min(shown, key=lambda aspect: level[aspect])
@@ -154,14 +153,14 @@ def _of_levels(
     effect = float(np.expm1(level[worst]))
     z = float(held.level_z[row, ASPECTS.index(worst)])
     judgement: Judgement = "fail" if effect <= -options.fail_effect else "warn"
-    names = " and ".join(shown)
+    names = ", ".join(shown)
     counted = [at for at in columns if np.isfinite(held.deviation[row, at])]
     return _finding(
         "slow", judgement, present, held, row, at, cause,
         f"{names}: {_percent(effect)} the median of {{n}} equal devices over "
         f"{len([c for c in counted if present.metrics[c].aspect == worst])} figures, "
         f"{_CAUSES[cause][0]}",
-        effect=effect, z=z, n_metrics=len(counted), aspect=worst,
+        effect=effect, z=z, n_metrics=len({*counted, *more}), aspect=worst,
     )  # fmt: skip
 
 
@@ -172,8 +171,9 @@ def _of_metrics(
     metric = present.metrics[at]
     effect = float(np.expm1(held.deviation[row, at]))
     judgement: Judgement = "fail" if effect <= -options.fail_effect else "warn"
-    aspects = {present.metrics[each].aspect for each in columns}
-    cause = cause_of(dict.fromkeys(aspects, effect))
+    aspects = Counter(present.metrics[each].aspect for each in columns)
+    many = [aspect for aspect, count in aspects.items() if 3 * count >= len(columns)]
+    cause = cause_of(dict.fromkeys(many or aspects, effect))
     labels = list(dict.fromkeys(present.metrics[each].label for each in columns))
     more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
     return _finding(
