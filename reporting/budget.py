@@ -28,7 +28,7 @@ class Budget:
     map_figures: int
 
 
-PAGE: Final = Budget(measurements=1_600, looks=1_600, search_figures=12, map_figures=12)
+PAGE: Final = Budget(measurements=1_600, looks=1_400, search_figures=12, map_figures=12)
 
 
 def share_of(n_devices: int, page: Budget = PAGE) -> Budget:

@@ -14,6 +14,7 @@ from roofprobe.records.schema import Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.beside import Beside
 from roofprobe.reporting.exhibit import Exhibit
+from roofprobe.reporting.naming import alike
 from roofprobe.reporting.small_table import SmallTable
 
 # From small to big; presets of the cost model.
@@ -29,11 +30,8 @@ _OWN_HOST: Final = "cpu"  # a backend of which there is one, whatever a model ne
 
 def capacity(run: Run, device_id: str, beside: Beside) -> Exhibit | None:
     """Return the table for a device whose memory is known, the first of its kind in the run."""
-    device = next((d for d in run.devices if d.device_id == device_id), None)
-    if device is None or not device.memory_bytes:
-        return None
-    kind = (device.name, device.memory_bytes)
-    if any((d.name, d.memory_bytes) == kind for d in run.devices[: run.devices.index(device)]):
+    device = next(iter(alike(run, device_id)), None)
+    if device is None or device.device_id != device_id or not device.memory_bytes:
         return None
     alone = device.backend == _OWN_HOST
     most = 1 if alone else None
@@ -49,7 +47,7 @@ def capacity(run: Run, device_id: str, beside: Beside) -> Exhibit | None:
         f"{precision} {what}" for precision in PRECISIONS for what in ("GB", unit, "requests")
     )
     table = SmallTable(
-        f"Models by size, at {CONTEXT:,} tokens",
+        f"Models that fit, at {CONTEXT:,} tokens",
         f"Memory of the weights in GB of 10^9 bytes, the fewest {unit}, and how many requests of "
         f"{CONTEXT:,} tokens they hold at a time; a dash where the model does not fit.",
         ("model", *heads),
@@ -90,7 +88,7 @@ def _note() -> str:
     return (
         f"{memory.UTILISATION:.0%} of the memory is used, of which "
         f"{memory.RUNTIME_RESERVE_BYTES / 1e9:.0f} GB are the runtime’s; the KV cache has 16 bits; "
-        "activations are an estimate. `probe plan --model NAME` answers for any model, layout and "
+        "activations are an estimate. The command probe plan answers for any model, layout and "
         "context."
     )
 

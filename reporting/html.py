@@ -47,8 +47,11 @@ from roofprobe.reporting.heatmap import heatmap
 from roofprobe.reporting.llm_tables import llm_tables
 from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.pages.shell import page
-from roofprobe.reporting.pair_tables import pair_tables
+from roofprobe.reporting.pair_map import pair_map
+from roofprobe.reporting.pair_tables import Pairs, pair_tables
+from roofprobe.reporting.pattern_figure import pattern_figures
 from roofprobe.reporting.plain_text import clean
+from roofprobe.reporting.retest_tables import retest_table
 from roofprobe.reporting.roofline import roofline
 from roofprobe.reporting.search_tables import SearchRow, search_rows, searches_of
 from roofprobe.reporting.small_table import SmallTable
@@ -118,6 +121,14 @@ class _Exhibit:
 
 
 @dataclass(frozen=True, slots=True)
+class _Pairs:
+    """The matrices of one kind of accelerator, with a map of each."""
+
+    pairs: Pairs
+    figures: tuple[_Figure, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Section:
     title: str
     line: str
@@ -135,6 +146,7 @@ class _Section:
     gaps: tuple[GapRow, ...]
     routes: tuple[RouteGroup, ...]
     patterns: PatternTable
+    pattern_figures: tuple[_Figure, ...]
     maps: tuple[_Map, ...]
     layouts: tuple[SweepRow, ...]
     alignments: tuple[SweepRow, ...]
@@ -160,6 +172,7 @@ def to_html(run: Run, beside: Beside = NOTHING) -> str:
             _section(_only(run, device_id), device_id, beside, sheet, f"d{number}", budget)
             for number, device_id in enumerate(ids)
         ]
+        pairs = [_pairs(found, f"p{n}", sheet) for n, found in enumerate(pair_tables(run))]
     judged = verdict_rows.verdict_of(run)
     findings = verdict_rows.finding_rows(run, judged)
     return page(
@@ -176,7 +189,8 @@ def to_html(run: Run, beside: Beside = NOTHING) -> str:
         passed_by_layer=verdict_rows.by_layer(verdict_rows.passed(findings)),
         untold=verdict_rows.untold(findings),
         sections=sections,
-        pairs=pair_tables(run),
+        retests=retest_table(run),
+        pairs=pairs,
         matrix=support_matrix(run, {d.device_id: short_address(d) for d in run.devices}),
         conditions=run_facts(run),
         events=tables.event_lines(run),
@@ -226,6 +240,10 @@ def _section(
     gap_drawing, trace_drawing = gap(run, device_id), trace_figure(run, device_id)
     compute = tables.headline_rows(run, device_id, "compute")
     memory = tables.headline_rows(run, device_id, "memory")
+    patterns = pattern_table(pattern_rows(run, device_id))
+    exhibits = exhibits_of(run, device_id, beside)
+    shown = {table for exhibit in exhibits for table in exhibit.tables}
+    small = (*wire_tables(run, device_id), *llm_tables(run, device_id))
     return _Section(
         title=device_title(device) if device else clean(device_id),
         line=device_line(device) if device else "",
@@ -234,10 +252,9 @@ def _section(
         memory=_results(memory),
         links=_results(tables.headline_rows(run, device_id, "interconnect")),
         models=_results(tables.headline_rows(run, device_id, "llm")),
-        small=(*wire_tables(run, device_id), *llm_tables(run, device_id)),
+        small=tuple(table for table in small if table not in shown),
         exhibits=tuple(
-            _exhibit(exhibit, f"{key}-x{number}", sheet)
-            for number, exhibit in enumerate(exhibits_of(run, device_id, beside))
+            _exhibit(exhibit, f"{key}-x{number}", sheet) for number, exhibit in enumerate(exhibits)
         ),
         figures=tuple(
             _figure(drawing, f"{key}-{name}", sheet)
@@ -249,7 +266,12 @@ def _section(
         gap=_figure(gap_drawing, f"{key}-gap", sheet) if gap_drawing else None,
         gaps=gap_rows(run, device_id),
         routes=route_groups(run, device_id),
-        patterns=pattern_table(pattern_rows(run, device_id)),
+        patterns=patterns,
+        pattern_figures=tuple(
+            _figure(drawing, f"{key}-pattern{number}", sheet)
+            for number, drawing in enumerate(pattern_figures(patterns))
+            if number == 0 or budget.map_figures  # of many devices the rates alone
+        ),
         maps=tuple(
             _map(surface, f"{key}-map{number}", sheet, drawn=number < budget.map_figures)
             for number, surface in enumerate(surfaces(run, device_id))
@@ -300,6 +322,16 @@ def _searches(
         figure = _figure(drawing, f"{key}-search{number}", sheet) if drawing else None
         found.append(_Search(row, figure))
     return tuple(found)
+
+
+def _pairs(pairs: Pairs, key: str, sheet: StyleSheet) -> _Pairs:
+    drawings = (pair_map(grid) for grid in pairs.grids)
+    figures = (
+        _figure(drawing, f"{key}-{number}", sheet)
+        for number, drawing in enumerate(drawings)
+        if drawing
+    )
+    return _Pairs(pairs, tuple(figures))
 
 
 def _exhibit(exhibit: Exhibit, key: str, sheet: StyleSheet) -> _Exhibit:

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 
 from roofprobe.records.schema import Family, Run
 from roofprobe.reporting import tables, verdict_rows
+from roofprobe.reporting.beside import NOTHING, Beside
 from roofprobe.reporting.compute_tables import support_matrix
+from roofprobe.reporting.exhibits import brief_tables
 from roofprobe.reporting.facts import (
     Fact,
     device_facts,
@@ -26,6 +28,7 @@ from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.pair_tables import pair_tables
 from roofprobe.reporting.plain_text import clean, listed, plural, with_remedy
+from roofprobe.reporting.retest_tables import retest_table
 from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.tables import AbsentGroup, Column, HeadlineRow
 from roofprobe.reporting.verdict_rows import FindingRow
@@ -61,11 +64,14 @@ HOW_TO_READ = (
 )
 
 
-def to_markdown(run: Run) -> str:
+def to_markdown(run: Run, beside: Beside = NOTHING) -> str:
     """Return the report of ``run`` as Markdown."""
     parts = [_title(run), _summary(run)]
+    retests = retest_table(run)
+    if retests:
+        parts += _small_table(retests, "##")
     for device_id in device_ids(run):
-        parts.append(_device(run, device_id))
+        parts.append(_device(run, device_id, beside))
     for pairs in pair_tables(run):
         parts.append(f"## {escape(pairs.title)}")
         for small in pairs.tables:
@@ -107,7 +113,7 @@ def _finding(row: FindingRow) -> str:
     return f"**{row.judgement}**{place}: {said} {code(row.code)}"
 
 
-def _device(run: Run, device_id: str) -> str:
+def _device(run: Run, device_id: str, beside: Beside) -> str:
     device = next((d for d in run.devices if d.device_id == device_id), None)
     parts = [f"## {escape(device_title(device) if device else clean(device_id))}"]
     if device:
@@ -119,6 +125,8 @@ def _device(run: Run, device_id: str) -> str:
         if rows:
             parts += [f"### {_TITLES[family]}", _result_table(_FIRST_COLUMN[family], rows)]
     for small in (*wire_tables(run, device_id), *llm_tables(run, device_id)):
+        parts += _small_table(small)
+    for small in brief_tables(run, device_id, beside):
         parts += _small_table(small)
     parts += compute_parts(run, device_id)
     absent = tables.absent_groups(run, device_id)
@@ -134,11 +142,11 @@ def _device(run: Run, device_id: str) -> str:
     return "\n\n".join(parts)
 
 
-def _small_table(small: SmallTable) -> list[str]:
+def _small_table(small: SmallTable, level: str = "###") -> list[str]:
     cells = [[escape(cell) for cell in row] for row in small.rows]
     heads = [escape(head) for head in small.heads]
     grid = table(heads, cells, range(1, len(heads)))
-    return [f"### {small.title}", escape(small.sentence), grid]
+    return [f"{level} {escape(small.title)}", escape(small.sentence), grid]
 
 
 def _result_table(first: str, rows: Sequence[HeadlineRow]) -> str:

@@ -167,7 +167,7 @@ def _roofline_figure(
         color = _color(order, name)
         axes.plot([corner, x_high], [roof.rate.median] * 2, color=color, linewidth=2)
     for name in order:
-        own = _seen_apart([p for p in points if p.precision == name], axes)
+        own = seen_apart([p for p in points if p.precision == name], axes)
         (dots,) = axes.plot(
             [p.intensity for p in own], [p.rate for p in own], linestyle="",
             marker=_marker(order, name), markersize=5,
@@ -180,14 +180,14 @@ def _roofline_figure(
     return figure
 
 
-def _seen_apart(points: Sequence[Point], axes: Axes) -> list[Point]:
+def seen_apart(points: Sequence[Point], axes: Axes, places: int = _PLACES) -> list[Point]:
     """Keep the fastest of points that lie on each other, since a thousand markers say no more."""
     (x_low, x_high), (y_low, y_high) = axes.get_xlim(), axes.get_ylim()
     kept: dict[tuple[int, int], Point] = {}
     for point in sorted(points, key=lambda p: p.rate):
         across = log10(point.intensity / x_low) / log10(x_high / x_low)
         up = log10(point.rate / y_low) / log10(y_high / y_low)
-        kept[int(across * _PLACES), int(up * _PLACES)] = point
+        kept[int(across * places), int(up * places)] = point
     return list(kept.values())
 
 

@@ -3,13 +3,15 @@
 Everything follows from the device's own calibration, in two batches of cases: first every model of
 `MODELS` once, which decides whom the figures are about; then that model over prompt length, over
 sequences, and over requests in flight. A point that lies outside of what was measured is kept and
-marked (``sure`` is false).
+marked (``sure`` is false); what holds for all that the calibration says (few measured sites, a
+published fit) is no mark of a point.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +35,8 @@ PROMPTS: Final = (128, 256, 512, 1024, 2048, 4096, 8192)
 PROMPT_BATCHES: Final = (1, 8)
 SEQUENCES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONTEXTS: Final = (1024, 4096, 16384)
+# Flags (`roofprobe.costmodel.correction`) of all that a calibration says, not of a size.
+_OF_ALL: Final = ("sibling", "generic", "published-fit", "few-sites")
 INPUT_LEN: Final = 1024
 OUTPUT_LEN: Final = 256
 IN_FLIGHT: Final = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -116,7 +120,7 @@ class Loaded:
 class Serving:
     """One model on one device: TTFT by batch, TPOT by context, and the load curve.
 
-    ``doubts`` say why some points are not sure.
+    ``doubts`` say why some points are not sure, ``caveats`` what holds for the calibration.
     """
 
     model: str
@@ -126,6 +130,7 @@ class Serving:
     tpot: tuple[Curve, ...]
     load: tuple[Loaded, ...]
     doubts: tuple[str, ...]
+    caveats: tuple[str, ...]
     basis: str
 
 
@@ -153,6 +158,8 @@ def serving_of(calibration: Calibration) -> Serving:
     loaded = [found[next(number)] for _ in IN_FLIGHT]
     # requests that wait for memory are no load that the device carries
     carried = [one for one in loaded if one["concurrency"] <= one.get("max_batch", 0)]
+    every = (*first, *further, *carried)
+    reasons = dict.fromkeys(why for one in every for why in one.get("out_of_range", ()))
     return Serving(
         model=str(chosen["model"]),
         precision=str(chosen["precision"]),
@@ -160,16 +167,13 @@ def serving_of(calibration: Calibration) -> Serving:
         ttft=_curves(prompts, first, "ttft_ms"),
         tpot=_curves(decodes, further, "tpot_ms"),
         load=tuple(_loaded(one) for one in carried if one["ttft_ms"] and one["tpot_ms"]),
-        doubts=tuple(
-            dict.fromkeys(
-                why for one in (*first, *further, *carried) for why in one.get("out_of_range", ())
-            )
-        ),
+        doubts=tuple(why for why in reasons if why not in _general()),
+        caveats=tuple(why for why in reasons if why in _general()),
         basis=basis(calibration),
     )
 
 
-def _choose(calibration: Calibration) -> Mapping[str, Any]:
+def _choose(calibration: Calibration) -> dict[str, Any]:
     """Return the planned case of the greatest model that fits, is fast enough and was measured.
 
     Fast enough: one request alone meets the slackest target's TPOT. Among those, the fewer reasons
@@ -187,7 +191,9 @@ def _choose(calibration: Calibration) -> Mapping[str, Any]:
         input_len=_ROOM_CONTEXT - 1, output_len=2,
     )  # fmt: skip
     timed = [one for one in found if "error" not in one and one["tpot_ms"]]
-    first = {one["model"]: one for one in reversed(timed)}  # of each the first precision
+    first: dict[str, dict[str, Any]] = {
+        one["model"]: one for one in reversed(timed)
+    }  # of each the first precision
     roomy = [one for one in first.values() if one["max_batch"] >= _ROOM_REQUESTS]
     fitting = sorted(roomy, key=lambda one: MODELS.index(one["model"]))
     slackest = max(target.tpot_ms for target in TARGETS)
@@ -209,15 +215,29 @@ def _why_none(found: Sequence[Mapping[str, Any]]) -> str:
     return str((too_large or errors)[0]["sentence"])
 
 
+def _sure(one: Mapping[str, Any]) -> bool:
+    return all(why in _general() for why in one["out_of_range"])
+
+
+@cache
+def _general() -> frozenset[str]:
+    """Return the sentences about a calibration as a whole, as a plan words them."""
+    from roofprobe.costmodel.correction import FLAGS
+
+    return frozenset(
+        f"{flag.sentence[:1].upper()}{flag.sentence[1:].rstrip('.')}."
+        for flag in FLAGS.values()
+        if flag.code in _OF_ALL
+    )
+
+
 def _curves(
     asked: Sequence[tuple[int, int]], found: Sequence[Mapping[str, Any]], key: str
 ) -> tuple[Curve, ...]:
     points: dict[int, list[At]] = {}
     for (parameter, size), one in zip(asked, found, strict=True):
         if one.get(key):
-            points.setdefault(parameter, []).append(
-                At(size, Span(**one[key]), not one["out_of_range"])
-            )
+            points.setdefault(parameter, []).append(At(size, Span(**one[key]), _sure(one)))
     return tuple(Curve(parameter, tuple(own)) for parameter, own in points.items())
 
 
@@ -227,7 +247,7 @@ def _loaded(one: Mapping[str, Any]) -> Loaded:
         ttft=Span(**one["ttft_ms"]),
         tpot=Span(**one["tpot_ms"]),
         tokens_per_second=one["tokens_per_second_per_gpu"],
-        sure=not one["out_of_range"],
+        sure=_sure(one),
     )
 
 

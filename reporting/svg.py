@@ -2,8 +2,8 @@
 
 Matplotlib writes whole SVG documents: style attributes, ids that repeat from figure to figure, a
 style sheet for everything. Inside a page each of these would leak or be refused, so styles become
-classes of one shared sheet, ids become the page's, and colours become variables that follow the page
-from light to dark. The result is the same bytes for the same figure.
+classes of one shared sheet, ids become the page's, and colours become variables that follow the
+page from light to dark. The result is the same bytes for the same figure.
 
 What a mark stands for is told when it is pointed at: ``tip`` and ``tips`` hang words on an artist,
 which become the ``title`` that every browser shows by itself. They are an extra for those who
@@ -49,6 +49,7 @@ _HREF = "{http://www.w3.org/1999/xlink}href"
 _TIP, _NEXT, _THROUGH = "\ue000tip", "\ue001", "\ue000through"
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _NO_TURN = re.compile(r"rotate\(-?0 [^()]*\)")
+_COMMAND = re.compile(r" ?([A-Za-z]) ?")
 _PLACES = frozenset({"d", "x", "y", "width", "height", "points", "transform"})
 _RC = {
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and copied
@@ -176,7 +177,8 @@ def _rewrite(element: ET.Element, key: str, used: set[str], sheet: StyleSheet) -
             attributes[name] = f"url(#{sheet.id_of(key, value[len('url(#') : -1])})"
         elif not _NO_TURN.fullmatch(value):
             told = " ".join(value.split())
-            attributes[name] = _LONG_NUMBER.sub(_rounded, told) if name in _PLACES else told
+            told = _LONG_NUMBER.sub(_rounded, told) if name in _PLACES else told
+            attributes[name] = _COMMAND.sub(r"\1", told) if name == "d" else told
     element.attrib = attributes
     if element.text and not element.text.strip():
         element.text = None

@@ -18,6 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from roofprobe.records.schema import Case, Run
+from roofprobe.reporting.beside import NOTHING
 from roofprobe.reporting.html import to_html
 
 SCREENSHOTS = runpy.run_path(str(Path(__file__).parents[2] / "tools/screenshots.py"))
@@ -26,7 +27,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here"),
 ]
-RUNS = ("example_run", "compute_run", "hostile_run")
+RUNS = ("example_run", "compute_run", "hostile_run", "hostile_served")
 DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
 LOOKS = {
     "desktop-light": (DESKTOP, "light"),
@@ -127,7 +128,9 @@ def files(
     folder = tmp_path_factory.mktemp("reports")
     paths = {name: folder / f"{name}.html" for name in (*RUNS, "models_run")}
     for name, path in paths.items():
-        path.write_text(to_html(request.getfixturevalue(name)), encoding="utf-8")
+        found = request.getfixturevalue(name)
+        run, beside = found if isinstance(found, tuple) else (found, NOTHING)
+        path.write_text(to_html(run, beside), encoding="utf-8")
     return paths
 
 

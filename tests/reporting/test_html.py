@@ -117,7 +117,7 @@ def test_ids_are_unique_and_every_reference_has_its_target(
 def test_every_figure_has_a_label_a_title_and_its_sentence(pages: dict[str, str]) -> None:
     page = parse(pages["example_run"])
     drawings = page.all("svg")
-    assert len(drawings) == len(page.all("figure")) == len(page.all("figcaption")) == 6
+    assert len(drawings) == len(page.all("figure")) == len(page.all("figcaption")) == 8
     assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in drawings)
     assert drawings[0]["aria-label"] == (
         "Rate per row. Bar chart. fp64 tensor: 50.0 TFLOPS settled, 50% of datasheet; "

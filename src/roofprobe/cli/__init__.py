@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "llm": measuring.llm,
     "doctor": measuring.doctor,
     "show": looking.show,
+    "report": looking.report,
     "check": judging.check,
     "compare": judging.compare,
     "bundle": judging.bundle,
