@@ -161,6 +161,20 @@ def opened(
             yield Opened(source, fleet, state, connection, merged.refused)
 
 
+def simulated_in(found: Opened) -> tuple[str, ...]:
+    """Return the sentences of records that nobody measured."""
+    rows = found.connection.execute(
+        "SELECT DISTINCT simulated FROM runs WHERE simulated IS NOT NULL ORDER BY simulated"
+    ).fetchall()
+    return tuple(str(row[0]) for row in rows)
+
+
+def standing_refused(found: Opened) -> tuple[Refused, ...]:
+    """Return the files that merges refused and that were not merged in a better state since."""
+    sources = {row[0] for row in found.connection.execute("SELECT source FROM runs").fetchall()}
+    return tuple(each for each in found.state.refused.values() if each.source not in sources)
+
+
 def metrics_in(connection: duckdb.DuckDBPyConnection) -> tuple[MetricLine, ...]:
     """Return all metrics of a fleet by name."""
     rows = connection.execute(

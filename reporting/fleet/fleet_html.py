@@ -19,7 +19,7 @@ from roofprobe.reporting import numbers
 from roofprobe.reporting.fleet import fleet_rows as rows
 from roofprobe.reporting.fleet import fleet_svg as svg
 from roofprobe.reporting.pages.shell import page
-from roofprobe.reporting.plain_text import clean
+from roofprobe.reporting.plain_text import clean, listed
 from roofprobe.reporting.svg import StyleSheet
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ MOST_REFUSED: Final = 100
 MOST_TRENDS: Final = 12
 _MOST_MAIN: Final = 12
 _MOST_SKUS: Final = 8
+_MOST_BOUNDS: Final = 4
 # What is looked at first, where a fleet has it; filled up with what most devices have.
 _MAIN: Final = tuple(
     f"{family} {label} {quantity}"
@@ -124,7 +125,7 @@ def to_html(
         device_counts=rows.counts_text(verdict.device_counts, "device"),
         host_counts=rows.counts_text(verdict.host_counts, "host"),
         skus=rows.sku_lines(verdict),
-        findings=rows.finding_rows(findings),
+        findings=rows.folded(rows.finding_rows(findings)),
         passed=rows.finding_rows([f for f in verdict.findings if f.judgement == "pass"]),
         trends=_trends(verdict, connection),
         devices=rows.device_lines(shown),
@@ -166,11 +167,9 @@ def _main(spreads: Sequence[Spread]) -> tuple[str, ...]:
 def _kinds(
     verdict: FleetVerdict, spreads: Sequence[Spread], main: Sequence[str]
 ) -> tuple[_Kind, ...]:
-    widest: dict[tuple[str, str], Criterion] = {}
-    for criterion in verdict.criteria:
-        key = criterion.sku, criterion.metric
-        if key not in widest or widest[key].n < criterion.n:
-            widest[key] = criterion
+    held: dict[tuple[str, str], list[Criterion]] = {}
+    for criterion in sorted(verdict.criteria, key=lambda c: -c.n):
+        held.setdefault((criterion.sku, criterion.metric), []).append(criterion)
     sizes: dict[str, int] = {}
     for spread in spreads:
         sizes[spread.sku] = max(sizes.get(spread.sku, 0), spread.n)
@@ -182,19 +181,23 @@ def _kinds(
         kinds.append(
             _Kind(
                 rows.name_of(sku),
-                tuple(_picture(each, widest.get((sku, each.metric))) for each in first),
+                tuple(_picture(each, held.get((sku, each.metric), ())) for each in first),
                 tuple(map(_strip, rest)),
             )
         )
     return tuple(kinds)
 
 
-def _picture(spread: Spread, criterion: Criterion | None) -> _Picture:
+def _picture(spread: Spread, criteria: Sequence[Criterion]) -> _Picture:
+    """Draw one metric; ``criteria`` are those of its groups, the largest first."""
     scale = numbers.scale_for(spread.quantiles[3], spread.unit)
-    modes = criterion.modes if criterion else ()
+    bounds = tuple(dict.fromkeys(criterion.bound for criterion in criteria))
+    modes = criteria[0].modes if criteria else ()
     caption = [f"{spread.n} devices, {spread.better} is better"]
-    if criterion is not None:
-        caption.append(f"dashed: the bound {scale.number(criterion.bound)}")
+    if bounds:
+        several = f" of each of {len(bounds)} groups" if bounds[1:] else ""
+        told = listed(tuple(map(scale.number, bounds)), _MOST_BOUNDS)
+        caption.append(f"dashed: the bound{several}, {told}")
     if spread.n_beyond:
         drawn = "" if spread.n_beyond == len(spread.marks) else f", the worst {len(spread.marks)}"
         caption.append(f"{spread.n_beyond} beyond it (dots{drawn})")
@@ -204,9 +207,7 @@ def _picture(spread: Spread, criterion: Criterion | None) -> _Picture:
     return _Picture(
         rows.name_of(spread.metric),
         scale.unit,
-        svg.histogram(
-            spread, criterion.bound if criterion else None, [mode.centre for mode in modes]
-        ),
+        svg.histogram(spread, bounds[:_MOST_BOUNDS], [mode.centre for mode in modes]),
         "; ".join(caption),
     )
 
@@ -252,16 +253,26 @@ def _trends(verdict: FleetVerdict, connection: duckdb.DuckDBPyConnection) -> tup
     for found in changed:
         if len(drawn) == MOST_TRENDS:
             break
-        picture = _trend(found, connection)
+        metric = found.metric or _metric_of(found, verdict.criteria)
+        picture = _trend(found, metric, connection) if metric else None
         if picture is not None:
             drawn.append(picture)
     return tuple(drawn)
 
 
-def _trend(found: FleetFinding, connection: duckdb.DuckDBPyConnection) -> _Picture | None:
-    assert found.metric is not None
+def _metric_of(found: FleetFinding, criteria: Sequence[Criterion]) -> str | None:
+    """Return the metric that stands for an aspect: the first of `_MAIN`, else any of it."""
+    names = dict.fromkeys(
+        c.metric for c in criteria if (c.aspect, c.sku) == (found.aspect, found.sku)
+    )
+    return next((metric for metric in _MAIN if metric in names), next(iter(names), None))
+
+
+def _trend(
+    found: FleetFinding, metric: str, connection: duckdb.DuckDBPyConnection
+) -> _Picture | None:
     line = pictures.by_day(
-        connection, found.metric, device_id=found.device_id, host=found.host, hosts=found.hosts,
+        connection, metric, device_id=found.device_id, host=found.host, hosts=found.hosts,
         sku=found.sku,
     )  # fmt: skip
     if len(line) < 2:
@@ -271,13 +282,14 @@ def _trend(found: FleetFinding, connection: duckdb.DuckDBPyConnection) -> _Pictu
     else:
         whose = f"the {found.n_devices or len(found.hosts)} devices" if found.hosts else "all"
     lines = [(whose, line)]
-    others = pictures.by_day(connection, found.metric, sku=found.sku) if found.sku else ()
+    others = pictures.by_day(connection, metric, sku=found.sku) if found.sku else ()
     if others and (found.device_id or found.hosts):
         lines.append(("all of the kind", others))
-    scale = numbers.scale_for(line[-1].value, found.unit or _unit(connection, found.metric))
-    title = f"{rows.name_of(found.metric)}: {whose}"
+    unit = _unit(connection, metric)
+    scale = numbers.scale_for(line[-1].value, unit)
+    title = f"{rows.name_of(metric)}: {whose}"
     return _Picture(
-        title, scale.unit, svg.trend(title, lines, found.unit or scale.unit),
+        title, scale.unit, svg.trend(title, lines, unit),
         f"{clean(found.sentence)} ({clean(found.code)}). "
         + ("Beside it, lighter: the median of all of the kind. " if len(lines) > 1 else "")
         + "Medians by day.",

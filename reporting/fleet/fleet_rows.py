@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from roofprobe.acceptance.fleet.fleet_verdict import (
@@ -24,6 +24,7 @@ from roofprobe.reporting.verdict_rows import WORST_FIRST
 
 MOST_HOSTS: Final = 6  # of a finding about many
 _MOST_FINDINGS: Final = 4  # of one device
+_MOST_ALIKE: Final = 3  # findings of one code, before they are made one
 _LONGEST_NAME: Final = 60
 
 
@@ -177,6 +178,28 @@ def finding_rows(findings: Sequence[FleetFinding]) -> tuple[FleetRow, ...]:
     )
 
 
+def folded(rows: Sequence[FleetRow]) -> tuple[FleetRow, ...]:
+    """Return rows with many of one kind made one: the first, and whom the others concern."""
+    counts = Counter((row.judgement, row.code) for row in rows)
+    kept: dict[tuple[Judgement, str], list[FleetRow]] = {}
+    for row in rows:
+        kept.setdefault((row.judgement, row.code), []).append(row)
+    shown = []
+    for row in rows:
+        key = row.judgement, row.code
+        group = kept[key]
+        if counts[key] <= _MOST_ALIKE:
+            shown.append(row)
+        elif row is group[0]:
+            others = tuple(dict.fromkeys(other.place for other in group[1:] if other.place))
+            stop = "" if row.sentence.endswith((".", "!", "?")) else "."
+            more = (
+                f"{row.sentence}{stop} So for {len(group) - 1} more: {listed(others, MOST_HOSTS)}"
+            )
+            shown.append(replace(row, sentence=more))
+    return tuple(shown)
+
+
 def _whom(found: FleetFinding) -> str:
     if found.host is not None:
         return place_of(found.host, found.position)
@@ -188,7 +211,7 @@ def _whom(found: FleetFinding) -> str:
 def held(found: FleetFinding) -> str:
     """Return the evidence: the figure, what its like reach, the bound, how many they are."""
     parts = []
-    if found.figure is not None:
+    if found.figure is not None and (found.median is not None or found.bound is not None):
         scale = numbers.scale_for(found.median or found.figure, found.unit or "")
         parts.append(f"{scale.number(found.figure)} {scale.unit}".strip())
         if found.median is not None:

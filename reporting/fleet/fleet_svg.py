@@ -24,8 +24,8 @@ _LEAST_SPAN: Final = 0.05  # of the middle, so that noise does not look like a t
 _MOST_TITLES: Final = 12
 
 
-def histogram(spread: Spread, bound: float | None, modes: Sequence[float]) -> Markup:
-    """Draw how devices lie: bars, the bound, what is beyond it as dots, the centres as ticks."""
+def histogram(spread: Spread, bounds: Sequence[float], modes: Sequence[float]) -> Markup:
+    """Draw how devices lie: bars, bounds, what is beyond its bound as dots, centres as ticks."""
     from markupsafe import Markup
 
     scale = numbers.scale_for(spread.quantiles[3], spread.unit)
@@ -39,9 +39,11 @@ def histogram(spread: Spread, bound: float | None, modes: Sequence[float]) -> Ma
     )
     parts = [f'<path class="bars" d="{path}"/>']
     parts.append(f'<path class="rule" d="M{_LEFT:g} {_FLOOR:g}H{_RIGHT:g}"/>')
-    if bound is not None and spread.low < bound < spread.high:
-        at = _across(spread, bound)
-        parts.append(f'<path class="bound" d="M{at:.1f} {_TOP:g}V{_FLOOR + 12:g}"/>')
+    parts += [
+        f'<path class="bound" d="M{_across(spread, bound):.1f} {_TOP:g}V{_FLOOR + 12:g}"/>'
+        for bound in bounds
+        if spread.low < bound < spread.high
+    ]
     parts += [
         f'<path class="mode" d="M{_across(spread, mode):.1f} {_TOP - 3:g}l-4 -7h8z"/>'
         for mode in modes

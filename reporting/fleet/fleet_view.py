@@ -6,9 +6,10 @@ It fits 80 columns. What is long (a sentence, a remedy) wraps; names never push 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from roofprobe.acceptance.fleet.fleet_verdict import FleetVerdict
+from roofprobe.acceptance.fleet.fleet_verdict import DeviceVerdict, FleetVerdict
 from roofprobe.records.fleet.dataset import Refused
 from roofprobe.reporting.fleet import fleet_rows as rows
 from roofprobe.reporting.page import JUDGEMENT_STYLES, Page
@@ -30,8 +31,9 @@ def to_json(verdict: FleetVerdict) -> dict[str, Any]:
 
 
 def render(
-    verdict: FleetVerdict, refused: Sequence[Refused], console: Console, *, full: bool = False
-) -> None:
+    verdict: FleetVerdict, refused: Sequence[Refused], console: Console, *, full: bool = False,
+    written: Sequence[Path] = (),
+) -> None:  # fmt: skip
     """Print the verdict; ``full`` lists every device, finding, host and refused file."""
     page = Page(console)
 
@@ -49,7 +51,8 @@ def render(
     _skus(verdict, page)
 
     findings = rows.finding_rows(verdict.findings)
-    pressing = [row for row in findings if row.judgement != "pass"]
+    pressing = tuple(row for row in findings if row.judgement != "pass")
+    pressing = pressing if full else rows.folded(pressing)
     if pressing:
         page.gap()
         page.line("The fleet, its kinds and hosts", style="bold")
@@ -57,26 +60,7 @@ def render(
         _finding(page, row)
     _more(page, len(pressing) - cut(pressing, _MOST_FINDINGS), "finding")
 
-    shown = verdict.devices[: cut(verdict.devices, MOST_DEVICES)]
-    if shown:
-        page.gap()
-        page.line("Devices that do not pass, the worst first", style="bold")
-    for device in rows.device_lines(shown):
-        style = JUDGEMENT_STYLES[device.judgement]
-        page.marked(
-            device.judgement.upper(), style,
-            (
-                f"{device.place} {device.device_id}",
-                f"{device.metric} {device.effect}, z {device.z}; {device.flagged} metrics off",
-                *(
-                    f"{with_remedy(row.sentence, row.remedy)} ({row.code})"
-                    for row in device.rows[: None if full else 1]
-                ),
-                *(row.held for row in device.rows[: None if full else 1] if row.held),
-            ),
-        )  # fmt: skip
-    _more(page, len(verdict.devices) - len(shown), "device")
-
+    _devices(verdict, page, full=full)
     missing = rows.without_runs(verdict)
     if missing:
         page.gap()
@@ -87,6 +71,40 @@ def render(
     for each in refused[: cut(refused, _MOST_REFUSED)]:
         page.line(clean(each.sentence), indent=2, hang=2, style="dim")
     _more(page, len(refused) - cut(refused, _MOST_REFUSED), "file")
+    if written:
+        page.gap()
+    for path in written:
+        page.path("Written", path)
+
+
+def _devices(verdict: FleetVerdict, page: Page, *, full: bool) -> None:
+    """Print devices; of those of one host for one reason only the first, unless ``full``."""
+    groups: dict[tuple[object, ...], list[DeviceVerdict]] = {}
+    for number, device in enumerate(verdict.devices):
+        code = device.findings[0].code if device.findings else ""
+        groups.setdefault((number,) if full else (device.host, device.judgement, code), []).append(
+            device
+        )
+    told = list(groups.values())[: None if full else MOST_DEVICES]
+    if told:
+        page.gap()
+        page.line("Devices that do not pass, the worst first", style="bold")
+    for group in told:
+        (line,) = rows.device_lines(group[:1])
+        others = len(group) - 1
+        more = f" and {plural(others, 'more device')} of this host" if others else ""
+        figures = f"{line.metric} {line.effect}, z {line.z}; {line.flagged} metrics off"
+        reasons = line.rows if full else line.rows[:1]
+        page.marked(
+            line.judgement.upper(), JUDGEMENT_STYLES[line.judgement],
+            (
+                f"{line.place} {line.device_id}{more}",
+                *((figures,) if group[0].worst_metric else ()),
+                *(f"{with_remedy(row.sentence, row.remedy)} ({row.code})" for row in reasons),
+                *(row.held for row in reasons if row.held and full),
+            ),
+        )  # fmt: skip
+    _more(page, len(verdict.devices) - sum(map(len, told)), "device")
 
 
 def _skus(verdict: FleetVerdict, page: Page) -> None:

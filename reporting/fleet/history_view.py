@@ -95,6 +95,17 @@ def render_selected(selected: Selected, console: Console) -> None:
         _line(console, f"only the first {len(selected.rows)} rows; --csv or --json has all", "dim")
 
 
+def simulated_lines(sentences: Sequence[str]) -> tuple[str, ...]:
+    """Say loudly what nobody measured."""
+    return tuple(f"SIMULATED: {clean(sentence)}" for sentence in sentences)
+
+
+def render_simulated(sentences: Sequence[str], console: Console) -> None:
+    """Print what nobody measured, before anything else."""
+    for line in simulated_lines(sentences):
+        _line(console, line, "bold red")
+
+
 def render_series(series: Sequence[Series], console: Console) -> None:
     """Print trends: a table each of few devices; of many, one line each, the worst first."""
     for metric, group in groupby(series, key=lambda each: each.metric):
@@ -106,9 +117,6 @@ def render_series(series: Sequence[Series], console: Console) -> None:
         else:
             _many(own, console)
         console.print()
-    made_up = {p.simulated for each in series for p in each.points if p.simulated}
-    for sentence in sorted(made_up):
-        _line(console, f"SIMULATED: {clean(sentence)}", "bold red")
     if any(changed_method(each) for each in series):
         _line(
             console,
@@ -125,8 +133,9 @@ def changed_method(series: Series) -> bool:
 def _one(series: Series, console: Console) -> None:
     points = series.points
     line = sparkline([p.value for p in points], encoding=console.encoding)
-    _line(console, f"{_whose(series)}  {line}")
-    heads = ("date (UTC)", "host", "value", "±", "to first", "to last", "driver", "limit", "by", "")
+    place = f"{clean(points[-1].host)}:{series.position}"
+    _line(console, f"{place} {clean(series.device_id)} {clean(series.name)}  {line}")
+    heads = ("date (UTC)", "host", "value", "±", "to first", "to prev", "driver", "limit", "by", "")
     table = _table(console, heads, {2, 3, 4, 5, 7})
     first, before = 0, None
     for number, point in enumerate(points):

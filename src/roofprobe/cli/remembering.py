@@ -67,6 +67,7 @@ def history(
             left_out = view.refused_line(found.refused)
             if left_out:
                 say(f"probe: {left_out}")
+            simulated = remembered.simulated_in(found)
             if sql is not None:
                 most = None if csv or json_ else _MOST_ROWS
                 shown = view.of_selected(remembered.select(found, sql, most=most))
@@ -76,10 +77,13 @@ def history(
                 wanted = remembered.Wanted(metric, gpu, sku, host, day)
                 shown = view.of_series(remembered.history(found.connection, wanted))
         if json_:
-            print_json(shown.json())
+            print_json({"simulated": list(simulated), **shown.json()})
         elif csv:
+            for line in view.simulated_lines(simulated):
+                say(line)
             write_stdout(shown.csv())
         else:
+            view.render_simulated(simulated, console())
             shown.render(console())
         return 0
 

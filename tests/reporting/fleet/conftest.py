@@ -120,7 +120,7 @@ def _verdict(host: Callable[[int], str], where: str) -> FleetVerdict:
         device_id="GPU-0005-0-example-0123456789", position=0, metric="compute bf16 burst",
         effect=-0.04, since="2026-01-01", sentence="loses 2.0 % a month in compute",
     )  # fmt: skip
-    common = {
+    common: dict[str, Any] = {
         "name": "Example GPU",
         "sku": SKU,
         "started_at": "2026-03-01T00:00:00",

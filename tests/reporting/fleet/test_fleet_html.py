@@ -25,6 +25,8 @@ def test_the_page_tells_verdict_evidence_missing_hosts_and_refused_files(
         "damaged-run",
         "two kinds of devices: around 690 (40%) and 705 (60%)",
         "loses 2.0 % a month in compute (drift)",
+        "dashed: the bound, 679",
+        "compute bf16 burst: node-05:0, 2026-01-01 to 2026-03-01: node-05:0 from",
     ):
         assert text in html, text
     assert html.index("SIMULATED") < html.index("<header>") < html.index("Verdict: ")

@@ -28,7 +28,7 @@ def circles(root: ET.Element, kind: str) -> list[tuple[float, float]]:
 
 
 def test_a_histogram_has_a_bar_per_bin_that_holds_something_scaled_to_the_greatest() -> None:
-    root = parsed(fleet_svg.histogram(SPREAD, 679.0, (690.0, 705.0)))
+    root = parsed(fleet_svg.histogram(SPREAD, (679.0, 500.0), (690.0, 705.0)))
     bars = next(e for e in root.iter("path") if e.attrib["class"] == "bars").attrib["d"]
     assert bars.count("M") == 3
     assert "v-50.0" in bars  # the greatest fills the height
@@ -38,7 +38,7 @@ def test_a_histogram_has_a_bar_per_bin_that_holds_something_scaled_to_the_greate
 
 
 def test_what_lies_beyond_the_picture_is_marked_at_its_edge_and_named() -> None:
-    root = parsed(fleet_svg.histogram(SPREAD, None, ()))
+    root = parsed(fleet_svg.histogram(SPREAD, (), ()))
     assert circles(root, "beyond") == [(6.0, 73.0)]
     assert next(root.iter("title")).text == "<b>&:3 560, −20.0%"
     assert "≤ 600" in [text.text for text in root.iter("text")]
@@ -53,7 +53,7 @@ def test_a_figure_says_in_words_what_it_shows() -> None:
 
 def test_equal_devices_are_drawn_without_a_division_by_zero() -> None:
     flat = Spread("s", "m", "u", "higher", 3, (5.0,) * 7, 5.0, 5.0, (0, 3, 0), 0, ())
-    assert parsed(fleet_svg.histogram(flat, 5.0, ())) is not None
+    assert parsed(fleet_svg.histogram(flat, (5.0,), ())) is not None
     assert parsed(fleet_svg.strip(flat)) is not None
 
 
