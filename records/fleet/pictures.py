@@ -107,18 +107,25 @@ def prepare(
             "started_at >= (SELECT max(started_at) FROM devices) "
             f"- INTERVAL ({window_days * 86400:.0f}) SECOND"
         )
+    # devices that are alike in all that a criterion may ask for are a few combinations
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE pictured_devices AS WITH latest AS ("
+        f"SELECT *, [{', '.join(_told(column) for column in _ATTRIBUTES)}] AS attributes "
+        f"FROM devices d WHERE {since} "
+        "QUALIFY row_number() OVER (PARTITION BY host, device_id ORDER BY started_at DESC, digest)"
+        " = 1) "
+        "SELECT part, digest, host, device_id, position, attributes, "
+        "dense_rank() OVER (ORDER BY sku, attributes) AS alike FROM latest"
+    )
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE pictured AS "
-        "WITH latest AS (SELECT host, device_id, "
-        "max_by(struct_pack(part, digest), started_at) AS l "
-        f"FROM devices WHERE {since} GROUP BY host, device_id), "
-        "figures AS (SELECT m.*, d.position, d.name, "
-        f"[{', '.join(_told(column) for column in _ATTRIBUTES)}] AS attributes "
-        "FROM metrics m JOIN latest ON latest.host = m.host AND latest.device_id = m.device_id "
-        "AND latest.l.part = m.part AND latest.l.digest = m.digest "
-        "JOIN devices d ON d.part = m.part AND d.digest = m.digest AND d.device_id = m.device_id) "
-        "SELECT * FROM figures QUALIFY method_version = "
-        "max(method_version) OVER (PARTITION BY sku, metric)"
+        "WITH figures AS (SELECT m.sku, m.metric, m.unit, m.better, m.host, m.device_id, "
+        "d.position, m.value, m.method_version, m.driver, m.power_limit_w, d.alike FROM metrics m "
+        "JOIN pictured_devices d ON d.part = m.part AND d.digest = m.digest "
+        "AND d.device_id = m.device_id), "
+        "newest AS (SELECT sku, metric, max(method_version) AS method_version FROM figures "
+        "GROUP BY ALL) "
+        "SELECT * FROM figures SEMI JOIN newest USING (sku, metric, method_version)"
     )
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE pictured_medians "
@@ -129,17 +136,23 @@ def prepare(
         _insert(connection, medians)
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE pictured_effects AS "
-        "WITH held AS (SELECT p.sku, p.metric, p.unit, p.better, p.host, p.device_id, p.position, "
-        "p.value, max_by(struct_pack(median, bound), "
-        "4 * (c.variant IS NOT NULL)::INT + 2 * (c.driver IS NOT NULL)::INT "
-        "+ (c.power_limit_w IS NOT NULL)::INT) AS c "
-        "FROM pictured p JOIN pictured_medians c ON c.sku = p.sku AND c.metric = p.metric "
-        "AND c.method_version = p.method_version AND c.median <> 0 "
-        "AND (c.driver IS NULL OR c.driver = p.driver) "
-        "AND (c.power_limit_w IS NULL OR c.power_limit_w = p.power_limit_w) "
-        "AND (c.variant IS NULL OR list_contains(p.attributes, c.variant)) GROUP BY ALL) "
-        "SELECT * EXCLUDE (c), (value / c.median - 1) * if(better = 'higher', 1, -1) AS effect, "
-        "if(better = 'higher', value < c.bound, value > c.bound) AS beyond FROM held"
+        "WITH groups AS (SELECT DISTINCT p.sku, p.driver, p.power_limit_w, p.method_version, "
+        "p.alike, d.attributes FROM pictured p "
+        "JOIN (SELECT DISTINCT alike, attributes FROM pictured_devices) d USING (alike)), "
+        "best AS (SELECT g.* EXCLUDE (attributes), c.metric, "
+        "max_by(struct_pack(median, bound), 4 * (c.variant IS NOT NULL)::INT "
+        "+ 2 * (c.driver IS NOT NULL)::INT + (c.power_limit_w IS NOT NULL)::INT) AS c "
+        "FROM groups g JOIN pictured_medians c ON c.sku = g.sku "
+        "AND c.method_version = g.method_version AND c.median <> 0 "
+        "AND (c.driver IS NULL OR c.driver = g.driver) "
+        "AND (c.power_limit_w IS NULL OR c.power_limit_w = g.power_limit_w) "
+        "AND (c.variant IS NULL OR list_contains(g.attributes, c.variant)) GROUP BY ALL) "
+        "SELECT p.sku, p.metric, p.unit, p.better, p.host, p.position, p.value, "
+        "(p.value / b.c.median - 1) * if(p.better = 'higher', 1, -1) AS effect, "
+        "if(p.better = 'higher', p.value < b.c.bound, p.value > b.c.bound) AS beyond "
+        "FROM pictured p JOIN best b ON b.alike = p.alike AND b.metric = p.metric "
+        "AND b.method_version = p.method_version AND b.driver IS NOT DISTINCT FROM p.driver "
+        "AND b.power_limit_w IS NOT DISTINCT FROM p.power_limit_w"
     )
 
 

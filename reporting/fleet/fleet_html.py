@@ -244,11 +244,9 @@ def _cell(cell: Cell | None) -> _MapCell:
 
 
 def _trends(verdict: FleetVerdict, connection: duckdb.DuckDBPyConnection) -> tuple[_Picture, ...]:
-    """Draw what changed with time: findings that know since when, and their metric."""
+    """Draw what changed with time: findings that know since when, in their metric or aspect."""
     every = [*verdict.findings, *(found for device in verdict.devices for found in device.findings)]
-    changed = [
-        found for found in every if found.since and found.metric and found.judgement != "pass"
-    ]
+    changed = [found for found in every if found.since and found.judgement != "pass"]
     drawn: list[_Picture] = []
     for found in changed:
         if len(drawn) == MOST_TRENDS:

@@ -45,6 +45,17 @@ def test_the_map_has_the_worst_device_of_each_host_the_worst_host_first(
     assert cells[-1] == ("", "", "–")  # nobody knows what equal devices reach in it
 
 
+def test_a_change_in_an_aspect_is_drawn_in_the_metric_that_stands_for_it(
+    verdict: FleetVerdict, fleet: Opened
+) -> None:
+    change = verdict.findings[1].model_copy(
+        update={"judgement": "warn", "metric": None, "aspect": "compute"}
+    )
+    html = to_html(verdict.model_copy(update={"findings": (change,)}), fleet.connection, ())
+    assert "compute bf16 burst: the 48 devices, 2026-01-01 to 2026-03-01: the 48 devices" in html
+    assert "driver 581.0</text>" in html
+
+
 def test_only_the_pages_own_styles_and_script_are_allowed(
     verdict: FleetVerdict, fleet: Opened
 ) -> None:
