@@ -26,25 +26,29 @@ class Budget:
     looks: int
     search_figures: int
     map_figures: int
+    exhibit_figures: int
 
 
-PAGE: Final = Budget(measurements=1_600, looks=1_400, search_figures=12, map_figures=12)
+PAGE: Final = Budget(
+    measurements=1_600, looks=1_400, search_figures=12, map_figures=12, exhibit_figures=20
+)
 
 
 def share_of(n_devices: int, page: Budget = PAGE) -> Budget:
     """Return the even share of each device.
 
-    Maps are whole or not there: of eight devices each would draw one of its four or so, which
+    Pictures are there or not: of eight devices each would draw one map of its four or so, which
     only looks as if the others had not been measured. Their tables are always there.
     """
     shares = {each.name: getattr(page, each.name) // max(1, n_devices) for each in _FIELDS}
-    if shares["map_figures"] < _FEWEST_MAPS:
-        shares["map_figures"] = 0
+    for pictures in ("search_figures", "map_figures", "exhibit_figures"):
+        if shares[pictures] < _FEWEST_PICTURES:
+            shares[pictures] = 0
     return Budget(**shares)
 
 
 _FIELDS: Final = fields(Budget)
-_FEWEST_MAPS: Final = 3
+_FEWEST_PICTURES: Final = 3
 
 
 def chosen(

@@ -32,6 +32,7 @@ from roofprobe.reporting.compute_tables import (
     support_lines,
     support_matrix,
 )
+from roofprobe.reporting.contents import Contents
 from roofprobe.reporting.drawing import Drawing
 from roofprobe.reporting.exhibit import Exhibit
 from roofprobe.reporting.exhibits import exhibits_of
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
 
 
 _COLUMNS = (Column("±", "spread"), *tables.SETTLED_AND_SHARES)
+_FEW_COLLECTIONS = 50_000  # objects until the next; a figure has some thousands
 _BARS, _ROOFLINE = 4, 11  # how high figures are, in rows of bars: bars without any, the roofline
 
 
@@ -130,6 +132,7 @@ class _Pairs:
 
 @dataclass(frozen=True, slots=True)
 class _Section:
+    key: str
     title: str
     line: str
     counts: str
@@ -178,6 +181,7 @@ def to_html(run: Run, beside: Beside = NOTHING) -> str:
     return page(
         "report.html.j2",
         sheet,
+        contents=Contents(),
         title=_title(run),
         subtitle=clean(f"{run.started_at}, {run.environment.host}, {run.run_id}"),
         judgement=verdict_rows.judgement_of(run, judged),
@@ -208,12 +212,14 @@ def _record_out_of_the_collectors_way() -> Iterator[None]:
     Drawing leaves many cycles behind, so it comes often; walking the hundred thousands of objects
     of a large record each time was two fifths of the time of a report.
     """
-    ours = gc.get_freeze_count() == 0
+    ours, thresholds = gc.get_freeze_count() == 0, gc.get_threshold()
     if ours:
         gc.freeze()
+    gc.set_threshold(_FEW_COLLECTIONS, *thresholds[1:])
     try:
         yield
     finally:
+        gc.set_threshold(*thresholds)
         if ours:
             gc.unfreeze()
 
@@ -245,6 +251,7 @@ def _section(
     shown = {table for exhibit in exhibits for table in exhibit.tables}
     small = (*wire_tables(run, device_id), *llm_tables(run, device_id))
     return _Section(
+        key=key,
         title=device_title(device) if device else clean(device_id),
         line=device_line(device) if device else "",
         counts=tables.counts_text(run, device_id),
@@ -254,7 +261,8 @@ def _section(
         models=_results(tables.headline_rows(run, device_id, "llm")),
         small=tuple(table for table in small if table not in shown),
         exhibits=tuple(
-            _exhibit(exhibit, f"{key}-x{number}", sheet) for number, exhibit in enumerate(exhibits)
+            _exhibit(exhibit, f"{key}-x{number}", sheet, budget.exhibit_figures)
+            for number, exhibit in enumerate(exhibits)
         ),
         figures=tuple(
             _figure(drawing, f"{key}-{name}", sheet)
@@ -334,11 +342,10 @@ def _pairs(pairs: Pairs, key: str, sheet: StyleSheet) -> _Pairs:
     return _Pairs(pairs, tuple(figures))
 
 
-def _exhibit(exhibit: Exhibit, key: str, sheet: StyleSheet) -> _Exhibit:
-    figures = (
-        _figure(drawing, f"{key}-{number}", sheet)
-        for number, drawing in enumerate(exhibit.drawings)
-    )
+def _exhibit(exhibit: Exhibit, key: str, sheet: StyleSheet, most: int) -> _Exhibit:
+    """Return a part with its figures; of those that a table tells too, as far as there is room."""
+    shown = exhibit.drawings[:most] if exhibit.tables else exhibit.drawings
+    figures = (_figure(drawing, f"{key}-{number}", sheet) for number, drawing in enumerate(shown))
     return _Exhibit(exhibit, tuple(figures))
 
 

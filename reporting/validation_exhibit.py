@@ -34,7 +34,7 @@ def validation(run: Run, device_id: str, beside: Beside) -> Exhibit | None:
     left = [f"Not compared: {clean(row.case_id)}: {clean(row.sentence)}" for row in found.unheld]
     return Exhibit(
         title="Predictions against a real model",
-        sentence=_sentence(steps, clean(found.calibration)),
+        sentence=f"{_sentence(steps, clean(found.calibration))}{_furthest_part(steps)}",
         drawings=(_drawing(steps),),
         tables=(validation_table(steps),),
         notes=(*(clean(note) for note in found.notes), *dict.fromkeys(left)),
@@ -60,6 +60,24 @@ def _sentence(steps: Sequence[HeldStep], source: str) -> str:
         f"{plural(len(steps), 'step')} of {_listed(steps)} were predicted from {source} and then "
         f"measured: off by {statistics.median(errors):.1%} in the median and {max(errors):.1%} at "
         f"most; {inside} of {len(steps)} lie in the 80 % interval of their prediction."
+    )
+
+
+def _furthest_part(steps: Sequence[HeldStep]) -> str:
+    """Say in which operation most of the difference lies, where operations were watched."""
+    told: dict[str, float] = {}
+    measured: dict[str, float] = {}
+    for step in steps:
+        for part in step.parts:
+            if part.measured_us is not None:
+                told[part.name] = told.get(part.name, 0.0) + part.predicted_us
+                measured[part.name] = measured.get(part.name, 0.0) + part.measured_us
+    if not told:
+        return ""
+    name = max(told, key=lambda part: abs(told[part] - measured[part]))
+    return (
+        f" Of all operations {clean(name)} is furthest off: {numbers.duration_us(told[name])} "
+        f"predicted in all steps together, {numbers.duration_us(measured[name])} measured."
     )
 
 

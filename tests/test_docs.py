@@ -33,13 +33,13 @@ SAY_IT_TO_FORBID_IT = {"tests/test_docs.py"}
 # judges the host, so any of its verdicts will do. Runs that are judged and compared have nothing.
 RUNNABLE = {
     "peaks": {0}, "schema": {0}, "show": {0}, "doctor": {0, 1, 3}, "plan": {0}, "bundle": {0},
-    "check": {3}, "compare": {3}, "history": {0},
+    "check": {3}, "compare": {3}, "history": {0}, "report": {0},
     "fleet merge": {0}, "fleet report": {0}, "fleet simulate": {0},
 }  # fmt: skip
 # Alone a name, not a command.
 NAMES = {
-    "plan", "show", "bundle", "check", "compare", "history", "fleet merge", "fleet report",
-    "fleet simulate",
+    "plan", "show", "report", "bundle", "check", "compare", "history", "fleet merge",
+    "fleet report", "fleet simulate",
 }  # fmt: skip
 OF_MANY_HOSTS = {"history", "fleet merge", "fleet report", "fleet simulate"}
 PLACEHOLDERS = {"RUN", "NAME", "[NAME]", "A", "B", "RUNS…", "FLEET", "[SOURCE]"}

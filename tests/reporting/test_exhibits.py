@@ -14,7 +14,7 @@ MOST_SVG_BYTES = 25_000
 
 
 def titles(page: str) -> list[str]:
-    return re.findall(r"<h3>(.*?)</h3>", page)
+    return re.findall(r"<h3[^>]*>(.*?)</h3>", page)
 
 
 def test_a_page_shows_the_parts_about_language_models_in_order(served: tuple[Run, Beside]) -> None:
@@ -55,7 +55,7 @@ def test_markdown_has_the_short_tables(served: tuple[Run, Beside]) -> None:
     tables = brief_tables(run, run.devices[0].device_id, beside)
     assert len(tables) == 3
     for table in tables:
-        assert f"### {table.title}" in text
+        assert table.title in text
     assert "| interactive | 500 ms | 30 ms |" in text
 
 

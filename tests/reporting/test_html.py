@@ -145,9 +145,11 @@ def test_each_part_of_the_compute_result_has_its_figure_and_its_table(
     page = parse(html)
     labels = [str(drawing["aria-label"]) for drawing in page.all("svg")]
     starts = [
-        "Rate per row", "Where the gap goes", "BF16: share of the peak by shape",
-        "FP8, fast sums: share of the peak", "Clock and power while it ran",
-        "Search for the best shape of bf16", "Rate per row", "Where the gap goes",
+        "Rate per row", "Where the gap goes", "What is kept after seconds",
+        "BF16: share of the peak by shape", "FP8, fast sums: share of the peak",
+        "Rate by data pattern", "Clock by data pattern", "Power by data pattern",
+        "Clock, power and temperature while it ran", "Search for the best shape of bf16",
+        "Rate per row", "Where the gap goes",
         "FP32 (IEEE): share of the peak", "Search for the best shape of fp32",
     ]  # fmt: skip
     assert len(labels) == len(starts) == len(page.all("figcaption"))
@@ -235,3 +237,34 @@ def test_commands_in_a_remedy_are_code_and_all_else_is_text() -> None:
 
 def test_the_same_run_gives_the_same_bytes(example_run: Run, pages: dict[str, str]) -> None:
     assert to_html(example_run) == pages["example_run"]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_contents_lead_to_every_part_of_the_page_and_of_each_device(
+    name: str, pages: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    html = pages[name]
+    page = parse(html)
+    ids = [str(attributes["id"]) for _, attributes in page.tags if "id" in attributes]
+    targets = [str(link["href"]).removeprefix("#") for link in page.all("a")]
+    assert len(targets) == len(set(targets))
+    assert set(targets) <= set(ids)
+    run: Run = request.getfixturevalue(name)
+    assert len(page.all("nav")) == 1 + len(run.devices)
+    heads = [attributes for tag, attributes in page.tags if tag in ("h2", "h3")]
+    events = 1 if run.events else 0  # below the conditions, not a part of its own
+    assert len(targets) == len(heads) - 1 - events  # the verdict needs no link: it is first
+
+
+def test_what_is_looked_up_is_folded_and_what_is_read_is_not(pages: dict[str, str]) -> None:
+    html = pages["compute_run"]
+    folded = re.findall(r'<details class="part"><summary><h3>([^<]+)</h3>', html)
+    assert folded == [
+        "Skipped", "Routes", "Layouts", "Alignment", "Over time", "Searches for the best shape",
+        "Support", "Skipped", "Routes", "Searches for the best shape", "Support",
+    ]  # fmt: skip
+    opened = re.findall(r'<h3 id="d0-[^"]+">([^<]+)</h3>', html)
+    assert opened == [
+        "Compute", "Memory", "Where the gap goes", "Burst against settled", "What fits",
+        "Efficiency over shapes", "Data patterns", "Notes",
+    ]  # fmt: skip

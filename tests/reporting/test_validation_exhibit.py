@@ -92,3 +92,29 @@ def test_words_of_a_file_are_no_mathematics_and_a_step_without_time_no_point(
         assert found is not None
         assert r"$\frac$" in inline_svg(found.drawings[0].figure, "k", "label", StyleSheet())
     assert found.sentence.startswith("3 steps")
+
+
+def test_the_operation_with_most_of_the_difference_is_named(served: tuple[Run, Beside]) -> None:
+    run, beside = served
+    told = known(beside)
+    watched = [
+        step.model_copy(
+            update={
+                "parts": tuple(
+                    part.model_copy(
+                        update={"measured_us": part.predicted_us + 500 * (part.name == "down")}
+                    )
+                    for part in step.parts
+                )
+            }
+        )
+        for step in told.steps
+    ]
+    seen = told.model_copy(update={"steps": tuple(watched)})
+    with figure_style():
+        unwatched = validation(run, run.devices[0].device_id, beside)
+        found = validation(run, run.devices[0].device_id, replace(beside, validation=seen))
+    assert unwatched is not None
+    assert "furthest off" not in unwatched.sentence
+    assert found is not None
+    assert "Of all operations down is furthest off" in found.sentence
