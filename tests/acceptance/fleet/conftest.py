@@ -1,4 +1,4 @@
-"""Fleets for the tests: tables made by hand, and simulated devices without files."""
+"""Fleets for the tests: tables made by hand."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
-import numpy as np
 import pandas as pd
 import pytest
 
-from roofprobe.acceptance.fleet.present import Metric, Present, aspect_of
-from roofprobe.acceptance.fleet.simulate import SKU
-from roofprobe.acceptance.fleet.simulate_draw import catalogue_row, draw
-from roofprobe.acceptance.fleet.simulate_faults import fault_of
-from roofprobe.acceptance.fleet.simulate_noise import Boards, Noise
-from roofprobe.acceptance.fleet.simulate_nominal import nominals
 from roofprobe.records.fleet.extract import TABLES, columns
 
 MONDAY = datetime(2026, 3, 2, 6)
@@ -41,14 +34,6 @@ class Told:
     findings: str = "[]"
     status: str = "complete"
     method_version: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Imagined:
-    """Simulated devices, and the rows of those whose figures are too low."""
-
-    present: Present
-    flawed: set[int]
 
 
 @pytest.fixture
@@ -117,38 +102,3 @@ def _add_run(
                     "unit": "TFLOPS", "better": "lower" if lower else "higher", "value": value,
                 }
             )  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def imagined() -> Callable[..., Imagined]:
-    """Give a function that simulates the present of a fleet in memory, without files."""
-
-    def make(
-        hosts: int, seed: int, faults: Sequence[str] = (), noise: Noise | None = None, gpus: int = 8
-    ) -> Imagined:
-        numbers = nominals(catalogue_row(SKU), linked=True)
-        plan = draw([fault_of(text) for text in faults], hosts, gpus, numbers, seed)
-        logs = Boards(hosts, gpus, numbers, noise or Noise(), seed).run(0, seed) + plan.factors
-        n = hosts * gpus
-        board = ["other" if at in plan.other_board else "usual" for at in range(n)]
-        devices = pd.DataFrame(
-            {
-                "sku": SKU, "method_version": 1, "power_limit_w": 700.0, "driver": "580",
-                "pci_subsystem_id": board, "host": np.repeat(np.arange(hosts), gpus).astype(str),
-                "device_id": np.arange(n).astype(str), "position": np.tile(np.arange(gpus), hosts),
-            }
-        )  # fmt: skip
-        metrics = tuple(
-            Metric(
-                f"{n.family} {n.label} {n.quantity}", n.family, n.label, n.quantity, n.unit,
-                n.better, aspect_of(n.family, n.quantity, n.unit),
-            )
-            for n in numbers
-        )  # fmt: skip
-        nominal = np.array(
-            [m.sign * np.log(n.value) for m, n in zip(metrics, numbers, strict=True)]
-        )
-        present = Present(devices, metrics, logs + nominal, np.full(logs.shape, 0.0006))
-        return Imagined(present, set(plan.flawed))
-
-    return make

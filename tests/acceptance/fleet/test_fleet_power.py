@@ -5,7 +5,7 @@ Seeds here are others than those that thresholds were looked at with (0 to 9).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from roofprobe.acceptance.fleet.shortfall import flags_of
 from roofprobe.acceptance.fleet.simulate import simulate
 from roofprobe.acceptance.fleet.simulate_faults import Truth
 from roofprobe.acceptance.fleet.simulate_noise import Noise
+from roofprobe.acceptance.fleet.simulate_present import Imagined, imagine
 from roofprobe.records.fleet.dataset import Fleet
 from roofprobe.records.fleet.merge import merge
 from roofprobe.records.fleet.store import open_store
@@ -29,33 +30,29 @@ MIXED = (
 )  # fmt: skip
 
 
-def flagged(made: Any, options: FleetOptions | None = None) -> set[int]:
+def flagged(made: Imagined, options: FleetOptions | None = None) -> set[int]:
     options = options or FleetOptions()
     held = hold(made.present, options)
     return set(flags_of(made.present, held, options).devices.tolist())
 
 
-def test_of_ten_thousand_healthy_devices_no_more_than_one_in_a_thousand_is_flagged(
-    imagined: Callable[..., Any],
-) -> None:
+def test_of_ten_thousand_healthy_devices_no_more_than_one_in_a_thousand_is_flagged() -> None:
     """Measured: 0 to 4 of 10,000 in each of these seeds."""
-    counts = [len(flagged(imagined(1250, seed))) for seed in HELD_OUT]
+    counts = [len(flagged(imagine(1250, seed))) for seed in HELD_OUT]
     assert max(counts) <= 10
     assert sum(counts) <= 5 * 5
 
 
-def test_healthy_devices_stay_healthy_with_other_tails(imagined: Callable[..., Any]) -> None:
-    counts = [len(flagged(imagined(250, seed, noise=Noise(dof=3)))) for seed in HELD_OUT]
+def test_healthy_devices_stay_healthy_with_other_tails() -> None:
+    counts = [len(flagged(imagine(250, seed, noise=Noise(dof=3)))) for seed in HELD_OUT]
     assert sum(counts) <= 5 * 4  # of 2,000 each
 
 
 @pytest.mark.parametrize(("effect", "least_recall"), [("5%", 0.99), ("10%", 0.999)])
-def test_planted_faults_are_found_and_little_else(
-    imagined: Callable[..., Any], effect: str, least_recall: float
-) -> None:
+def test_planted_faults_are_found_and_little_else(effect: str, least_recall: float) -> None:
     found = right = planted = 0
     for seed in HELD_OUT[:3]:
-        made = imagined(1250, seed, [text.replace("5%", effect) for text in MIXED])
+        made = imagine(1250, seed, [text.replace("5%", effect) for text in MIXED])
         rows = flagged(made)
         found, right = found + len(rows), right + len(rows & made.flawed)
         planted += len(made.flawed)
@@ -65,10 +62,8 @@ def test_planted_faults_are_found_and_little_else(
 
 
 @pytest.mark.parametrize("share", ["10%", "20%", "23%"])
-def test_many_bad_devices_do_not_move_the_criterion_that_finds_them(
-    imagined: Callable[..., Any], share: str
-) -> None:
-    made = imagined(500, 201, [f"slow-gpu:{share}:6%:all"])
+def test_many_bad_devices_do_not_move_the_criterion_that_finds_them(share: str) -> None:
+    made = imagine(500, 201, [f"slow-gpu:{share}:6%:all"])
     rows = flagged(made)
     assert len(rows & made.flawed) >= 0.99 * len(made.flawed)
     assert len(rows - made.flawed) <= 4
