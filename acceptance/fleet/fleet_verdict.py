@@ -32,8 +32,10 @@ class FleetOptions(Record):
 
     ``expected`` names the hosts that should be there, each with its number of devices where that
     is known; empty where nobody said. Effects are shares: 0.03 is 3 %. A device's shortfall needs
-    the effect *and* ``z``. ``least_peers`` equal devices make a criterion. Only runs that started
-    within ``window_days`` of the newest count as the fleet's present; None counts all.
+    the effect *and* ``z``. ``least_peers`` equal devices make a criterion. Up to
+    ``most_bad_share`` of a kind may be bad; a lower mode that holds more of them is a kind of its
+    own. Only runs that started within ``window_days`` of the newest count as the fleet's present;
+    None counts all.
     """
 
     expected: dict[str, int | None] = Field(default_factory=dict)
@@ -41,7 +43,7 @@ class FleetOptions(Record):
     fail_effect: Positive = 0.05
     z: Positive = 3.5
     least_peers: int = Field(default=10, ge=3)
-    most_bad_share: Positive = 0.2
+    most_bad_share: Positive = 0.25
     variant_effect: Positive = 0.02
     drift_effect: Positive = 0.02
     least_drift_runs: int = Field(default=5, ge=3)

@@ -94,39 +94,40 @@ def _slow_launches(present: Present, held: Held, options: FleetOptions) -> list[
 
 
 def group_findings(
-    present: Present, held: Held, about_hosts: Sequence[FleetFinding]
+    present: Present, held: Held, about_hosts: Sequence[FleetFinding], options: FleetOptions
 ) -> list[FleetFinding]:
     """Return batches that differ, and slow hosts that have one cause."""
     once: dict[tuple[object, ...], Batch] = {}
     for batch in held.batches:  # a group that is pooled sees the batches of its peers again
         once.setdefault((batch.group.sku, batch.attribute, batch.value, batch.aspect), batch)
-    found = [_batch(present, batch) for batch in once.values()]
+    found = [_batch(present, batch, options) for batch in once.values()]
     found += _modes(held)
     found += _racks(about_hosts)
     found += _power_limits(present)
     return found
 
 
-def _batch(present: Present, batch: Batch) -> FleetFinding:
+def _batch(present: Present, batch: Batch, options: FleetOptions) -> FleetFinding:
     effect = float(np.expm1(batch.effect))
     group, count = batch.group, len(batch.rows)
     hosts = sorted(set(present.devices.host.to_numpy()[batch.rows]))
     word = f"{abs(effect):.1%} {'slower' if effect < 0 else 'faster'} in {batch.aspect}"
+    judgement: Judgement = "fail" if effect <= -options.fail_effect else "warn"
     if batch.attribute is not None:
-        code, judgement = "variant", "warn"
+        code = "variant"
         sentence = (
             f"{count:,} devices of {group.sku} with {batch.attribute} {batch.value} are {word} "
             f"than {batch.n_others:,} others: a variant, held against itself from here on"
         )
     else:
-        code, judgement = "bimodal", "warn"
+        code = "bimodal"
         sentence = (
             f"{group.sku} has two kinds: {count:,} devices are {word} than {batch.n_others:,} "
             f"others (Ashman's D {batch.ashman_d:.1f}), and neither board nor driver tells them "
             "apart"
         )
     return FleetFinding(
-        code=code, judgement=cast("Judgement", judgement), scope="sku", sku=group.sku,
+        code=code, judgement=judgement, scope="sku", sku=group.sku,
         aspect=batch.aspect, effect=effect, n_devices=count, n_peers=batch.n_others,
         attribute=f"{batch.attribute}={batch.value}" if batch.attribute else None,
         hosts=tuple(hosts[:100]), sentence=sentence,

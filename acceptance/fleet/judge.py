@@ -88,7 +88,7 @@ def fleet_verdict(
     changes = driver_changes(connection, options)
     findings = worst_first(
         [
-            *group_findings(present, held, about_hosts),
+            *group_findings(present, held, about_hosts, options),
             *changes,
             *drivers_apart(held.criteria, changes, options),
             *_refused(state),

@@ -192,10 +192,11 @@ def driver_changes(
     worst: dict[tuple[str, str, str], FleetFinding] = {}
     for key, part in changed.groupby(["sku", "driver_before", "driver", "aspect"], sort=True):
         sku, old, new, aspect = cast("tuple[str, str, str, Aspect]", key)
+        first, last = part["epoch_s"].min() - _DAY_S, part["epoch_s"].max() + _DAY_S
         kept = pairs[
             (pairs["sku"] == sku) & (pairs["aspect"] == aspect)
             & (pairs["driver"] == pairs["driver_before"])
-            & pairs["epoch_s"].between(part["epoch_s"].min() - _DAY_S, part["epoch_s"].max() + _DAY_S)
+            & pairs["epoch_s"].between(first, last)
         ]  # fmt: skip
         found = _change(sku, old, new, aspect, part, kept["change"].to_numpy(), options)
         if found is not None:

@@ -55,7 +55,7 @@ def centre_of(values: Array, interval: float = 0.0) -> Centre:
     x = np.sort(values)
     n = x.size
     middle, sigma = _shorth(x)
-    low, high = 0, n
+    low, high = 0, 0
     for _ in range(_MOST_ROUNDS):
         reach = _CUT * max(sigma, interval) + 1e-12 * abs(middle)
         window = (
@@ -138,6 +138,11 @@ def two_modes(values: Array, least_gap: float, least_share: float) -> TwoModes |
     below = squares[at - 1] - sums[at - 1] ** 2 / at
     above = (squares[-1] - squares[at - 1]) - (sums[-1] - sums[at - 1]) ** 2 / (n - at)
     cut = int(at[np.argmin(below + above)])
+    # a split that had to leave its share on either side may have cut through a mode: look again
+    between = (_middle(x[:cut]) + _middle(x[cut:])) / 2
+    cut = int(np.searchsorted(x, between, side="right"))
+    if not least <= cut <= n - least:
+        return None
     first, second = x[:cut], x[cut:]
     low, high = _middle(first), _middle(second)
     gap = high - low
