@@ -21,6 +21,7 @@ from typing import Final
 
 from roofprobe.records.fleet import find
 from roofprobe.records.fleet.batches import Batch, Job, Rebuild, Standing, read_jobs
+from roofprobe.records.fleet.compact import compact
 from roofprobe.records.fleet.dataset import PARTS, Entry, Excluded, Fleet, Refused, State
 from roofprobe.records.fleet.extract import TABLES
 from roofprobe.records.fleet.find import Found
@@ -83,6 +84,7 @@ def merge(
     alike = _refused_alike(again, refused, state)
     refused += alike
     replaced = _commit(fleet, state, batches, refused, began)
+    compact(fleet, state)
     fleet.write_manifest(state)
     total_runs, total_devices, total_metrics = _totals(fleet, state)
     return Merged(
