@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import chain
 
 from roofprobe.acceptance.fleet.criteria import hold
 from roofprobe.acceptance.fleet.fleet_verdict import FleetOptions
@@ -40,6 +41,7 @@ NOISES = {
     "twice as wide": Noise().times(2),
     "tails of t with 3": Noise(dof=3),
     "nearly normal": Noise(dof=30, tail_share=0),
+    "silicon apart by 2 %": Noise(core=0.02),
 }
 
 
@@ -74,5 +76,5 @@ def healthy(seeds: range) -> Iterator[str]:
 
 if __name__ == "__main__":
     wanted = range(FIRST_SEED, FIRST_SEED + int(sys.argv[1] if len(sys.argv) > 1 else 5))
-    for line in (*healthy(wanted), *planted(wanted)):
+    for line in chain(healthy(wanted), planted(wanted)):
         print(line, flush=True)
