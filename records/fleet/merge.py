@@ -21,6 +21,7 @@ from typing import Final
 
 from roofprobe.records.fleet import find
 from roofprobe.records.fleet.batches import Batch, Job, Rebuild, Standing, read_jobs
+from roofprobe.records.fleet.compact import compact
 from roofprobe.records.fleet.dataset import PARTS, Entry, Excluded, Fleet, Refused, State
 from roofprobe.records.fleet.extract import TABLES
 from roofprobe.records.fleet.find import Found
@@ -81,6 +82,7 @@ def merge(
     batches = _read(fleet, new, rebuild, _workers(workers), batch, progress)
     refused += [each for made in batches for each in made.refused]
     replaced = _commit(fleet, state, batches, refused, began)
+    compact(fleet, state)
     fleet.write_manifest(state)
     total_runs, total_devices, total_metrics = _totals(fleet, state)
     return Merged(
