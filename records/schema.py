@@ -624,7 +624,8 @@ class Run(Record):
 
     ``planned`` are the ids of the cases that every such run has, by device; what follows from
     their results (searches) is not among them. ``retests`` are repeats of cases whose figure fell
-    short, on that device and on a healthy one beside it; nothing else counts them.
+    short, on that device and on a healthy one beside it; nothing else counts them. ``simulated``
+    says what made the record up where nothing was measured: no figure in it is of a real device.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -645,6 +646,7 @@ class Run(Record):
     support: tuple[SupportRow, ...] = ()
     verdict: Verdict | None = None
     events: tuple[Event, ...] = ()
+    simulated: str | None = None
 
 
 def run_json_schema() -> dict[str, Any]:

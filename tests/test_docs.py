@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,10 +33,16 @@ SAY_IT_TO_FORBID_IT = {"tests/test_docs.py"}
 # judges the host, so any of its verdicts will do. Runs that are judged and compared have nothing.
 RUNNABLE = {
     "peaks": {0}, "schema": {0}, "show": {0}, "doctor": {0, 1, 3}, "plan": {0}, "bundle": {0},
-    "check": {3}, "compare": {3}, "report": {0},
+    "check": {3}, "compare": {3}, "history": {0}, "report": {0},
+    "fleet merge": {0}, "fleet report": {0}, "fleet simulate": {0},
 }  # fmt: skip
-NAMES = {"plan", "show", "report", "bundle", "check", "compare"}  # alone a name, not a command
-PLACEHOLDERS = {"RUN", "NAME", "[NAME]", "A", "B"}
+# Alone a name, not a command.
+NAMES = {
+    "plan", "show", "report", "bundle", "check", "compare", "history", "fleet merge",
+    "fleet report", "fleet simulate",
+}  # fmt: skip
+OF_MANY_HOSTS = {"history", "fleet merge", "fleet report", "fleet simulate"}
+PLACEHOLDERS = {"RUN", "NAME", "[NAME]", "A", "B", "RUNS…", "FLEET", "[SOURCE]"}
 # The least that is a run, for `probe show reports/latest`.
 RUN = {
     "schema_version": 1,
@@ -61,9 +68,25 @@ def commands_in(text: str) -> list[list[str]]:
 
 
 def commands() -> dict[str, Any]:
-    """Return the commands by name, as the parser knows them."""
+    """Return the commands by name (``fleet merge``), as the parser knows them."""
     group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        below = getattr(command, "commands", None)
+        found |= {name: command} if below is None else {f"{name} {n}": c for n, c in below.items()}
+    return found
+
+
+def groups() -> set[str]:
+    return {name.split()[0] for name in commands() if " " in name}
+
+
+def named_in(words: list[str]) -> tuple[str, list[str]]:
+    """Return the command that ``probe …`` names, and its arguments."""
+    _, name, *rest = words
+    if name in groups() and rest and not rest[0].startswith("-"):
+        return f"{name} {rest[0]}", rest[1:]
+    return name, rest
 
 
 def command_names() -> set[str]:
@@ -97,15 +120,16 @@ def test_every_command_and_option_has_help(name: str) -> None:
     command = commands()[name]
     assert command.help
     assert [p.name for p in command.params if not getattr(p, "help", None)] == []
-    done = probe(name, "--help")
+    done = probe(*name.split(), "--help")
     assert done.returncode == 0, done.stderr
     assert command.help.split(",")[0] in done.stdout
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_shown_commands_and_options_exist(document: Path) -> None:
-    for _, name, *rest in commands_in(document.read_text()):
-        if name in ("--help", "--version"):
+    for words in commands_in(document.read_text()):
+        name, rest = named_in(words)
+        if name in ("--help", "--version", *groups()):
             continue
         assert name in command_names(), f"probe {name} in {document.name}"
         options = {word.split("=")[0] for word in rest if word.startswith("--")}
@@ -128,20 +152,63 @@ def shown_and_runnable() -> list[str]:
         {
             shlex.join(words)
             for words in shown
-            if words[1] in RUNNABLE
+            if named_in(words)[0] in RUNNABLE
             and not PLACEHOLDERS & set(words)
-            and not (len(words) == 2 and words[1] in NAMES)
+            and (named_in(words)[1] or named_in(words)[0] not in NAMES)
         }
     )
 
 
-@pytest.mark.parametrize("command", shown_and_runnable())
+@pytest.fixture(scope="session")
+def many_hosts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as it is where runs of many hosts are collected; the runs are simulated."""
+    from roofprobe.acceptance.fleet.simulate import simulate
+    from roofprobe.records.fleet.merge import merge
+
+    folder = tmp_path_factory.mktemp("hosts")
+    simulate(folder / "trial", hosts=12, gpus=2, runs=2, seed=1)
+    shutil.copy(folder / "trial/hosts.txt", folder)
+    shutil.copytree(folder / "trial/runs", folder / "reports")
+    merge([folder / "trial/runs"], folder / "fleet", workers=1)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in shown_and_runnable() if named_in(shlex.split(c))[0] in OF_MANY_HOSTS]
+)
+def test_commands_for_many_hosts_run_as_printed(
+    command: str, tmp_path: Path, many_hosts: Path
+) -> None:
+    shutil.copytree(many_hosts, tmp_path, dirs_exist_ok=True)
+    name, rest = named_in(shlex.split(command))
+    rest = [word.replace("/srv/", f"{tmp_path}/") for word in rest if not word.startswith(">")]
+    rest = [word.replace("/var/lib/node_exporter", str(tmp_path)) for word in rest]
+    rest = [word.replace(f"{tmp_path}/runs", f"{tmp_path}/reports") for word in rest]
+    done = probe(*name.split(), *rest, cwd=tmp_path)
+    assert done.returncode in RUNNABLE[name], done.stderr
+    assert "Traceback" not in done.stderr
+    assert "SIMULATED" in done.stdout + done.stderr or name == "fleet merge"
+
+
+def test_the_python_of_the_fleet_document_reads_a_fleet(many_hosts: Path) -> None:
+    text = (ROOT / "docs/fleet.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code = f"{snippet}\nassert len(frame) == 12 * 2 * 2 * frame.metric.nunique()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=many_hosts, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in shown_and_runnable() if named_in(shlex.split(c))[0] not in OF_MANY_HOSTS]
+)
 def test_commands_that_only_look_run_as_printed(command: str, tmp_path: Path) -> None:
     for folder in ("reports/latest", "good", "before", "after"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "run.json").write_text(json.dumps({**RUN, "run_id": folder}))
-    _, name, *rest = shlex.split(command)
-    done = probe(name, *rest, cwd=tmp_path)
+    name, rest = named_in(shlex.split(command))
+    done = probe(*name.split(), *rest, cwd=tmp_path)
     assert done.returncode in RUNNABLE[name], done.stderr
     assert "Traceback" not in done.stderr
     if "--json" in rest or name == "schema":
@@ -151,7 +218,8 @@ def test_commands_that_only_look_run_as_printed(command: str, tmp_path: Path) ->
 
 
 def test_each_command_that_only_looks_is_shown_somewhere() -> None:
-    assert {shlex.split(command)[1] for command in shown_and_runnable()} == set(RUNNABLE)
+    shown = {named_in(shlex.split(command))[0] for command in shown_and_runnable()}
+    assert shown == set(RUNNABLE)
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,11 @@ def record_of(past: journal.Journal) -> Run:
     return summarise(past, Outcome(finished=False))
 
 
+def record_in(folder: Path) -> Run:
+    """Return the record of the run in ``folder`` that has a journal only."""
+    return record_of(journal.read_journal(folder))
+
+
 def write_files(folder: Path, run: Run) -> None:
     """Write every file of the run but the journal; the record itself comes first."""
     runfolder.write_run(folder, run)

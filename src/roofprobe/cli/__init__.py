@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from roofprobe import __version__
-from roofprobe.cli import judging, looking, measuring, planning
+from roofprobe.cli import fleet, judging, looking, measuring, planning, remembering
 from roofprobe.cli.output import print_json
 
 # typer's own copy of click, or click itself, as its version has it
@@ -41,6 +41,7 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "check": judging.check,
     "compare": judging.compare,
     "bundle": judging.bundle,
+    "history": remembering.history,
     "peaks": looking.peaks,
     "calibrate": planning.calibrate,
     "plan": planning.plan,
@@ -50,6 +51,7 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
 }
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
+app.add_typer(fleet.app, name="fleet")
 
 
 def _version(value: bool) -> None:

@@ -111,13 +111,15 @@ def peaks(
 
 def schema(
     name: Annotated[
-        str, typer.Argument(help="Of which: run, calibration, validation, comparison or check.")
+        str,
+        typer.Argument(help="Of which: run, calibration, validation, comparison, check or fleet."),
     ] = "run",
 ) -> None:
     """Print the JSON Schema of run.json, of another file, or of what a command prints as JSON."""
 
     def run() -> int:
         from roofprobe.acceptance.comparison import comparison_json_schema
+        from roofprobe.acceptance.fleet.fleet_verdict import fleet_verdict_json_schema
         from roofprobe.costmodel.calibration_file import calibration_json_schema
         from roofprobe.costmodel.validation import validation_json_schema
         from roofprobe.records.errors import RoofprobeError
@@ -130,6 +132,7 @@ def schema(
             "validation": validation_json_schema,
             "comparison": comparison_json_schema,
             "check": check_json_schema,
+            "fleet": fleet_verdict_json_schema,
         }
         if name not in schemas:
             raise RoofprobeError(
