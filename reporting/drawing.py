@@ -7,7 +7,7 @@ enlarged and need not be shrunk. Draw under ``svg.figure_style``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,12 +26,20 @@ SMALL = 9.5  # points; the least size of text in a figure
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A figure with its title, its data in words, and the sentence that says what to see."""
+    """A figure with its title, its data in words, and the sentence that says what to see.
 
-    figure: Figure
+    It is drawn when it is asked for: a page may have no room for it.
+    """
+
+    draw: Callable[[], Figure]
     title: str
     label: str
     sentence: str
+
+    @property
+    def figure(self) -> Figure:
+        """Draw the figure anew."""
+        return self.draw()
 
 
 def empty_figure(height: float) -> Figure:

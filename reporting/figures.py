@@ -30,7 +30,7 @@ def bars(run: Run, device_id: str, family: Family) -> Drawing | None:
     rows = [_words(headline) for headline in headlines]
     title = "Rate per row" if family == "compute" else "Bandwidth per memory kernel"
     return Drawing(
-        figure=_bar_figure(headlines),
+        draw=lambda: _bar_figure(headlines),
         title=title,
         label=f"Bar chart. {'; '.join(rows)}.",
         sentence=_bar_sentence(headlines),

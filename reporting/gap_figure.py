@@ -79,7 +79,7 @@ def gap(run: Run, device_id: str) -> Drawing | None:
         return None
     words = [_words(stack) for stack in stacks]
     return Drawing(
-        figure=_figure(stacks, stacks[0].reference),
+        draw=lambda: _figure(stacks, stacks[0].reference),
         title="Where the gap goes",
         label=f"Stacked bar chart, shares of {stacks[0].reference}. {'; '.join(words)}.",
         sentence=_sentence(stacks),

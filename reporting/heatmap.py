@@ -35,7 +35,7 @@ def heatmap(surface: Surface) -> Drawing:
     """Draw one surface; the label tells the median share for each M."""
     profile = ", ".join(f"M {m}: {shares}" for m, shares in surface.profile())
     return Drawing(
-        figure=_figure(surface),
+        draw=lambda: _figure(surface),
         title=f"{surface.title}: share of the peak by shape",
         label=f"Heat map of {surface.label}, median (range) over N x K. {profile}.",
         sentence=surface.sentence(),

@@ -225,7 +225,7 @@ def _drawing(ops: Sequence[Op], roofs: Roofs) -> Drawing:
         )
     )
     return Drawing(
-        figure=_figure(shown, roofs),
+        draw=lambda: _figure(shown, roofs),
         title="Operations under the roofs",
         label=(
             f"Roofline chart. Memory roof {roofs.words}. Compute roofs {', '.join(roof_words)}. "

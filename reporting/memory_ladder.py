@@ -120,7 +120,7 @@ def memory_curve(run: Run, device_id: str, beside: Beside) -> Exhibit | None:
         return None
     device, sheet = _device(run, device_id), _sheet(run, device_id)
     drawing = Drawing(
-        figure=_figure(curves, device, "GB/s", sheet),
+        draw=lambda: _figure(curves, device, "GB/s", sheet),
         title="Bandwidth over size",
         label=f"Line chart. {_words(curves, 'GB/s')}.",
         sentence=_curve_sentence(curves, device, sheet),
@@ -142,7 +142,7 @@ def latency_ladder(run: Run, device_id: str, beside: Beside) -> Exhibit | None:
     device = _device(run, device_id)
     drawings = [
         Drawing(
-            figure=_figure(curves, device, "ns per load", None),
+            draw=lambda: _figure(curves, device, "ns per load", None),
             title="Latency over footprint",
             label=f"Line chart. {_words(curves, 'ns')}.",
             sentence=_latency_sentence(curves, device),
@@ -329,7 +329,7 @@ def _group_drawing(run: Run, device_id: str) -> Drawing | None:
     split = next(size for size in sizes if len(found[size]) > 1)
     near, far = found[split][0], found[split][-1]
     return Drawing(
-        figure=figure,
+        draw=lambda: figure,
         title="Single loads",
         label=f"Chart of groups of single loads. {'; '.join(told)}.",
         sentence=(

@@ -34,7 +34,7 @@ def pair_map(grid: PairGrid) -> Drawing | None:
         for (row, column), value in sorted(grid.values.items())
     )
     return Drawing(
-        figure=_figure(grid),
+        draw=lambda: _figure(grid),
         title=grid.title,
         label=f"Heat map, {grid.unit}. {words}.",
         sentence=_sentence(grid),

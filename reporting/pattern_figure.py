@@ -54,7 +54,7 @@ def _drawing(rows: Sequence[DotRow], heads: Sequence[str], word: str) -> Drawing
         for row in rows
     )
     return Drawing(
-        figure=dot_figure(rows, heads, f"{word}, relative to uniform random data"),
+        draw=lambda: dot_figure(rows, heads, f"{word}, relative to uniform random data"),
         title=f"{word.capitalize()} by data pattern",
         label=f"Dot chart of {word} relative to uniform data. {words}.",
         sentence=_sentence(rows, word),

@@ -85,7 +85,7 @@ def precision_rooflines(run: Run, device_id: str, beside: Beside) -> Exhibit | N
         for panel in panels
     )
     drawing = Drawing(
-        figure=_figure(panels, memory),
+        draw=lambda: _figure(panels, memory),
         title="Products below their roofs",
         label=f"{plural(len(panels), 'small roofline')} with the same axes. {words}.",
         sentence=_sentence(panels, memory),

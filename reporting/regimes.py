@@ -101,7 +101,9 @@ def regimes(run: Run, device_id: str, beside: Beside) -> Exhibit | None:
         for pair in pairs
     )
     drawing = Drawing(
-        figure=dot_figure([_row(pair) for pair in pairs], names, "settled, share of the burst"),
+        draw=lambda: dot_figure(
+            [_row(pair) for pair in pairs], names, "settled, share of the burst"
+        ),
         title="What is kept after seconds",
         label=f"Dot chart. {words}.",
         sentence=_sentence(pairs),

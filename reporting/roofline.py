@@ -64,7 +64,7 @@ def roofline(run: Run, device_id: str) -> Drawing | None:
     roofs = ", ".join(_rate_words(h) for h in compute)
     kernel = clean(memory.label)
     return Drawing(
-        figure=_roofline_figure(memory, compute, points, _precisions(run, device_id)),
+        draw=lambda: _roofline_figure(memory, compute, points, _precisions(run, device_id)),
         title="Roofline, as measured",
         label=(
             f"Roofline chart. Memory roof {_rate_words(memory)}. Compute roofs {roofs}. "

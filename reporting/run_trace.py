@@ -153,7 +153,7 @@ def run_trace(run: Run, device_id: str, beside: Beside) -> Exhibit | None:
         ", ".join(f"{head} {cell}" for head, cell in zip(heads, row, strict=True)) for row in rows
     )
     drawing = Drawing(
-        figure=_figure(diary, device),
+        draw=lambda: _figure(diary, device),
         title=f"{', '.join(diary.readings).capitalize()} over the run",
         label=f"Line chart over {numbers.seconds(diary.end_s)}. {words}.",
         sentence=_sentence(diary, device),

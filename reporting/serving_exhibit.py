@@ -147,7 +147,7 @@ def _prefill(curves: Sequence[Curve]) -> Drawing | None:
         f"{bounds[-1].name}."
     )
     return Drawing(
-        figure=curve_figure(
+        draw=lambda: curve_figure(
             lines, x_words="tokens of each prompt", y_words="TTFT", y_text=short_ms,
             x_ticks=_sizes(curves), across=bounds,
         ),
@@ -179,7 +179,7 @@ def _decode(curves: Sequence[Curve]) -> Drawing | None:
     if any(c.points[-1].size < max(_sizes(curves)) for c in curves):
         told += " A line ends where memory is full."
     return Drawing(
-        figure=curve_figure(
+        draw=lambda: curve_figure(
             lines, x_words="sequences at a time", y_words="TPOT", y_text=short_ms,
             x_ticks=_sizes(curves), across=_bounds(target.tpot_ms for target in TARGETS),
         ),
@@ -204,7 +204,7 @@ def _load(load: Sequence[Loaded]) -> Drawing | None:
     best = max(load, key=lambda at: at.tokens_per_second)
     bounds = [Bound(f"TPOT {b.name}", 1e3 / b.at) for b in _bounds(t.tpot_ms for t in TARGETS)]
     return Drawing(
-        figure=curve_figure(
+        draw=lambda: curve_figure(
             [Line("requests in flight", marks, sideways=True)],
             x_words="output tokens/s that each user sees", y_words="output tokens/s in all",
             upright=bounds,
@@ -231,7 +231,7 @@ def _wait(load: Sequence[Loaded]) -> Drawing | None:
     )  # fmt: skip
     last = load[-1]
     return Drawing(
-        figure=curve_figure(
+        draw=lambda: curve_figure(
             [Line("requests in flight", marks)],
             x_words="requests in flight", y_words="TTFT", y_text=short_ms,
             x_ticks=[at.in_flight for at in load if _is_power_of_two(at.in_flight)],

@@ -131,7 +131,7 @@ def trace_figure(run: Run, device_id: str) -> Drawing | None:
     ]
     names = [_NAMES[field] for field, _ in panels]
     return Drawing(
-        figure=_trace_plot(traces, panels, device),
+        draw=lambda: _trace_plot(traces, panels, device),
         title=f"{_all_of(names).capitalize()} while it ran",
         label=f"Line chart. {'; '.join(words)}.",
         sentence=_trace_sentence(traces, device),
@@ -246,7 +246,7 @@ def search_figure(label: str, measurement: Measurement, search: Search) -> Drawi
     best = numbers.rate(search.best_tflops, unit)
     name = clean(label)
     return Drawing(
-        figure=_search_plot(search, unit),
+        draw=lambda: _search_plot(search, unit),
         title=f"Search for the best shape of {name}",
         label=(
             f"Scatter chart: {len(others)} looks at candidates and {len(anchors)} at the anchor "

@@ -90,7 +90,7 @@ def _drawing(steps: Sequence[HeldStep]) -> Drawing:
     slow = sum(step.error < 0 for step in steps)
     worst = max(steps, key=lambda step: abs(step.error))
     return Drawing(
-        figure=_figure(steps),
+        draw=lambda: _figure(steps),
         title="Predicted over measured time of a step",
         label=f"Scatter chart with the diagonal. {'; '.join(_words(step) for step in steps)}.",
         sentence=(

@@ -54,7 +54,7 @@ def bars_side_by_side(columns: Sequence[Column], family: Family) -> Drawing | No
     kind = "Compute rows" if family == "compute" else "Memory kernels"
     left_out = f" {len(rows) - len(shown)} more are in the table." if len(rows) > len(shown) else ""
     return Drawing(
-        figure=_figure(columns, shown),
+        draw=lambda: _figure(columns, shown),
         title=f"{kind} side by side",
         label="; ".join(
             f"{label}: " + ", ".join(f"{name} {100 * rate / max(rates.values()):.0f}%"
@@ -173,7 +173,7 @@ def rooflines(columns: Sequence[Column]) -> Drawing | None:
         for _, column, memory, roof in shown
     ]
     return Drawing(
-        figure=_roofline_figure(shown),
+        draw=lambda: _roofline_figure(shown),
         title=f"Rooflines of {clean(precision)}, as measured",
         label="; ".join(told),
         sentence=(
