@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +20,13 @@ import roofprobe
 if TYPE_CHECKING:
     from tests.fleet_run.conftest import Driver, FakeFleet
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.timeout(400),
     # Ray's node process keeps its log files and children open until the interpreter ends.
     pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 Launch = Callable[..., "Driver"]
 ByState = Callable[[dict[str, Any]], dict[str, set[str]]]
@@ -136,6 +140,34 @@ def test_another_version_on_the_nodes_is_told_before_anything_is_measured(
     assert {slot["versions"]["roofprobe"] for slot in found["slots"]} == {"9.9"}
     for slot in found["slots"]:
         assert '"roofprobe": "9.9"' in (tmp_path / "out" / slot["folder"] / "run.json").read_text()
+
+
+def test_the_documented_commands_run_as_printed(host: FakeFleet, tmp_path: Path) -> None:
+    text = (ROOT / "docs/deploy.md").read_text()
+    (block,) = re.findall(r"^## Ray\n+```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "nodes.txt").write_text("gpu-a 2\n")
+    cheap = f"--device cpu --time-budget 1s --no-install --address {host.address}"
+    probe = tmp_path / "probe"
+    probe.write_text(f'#!/bin/sh\nexec {sys.executable} -m roofprobe "$@" {cheap}\n')
+    probe.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-ec", block], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("2 slots: 2 finished") == 2
+    assert "probe fleet merge reports --out FLEET" in done.stdout
+    assert len(list((tmp_path / "reports").glob("gpu-a/*/run.json"))) == 2
+
+
+def test_a_cluster_that_wants_a_token_is_told_of(
+    host: FakeFleet, launch: Launch, tmp_path: Path
+) -> None:
+    wrong = {"RAY_AUTH_TOKEN": "0" * 64}
+    driver = launch(*CHEAP, "--address", host.address, out=tmp_path / "out", env=wrong)
+    told = driver.document()["error"]
+    assert (told["code"], told["exit_code"]) == ("no-cluster", 2)
+    assert "oken" in told["sentence"]
 
 
 def test_dead_nodes_and_workers_cost_only_their_slots_and_are_repeated(

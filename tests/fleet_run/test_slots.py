@@ -147,12 +147,13 @@ def test_a_node_of_the_run_that_is_resumed_is_not_forgotten() -> None:
     assert "when this fleet run began" in found[0].sentence
 
 
-def test_a_gpu_that_two_slots_had_is_said() -> None:
+def test_a_gpu_that_two_slots_had_counts_once() -> None:
     same = [Outcome("a", slot, "finished", device_ids=("GPU-1",)) for slot in "01"]
     other = Outcome("b", "0", "finished", device_ids=("GPU-1",))
     cpus = [Outcome("c", slot, "finished", device_ids=("cpu",)) for slot in "01"]
     (found,) = twice([*same, other, *cpus])
-    assert found.startswith("slots 0 and 1 of a are one GPU, GPU-1")
+    assert (found.slot, found.state, found.code) == (("a", "1"), "unknown", "measured-twice")
+    assert found.sentence == "it is the GPU of slot 0, GPU-1; another was missed"
 
 
 @pytest.mark.parametrize(

@@ -119,27 +119,33 @@ class _Flow:
             self._collect()
         except KeyboardInterrupt:
             interrupted = True
+        except RoofprobeError:  # such as a full disk here: nobody would take what probes bring
+            self._stop()
+            raise
         with deaf_to_interrupts():
             self._end(interrupted)
             for each in absent(nodes, devices, self._asked.expected, remembered):
                 if each.slot not in self._outcomes:
                     self._settle(each)
-            notes = (*self._notes, *twice(self._outcomes.values()))
+            for each in twice(tuple(self._outcomes.values())):
+                self._settle(each)
             found = FleetRun(
                 out=self._out, outcomes=tuple(sorted(self._outcomes.values(), key=order)),
-                notes=notes, interrupted=interrupted, concurrency=dict(self._beside),
+                notes=tuple(self._notes), interrupted=interrupted, concurrency=dict(self._beside),
                 repeated=self._kept,
             )  # fmt: skip
             self._journal.write(
                 "end", interrupted=interrupted, counts=journal.counted(found.outcomes),
-                notes=list(notes),
+                notes=self._notes,
             )  # fmt: skip
         return found
 
     def _look(self, present: Sequence[Node], devices: Mapping[str, list[str]]) -> None:
         """Install on every node and ask each for its versions; a difference ends the run here."""
         for node in present:
-            host = _Host(node, devices[node.name], self._past.done(node.name))
+            known = self._past.nodes.get(node.name, [])
+            which = known if len(known) == len(devices[node.name]) else devices[node.name]
+            host = _Host(node, which, self._past.done(node.name))
             self._hosts[node.name] = host
         wanted = [host for host in self._hosts.values() if host.wanted]
         self._say(
@@ -274,10 +280,7 @@ class _Flow:
 
     def _end(self, interrupted: bool) -> None:
         """Stop what still runs, clear the nodes, and call unknown what has no result."""
-        if self._pending:
-            with suppress(Exception):  # a cluster that died took its tasks along
-                self._cluster.cancel(list(self._pending))
-        self._clear_nodes()
+        self._stop()
         stopped = Lost("interrupted", "the fleet run was interrupted before it had a result")
         ungranted = Lost(
             "not-granted", "Ray did not hand out this GPU: other work of the cluster holds it"
@@ -290,6 +293,12 @@ class _Flow:
                     host.node.name, device, "unknown", cause.code, cause.sentence,
                     beside=self._beside.get(host.node.name, 0),
                 ))  # fmt: skip
+
+    def _stop(self) -> None:
+        if self._pending:
+            with suppress(Exception):  # a cluster that died took its tasks along
+                self._cluster.cancel(list(self._pending))
+        self._clear_nodes()
 
     def _clear_nodes(self) -> None:
         """Kill what probes left behind on living nodes, and remove the files of this run there."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -209,26 +209,24 @@ def _short(node: Node, has: int, wanted: int | None) -> list[Outcome]:
     ]
 
 
-def twice(outcomes: Iterable[Outcome]) -> tuple[str, ...]:
-    """Return a sentence for each GPU that two slots of a node measured: another was then missed."""
+def twice(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
+    """Return as ``unknown`` each slot whose GPU another slot of the node had measured already."""
     seen: dict[tuple[str, str], str] = {}
-    told = []
+    found = []
     for each in outcomes:
         for device_id in each.device_ids:
-            if device_id == CPU:
-                continue
             first = seen.setdefault((each.node, device_id), each.device)
-            if first != each.device:
-                told.append(
-                    f"slots {first} and {each.device} of {each.node} are one GPU, {device_id}; "
-                    "another GPU there was not measured"
-                )
-    return tuple(told)
+            if first != each.device and device_id != CPU:
+                found.append(replace(
+                    each, state="unknown", code="measured-twice",
+                    sentence=f"it is the GPU of slot {first}, {device_id}; another was missed",
+                ))  # fmt: skip
+    return tuple(found)
 
 
-def exit_code(outcomes: Iterable[Outcome], notes: Sequence[str] = ()) -> int:
+def exit_code(outcomes: Iterable[Outcome]) -> int:
     """Return 0 where all finished, 1 where a verdict failed, 3 where something is unknown."""
     states = {each.state for each in outcomes}
     if "failed" in states:
         return 1
-    return 3 if "unknown" in states or not states or notes else 0
+    return 3 if "unknown" in states or not states else 0
