@@ -116,14 +116,14 @@ class FakeFleet:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[FakeFleet]:
     """Give a cluster without nodes that measure; nothing of Ray is left when it ends."""
-    pytest.importorskip("ray", reason="the extra ray is not installed")
     before = {process.pid for process in rays()}
     told = {
         "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
     }  # fmt: skip
     kept = {name: os.environ.get(name) for name in told}
-    os.environ.update(told)
+    os.environ.update(told)  # before Ray is imported, which reads it then
+    pytest.importorskip("ray", reason="the extra ray is not installed")
     fleet = FakeFleet()
     try:
         yield fleet

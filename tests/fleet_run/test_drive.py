@@ -242,7 +242,7 @@ def test_what_is_told_names_slots_reasons_and_the_next_step(run: Run) -> None:
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert "a     GPU 1  unknown   –  its node died" in text
-    assert "2 slots: 1 finished, 1 unknown" in text
+    assert "slots: 2, 1 finished, 1 unknown" in text
     assert "Up to 2 slots of a node ran side by side" in text
     assert "with --resume" in text
     document = to_json(found)

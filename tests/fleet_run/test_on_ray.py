@@ -155,7 +155,7 @@ def test_the_documented_commands_run_as_printed(host: FakeFleet, tmp_path: Path)
         ["bash", "-ec", block], cwd=tmp_path, env=env, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("2 slots: 2 finished") == 2
+    assert done.stdout.count("slots: 2, 2 finished") == 2
     assert "probe fleet merge reports --out FLEET" in done.stdout
     assert len(list((tmp_path / "reports").glob("gpu-a/*/run.json"))) == 2
 
@@ -167,7 +167,7 @@ def test_a_cluster_that_wants_a_token_is_told_of(
     driver = launch(*CHEAP, "--address", host.address, out=tmp_path / "out", env=wrong)
     told = driver.document()["error"]
     assert (told["code"], told["exit_code"]) == ("no-cluster", 2)
-    assert "oken" in told["sentence"]
+    assert "does the cluster want a token" in told["sentence"]
 
 
 def test_dead_nodes_and_workers_cost_only_their_slots_and_are_repeated(

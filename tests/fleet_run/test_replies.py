@@ -53,6 +53,8 @@ def test_an_error_of_ray_is_told_in_our_words() -> None:
     assert lost(Narrower("many\nlines")).code == "node-died"
     setup = lost(RuntimeEnvSetupError("\nFailed to set up\nmore"))
     assert setup.sentence.endswith("could not be installed on its node: Failed to set up")
+    trace = "Failed\n  ModuleNotFoundError: No module\n  x.py, line 3\nRuntimeError: install it\n "
+    assert lost(RuntimeEnvSetupError(trace)).sentence.endswith("node: RuntimeError: install it")
     other = lost(RayError("odd"))
     assert (other.code, other.sentence) == ("task-failed", "RayError: odd")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -38,6 +39,7 @@ _LOST: Final = {
     "OwnerDiedError": ("result-lost", "its result was lost"),
     "RuntimeEnvSetupError": ("not-installed", "roofprobe could not be installed on its node"),
 }
+_AN_ERROR: Final = re.compile(r"ERROR: |\w*(Error|Exception): ")
 
 
 Work = Callable[[dict[str, Any]], Any]
@@ -110,10 +112,17 @@ def lost(error: BaseException) -> Lost:
     for name in names:
         if name in _LOST:
             code, sentence = _LOST[name]
-            detail = first_line(error) if code == "not-installed" else ""
+            detail = _told_by_pip(error) if code == "not-installed" else ""
             return Lost(code, f"{sentence}: {detail}" if detail else sentence)
     cause = getattr(error, "cause", None) or error
     return Lost("task-failed", f"{type(cause).__name__}: {first_line(cause)}")
+
+
+def _told_by_pip(error: BaseException) -> str:
+    """Return the line that says what was wrong: the last error of the trace, or of pip's."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if _AN_ERROR.match(line)]
+    return told[-1][:300] if told else first_line(error)
 
 
 def first_line(error: BaseException) -> str:
@@ -136,7 +145,7 @@ def joined(address: str | None, out: Path, install: bool) -> Iterator[Cluster]:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     ray = _imported()
     _see_that_it_answers(address)
-    with _printing_to(out / LOG), _environment(install) as environment:
+    with _printing_to(out / LOG), _environment(install and not local) as environment:
         options: dict[str, Any] = {"include_dashboard": False} if local else {}
         try:
             ray.init(
@@ -188,9 +197,15 @@ def _not_joined(address: str | None, error: Exception) -> RoofprobeError:
         )
     if isinstance(error, ImportError) and str(address).startswith("ray://"):
         return RoofprobeError("no-cluster", "ray:// addresses need: pip install 'ray[client]'")
-    said = first_line(error) or type(error).__name__
+    said = (first_line(error) or type(error).__name__).rstrip(".")
+    hint = (
+        "; does the cluster want a token (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or "
+        "~/.ray/auth_token), and is this the port that `ray start` printed?"
+        if ":" in str(address)
+        else ""
+    )
     return RoofprobeError(
-        "no-cluster", f"Ray could not join {address or 'a cluster of its own'}: {said}"
+        "no-cluster", f"Ray could not join {address or 'a cluster of its own'}: {said}{hint}"
     )
 
 

@@ -149,8 +149,8 @@ class _Flow:
             self._hosts[node.name] = host
         wanted = [host for host in self._hosts.values() if host.wanted]
         self._say(
-            f"{sum(len(host.wanted) for host in wanted)} slots on {len(wanted)} nodes to measure"
-            + (f", {self._kept} have a result already" if self._kept else "")
+            f"slots to measure: {sum(len(host.wanted) for host in wanted)}, nodes: {len(wanted)}"
+            + (f", with a result already: {self._kept}" if self._kept else "")
         )
         looks = {
             self._cluster.send(remote.look, host.node, self._config(host), 0): host

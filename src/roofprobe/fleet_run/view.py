@@ -50,7 +50,7 @@ def render(found: FleetRun, console: Console) -> None:
         console.print(table)
         console.print()
     counts = ", ".join(f"{n} {state}" for state, n in counted(found.outcomes).items() if n)
-    console.print(Text(f"{len(found.outcomes)} slots: {counts or 'nothing to measure'}"))
+    console.print(Text(f"slots: {len(found.outcomes)}, {counts or 'nothing to measure'}"))
     shared = {node: n for node, n in found.concurrency.items() if n > 1}
     if shared:
         console.print(Text(
