@@ -4,6 +4,7 @@
 # make test-aot  compile every Triton configuration for every architecture
 # make docs    build the pages of docs/ as a site into site/, warnings are errors
 # make screenshots  pictures of a report's first screen into docs/images/ (REPORT names another than the newest)
+# make reference  draw the kept reports in reports/reference/ as the code draws them now
 # make check   static checks and tests, as the project's own gate does
 # Each makes .venv itself. PYTHON names the interpreter (3.11 or newer).
 PYTHON ?= python3
@@ -14,7 +15,7 @@ REPORT := reports/latest
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 export PYTHON
 
-.PHONY: probe test test-planners test-aot docs screenshots check bench clean
+.PHONY: probe test test-planners test-aot docs screenshots reference check bench clean
 
 probe: $(VENV)/.ready
 	$(VENV)/bin/probe all --out $(OUT)
@@ -50,6 +51,9 @@ screenshots: $(VENV)/.ready-test
 
 bench: $(VENV)/.ready-test
 	$(VENV)/bin/python -m pytest benchmarks --benchmark-enable
+
+reference: $(VENV)/.ready
+	$(VENV)/bin/python tools/reference_run.py
 
 $(VENV)/.ready: pyproject.toml constraints.txt tools/make-venv.sh
 	tools/make-venv.sh $(VENV)

@@ -19,9 +19,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from roofprobe.costmodel.calibration import Calibration, calibration_from
 from roofprobe.costmodel.calibration_file import CalibrationFile, OpFit
@@ -38,10 +39,15 @@ from roofprobe.costmodel.predict import OpTime, StepTime, time_of
 from roofprobe.costmodel.steps import Load, step_ops
 from roofprobe.records import transformer_floor as floor
 from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.journal import first_problem
+from roofprobe.records.reading import is_folder, json_document, read_bytes, said
 from roofprobe.records.schema import NOT_ALONE, Device, Measurement, NonNegative, Record, Run
 
 FORMAT: Final = "roofprobe-validation"
 VERSION: Literal[1] = 1
+FILE: Final = "validation.json"
+# A few hundred steps with their operations are less than one MiB.
+MAX_BYTES: Final = 64 << 20
 HOST: Final = "host"
 EAGER, GRAPH = "eager", "graph"
 
@@ -348,6 +354,28 @@ def _parts(
 def validation_bytes(validation: Validation) -> bytes:
     """Return the JSON document."""
     return validation.model_dump_json(indent=1, exclude_none=True).encode() + b"\n"
+
+
+def read_validation(path: Path) -> Validation:
+    """Read ``validation.json``, or that of a run folder.
+
+    Raises ``RoofprobeError`` (``not-a-validation``, ``damaged-validation``).
+    """
+    file = path / FILE if is_folder(path) else path
+    try:
+        data = json_document(read_bytes(file, MAX_BYTES))
+    except OSError as error:
+        raise RoofprobeError("not-a-validation", f"{said(file, error)}") from None
+    except ValueError as error:
+        raise RoofprobeError("not-a-validation", f"{file} is not JSON ({error})") from None
+    try:
+        return Validation.model_validate(data)
+    except (ValidationError, RecursionError) as error:
+        raise RoofprobeError(
+            "damaged-validation",
+            f"{file} is no validation of this roofprobe, or was changed or damaged "
+            f"({first_problem(error)}); make it again with `probe validate`",
+        ) from None
 
 
 def validation_json_schema() -> dict[str, Any]:

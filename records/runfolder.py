@@ -32,6 +32,7 @@ from roofprobe.records.reading import (
     said,
 )
 from roofprobe.records.schema import Run
+from roofprobe.records.upgrading import upgraded
 
 RUN_FILE = "run.json"
 LATEST = "latest"
@@ -209,7 +210,7 @@ def read_run(path: Path) -> Run:
         raise RoofprobeError("not-a-run", f"{file} is not a run of roofprobe")
     check_version(file, data)
     try:
-        return Run.model_validate(data)
+        return Run.model_validate(upgraded(file, data))
     except (ValidationError, RecursionError) as error:
         raise RoofprobeError(
             "damaged-run", f"{file} was changed or damaged ({first_problem(error)}); restore it"

@@ -6,12 +6,19 @@ so that it neither fits nor reads anything itself; absent, their parts of the re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.schema import Run
 
 if TYPE_CHECKING:
     from roofprobe.costmodel.calibration_file import CalibrationFile
     from roofprobe.costmodel.validation import Validation
+
+    Read = TypeVar("Read", CalibrationFile, Validation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +30,23 @@ class Beside:
 
 
 NOTHING = Beside()
+
+
+def beside_of(folder: Path, run: Run) -> Beside:
+    """Return what lies beside the record of ``run`` in its folder, read and checked.
+
+    A file that is absent, damaged, or of another run counts as none: it may be made again from the
+    record, and a report without it is whole in all else.
+    """
+    from roofprobe.costmodel.calibration_file import read_calibration
+    from roofprobe.costmodel.validation import read_validation
+
+    return Beside(_read(read_calibration, folder, run), _read(read_validation, folder, run))
+
+
+def _read(reader: Callable[[Path], Read], folder: Path, run: Run) -> Read | None:
+    try:
+        found = reader(folder)
+    except RoofprobeError:
+        return None
+    return found if found.run_id == run.run_id else None

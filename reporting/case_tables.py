@@ -1,4 +1,4 @@
-"""The two long tables of a report: every measurement with its conditions, and every peak."""
+"""The two long tables of a report: measurements with their conditions, and every peak."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from roofprobe.records.ceilings import clock_mhz_of
 from roofprobe.records.schema import Ceiling, Measurement, Run, Status
 from roofprobe.records.titles import label_of
 from roofprobe.reporting import numbers
+from roofprobe.reporting.budget import PAGE, chosen
 from roofprobe.reporting.naming import kernel_text, shape_text, variant_text
 from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.tables import clock_text, measurements_of
@@ -49,9 +50,12 @@ class CeilingRow:
     sources: tuple[str, ...]
 
 
-def measurement_rows(run: Run, device_id: str) -> tuple[MeasurementRow, ...]:
-    """Return every measurement of a device."""
-    return tuple(_measurement_row(m) for m in measurements_of(run, device_id))
+def measurement_rows(
+    run: Run, device_id: str, most: int = PAGE.measurements
+) -> tuple[MeasurementRow, ...]:
+    """Return a device's measurements in the order of the run, at most ``most`` of them."""
+    own = measurements_of(run, device_id)
+    return tuple(_measurement_row(m) for m in chosen(run, device_id, own, most))
 
 
 def _measurement_row(m: Measurement) -> MeasurementRow:

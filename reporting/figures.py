@@ -9,7 +9,7 @@ from roofprobe.records.schema import Family, Headline, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.drawing import SMALL, Drawing, add_axes, empty_figure, tick, units
 from roofprobe.reporting.plain_text import clean, shorten
-from roofprobe.reporting.svg import BAR, GRID, INK, MUTED, TRACK
+from roofprobe.reporting.svg import BAR, GRID, INK, MUTED, TRACK, tip
 from roofprobe.reporting.tables import headlines_of
 
 if TYPE_CHECKING:
@@ -42,10 +42,13 @@ def _words(headline: Headline) -> str:
 
 
 def _value(headline: Headline) -> str:
-    text = clean(numbers.rate(headline.rate.median, headline.rate.unit))
-    text += f" {headline.regime}"
+    text = f"{_rate_text(headline, headline.rate.median)} {headline.regime}"
     peak = _peak(headline)
     return f"{text}, {numbers.share(peak[1])} of {peak[0]}" if peak else text
+
+
+def _rate_text(headline: Headline, value: float) -> str:
+    return clean(numbers.rate(value, headline.rate.unit))
 
 
 def _peak(headline: Headline) -> tuple[Literal["datasheet", "derived"], float] | None:
@@ -144,22 +147,28 @@ def _bar(axes: Axes, row: int, headline: Headline, factor: float) -> None:
     peaks = [p * factor for p in (headline.datasheet, headline.derived) if p is not None]
     if peaks:
         axes.barh(middle, max(peaks), 2 * half, color=TRACK, linewidth=0)
-    axes.barh(middle, headline.rate.median * factor, 2 * half, color=BAR, linewidth=0)
+    (bar,) = axes.barh(middle, headline.rate.median * factor, 2 * half, color=BAR, linewidth=0)
+    tip(bar, _words(headline))
     spread = [headline.rate.p10 * factor, headline.rate.p90 * factor]
     axes.plot(spread, [middle] * 2, color=INK, linewidth=1.2)
     if headline.settled is not None:
-        axes.plot(
+        (dot,) = axes.plot(
             [headline.settled.median * factor], [middle], linestyle="", marker="o", markersize=5.5,
             markerfacecolor=INK, markeredgecolor=INK, clip_on=False,
         )  # fmt: skip
+        tip(dot, f"settled: {_rate_text(headline, headline.settled.median)}")
     if headline.datasheet is not None:
         upright = [middle - 1.5 * half, middle + 1.5 * half]
-        axes.plot([headline.datasheet * factor] * 2, upright, color=INK, linewidth=2, clip_on=False)
+        (line,) = axes.plot(
+            [headline.datasheet * factor] * 2, upright, color=INK, linewidth=2, clip_on=False
+        )
+        tip(line, f"datasheet: {_rate_text(headline, headline.datasheet)}")
     if headline.derived is not None:
-        axes.plot(
+        (diamond,) = axes.plot(
             [headline.derived * factor], [middle], linestyle="", marker="D", markersize=6,
             clip_on=False, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2,
         )  # fmt: skip
+        tip(diamond, f"derived: {_rate_text(headline, headline.derived)}")
     label = shorten(clean(headline.label), 20)
     axes.text(
         0, row + 0.44, label, ha="left", va="bottom", color=INK, weight="bold", parse_math=False

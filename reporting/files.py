@@ -11,12 +11,19 @@ from roofprobe.reporting.prometheus import prometheus_bytes
 from roofprobe.reporting.verdict_rows import verdict_of
 
 
+def render_reports(run: Run, beside: Beside = NOTHING) -> dict[str, bytes]:
+    """Return the reports for people, by name."""
+    return {
+        "report.md": to_markdown(run, beside).encode(),
+        "report.html": to_html(run, beside).encode(),
+    }
+
+
 def render_files(run: Run, beside: Beside = NOTHING) -> dict[str, bytes]:
     """Return the reports, the verdict as JUnit XML, and the metrics for Prometheus, by name."""
     verdict = verdict_of(run)
     return {
-        "report.md": to_markdown(run).encode(),
-        "report.html": to_html(run, beside).encode(),
+        **render_reports(run, beside),
         "junit.xml": junit_bytes(run, verdict),
         "metrics.prom": prometheus_bytes(run, verdict),
     }

@@ -16,7 +16,7 @@ from roofprobe.reporting import numbers
 from roofprobe.reporting.compute_tables import attributed_share, reference_of
 from roofprobe.reporting.drawing import SMALL, WIDTH, Drawing, add_axes, empty_figure
 from roofprobe.reporting.plain_text import clean, shorten
-from roofprobe.reporting.svg import BAR, GRID, INK, MUTED, SERIES
+from roofprobe.reporting.svg import BAR, GRID, INK, MUTED, SERIES, tip
 from roofprobe.reporting.tables import headlines_of
 
 if TYPE_CHECKING:
@@ -126,7 +126,11 @@ def _figure(stacks: Sequence[Stack], reference: str) -> Figure:
         start = 0.0
         for name, width in stack.parts():
             if width > 0:
-                axes.barh(row + 0.72, width, 0.3, left=start, color=_COLORS[name], linewidth=0)
+                (bar,) = axes.barh(
+                    row + 0.72, width, 0.3, left=start, color=_COLORS[name], linewidth=0
+                )
+                lost = "" if name == "reached" else "lost to "
+                tip(bar, f"{stack.label}: {numbers.share(width)} {lost}{name}")
             start += width
         label, told = shorten(stack.label, 20), numbers.share(stack.reached)
         axes.text(0, row + 0.5, label, va="bottom", color=INK, weight="bold", parse_math=False)

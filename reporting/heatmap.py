@@ -11,11 +11,21 @@ from typing import TYPE_CHECKING
 from roofprobe.reporting import numbers
 from roofprobe.reporting.drawing import SMALL, WIDTH, Drawing, add_axes, empty_figure
 from roofprobe.reporting.surface import Surface
-from roofprobe.reporting.svg import GRID, HEAT, HEAT_INK, HEAT_LEVELS, INK, MUTED
+from roofprobe.reporting.svg import (
+    GRID,
+    HEAT,
+    HEAT_INK,
+    HEAT_LEVELS,
+    INK,
+    MUTED,
+    see_through,
+    tip,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
 _CELL, _LEFT, _TOP, _BOTTOM = 19.0, 46.0, 76.0, 40.0
 _LEAST_WIDTH = 19.0  # points that a number in a cell needs
@@ -46,7 +56,9 @@ def _figure(surface: Surface) -> Figure:
     told = (WIDTH - _LEFT - 6) / columns >= _LEAST_WIDTH
     for row, m in enumerate(surface.ms):
         for column, place in enumerate(surface.columns):
-            _cell(axes, row, column, surface.shares.get((m, place)), told=told)
+            share = surface.shares.get((m, place))
+            cell = _cell(axes, row, column, share, told=told)
+            tip(cell, f"{m}x{place[0]}x{place[1]}: {numbers.share(share)}")
     axes.set_xticks(
         [column + 0.5 for column in range(columns)],
         [f"{n}×{k}" for n, k in surface.columns],
@@ -61,21 +73,24 @@ def _figure(surface: Surface) -> Figure:
     return figure
 
 
-def _cell(axes: Axes, row: int, column: int, share: float | None, *, told: bool) -> None:
+def _cell(axes: Axes, row: int, column: int, share: float | None, *, told: bool) -> Rectangle:
     from matplotlib.patches import Rectangle
 
     corner, inner = (column + 0.02, row + 0.03), (0.96, 0.94)
     if share is None:
         empty = Rectangle(corner, *inner, fill=False, edgecolor=GRID, linewidth=0.6, clip_on=False)
         axes.add_patch(empty)
-        return
+        return empty
     level = level_of(share)
-    axes.add_patch(Rectangle(corner, *inner, color=HEAT[level], linewidth=0, clip_on=False))
+    cell = Rectangle(corner, *inner, color=HEAT[level], linewidth=0, clip_on=False)
+    axes.add_patch(cell)
     if told:
-        axes.text(
+        number = axes.text(
             column + 0.5, row + 0.5, f"{share * 100:.0f}", ha="center", va="center",
             color=HEAT_INK[level], fontsize=SMALL,
         )  # fmt: skip
+        see_through(number)
+    return cell
 
 
 def _scale(figure: Figure, surface: Surface) -> None:

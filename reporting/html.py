@@ -7,16 +7,16 @@ reader's light or dark setting. The same run gives the same bytes.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from roofprobe.records.schema import Run
 from roofprobe.reporting import figures, tables, verdict_rows
 from roofprobe.reporting.beside import NOTHING, Beside
+from roofprobe.reporting.budget import Budget, share_of
 from roofprobe.reporting.case_tables import (
     CeilingRow,
     MeasurementRow,
@@ -32,8 +32,10 @@ from roofprobe.reporting.compute_tables import (
     support_lines,
     support_matrix,
 )
+from roofprobe.reporting.contents import Contents
 from roofprobe.reporting.drawing import Drawing
-from roofprobe.reporting.exhibits import Exhibit, exhibits_of
+from roofprobe.reporting.exhibit import Exhibit
+from roofprobe.reporting.exhibits import exhibits_of
 from roofprobe.reporting.facts import (
     Fact,
     device_facts,
@@ -45,9 +47,12 @@ from roofprobe.reporting.gap_figure import gap
 from roofprobe.reporting.heatmap import heatmap
 from roofprobe.reporting.llm_tables import llm_tables
 from roofprobe.reporting.naming import device_ids, device_title, short_address
-from roofprobe.reporting.numbers import UNKNOWN
-from roofprobe.reporting.pair_tables import pair_tables
-from roofprobe.reporting.plain_text import clean, with_remedy
+from roofprobe.reporting.pages.shell import page
+from roofprobe.reporting.pair_map import pair_map
+from roofprobe.reporting.pair_tables import Pairs, pair_tables
+from roofprobe.reporting.pattern_figure import pattern_figures
+from roofprobe.reporting.plain_text import clean
+from roofprobe.reporting.retest_tables import retest_table
 from roofprobe.reporting.roofline import roofline
 from roofprobe.reporting.search_tables import SearchRow, search_rows, searches_of
 from roofprobe.reporting.small_table import SmallTable
@@ -74,6 +79,7 @@ if TYPE_CHECKING:
 
 
 _COLUMNS = (Column("±", "spread"), *tables.SETTLED_AND_SHARES)
+_FEW_COLLECTIONS = 50_000  # objects until the next; a figure has some thousands
 _BARS, _ROOFLINE = 4, 11  # how high figures are, in rows of bars: bars without any, the roofline
 
 
@@ -89,7 +95,7 @@ class _Map:
     """An efficiency surface: its figure, and the same as a table."""
 
     surface: Surface
-    figure: _Figure
+    figure: _Figure | None
     heads: tuple[str, ...]
     rows: tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -117,7 +123,16 @@ class _Exhibit:
 
 
 @dataclass(frozen=True, slots=True)
+class _Pairs:
+    """The matrices of one kind of accelerator, with a map of each."""
+
+    pairs: Pairs
+    figures: tuple[_Figure, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Section:
+    key: str
     title: str
     line: str
     counts: str
@@ -134,6 +149,7 @@ class _Section:
     gaps: tuple[GapRow, ...]
     routes: tuple[RouteGroup, ...]
     patterns: PatternTable
+    pattern_figures: tuple[_Figure, ...]
     maps: tuple[_Map, ...]
     layouts: tuple[SweepRow, ...]
     alignments: tuple[SweepRow, ...]
@@ -144,33 +160,28 @@ class _Section:
     absent: tuple[tables.AbsentGroup, ...]
     notes: tuple[tables.NoteGroup, ...]
     measurements: tuple[MeasurementRow, ...]
+    n_measurements: int
     ceilings: tuple[CeilingRow, ...]
     facts: tuple[Fact, ...]
 
 
 def to_html(run: Run, beside: Beside = NOTHING) -> str:
     """Return the report of ``run`` as one self-contained HTML page."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-    from markupsafe import Markup
-
     sheet = StyleSheet()
-    with figure_style():
-        sections = [_section(run, device_id, beside, sheet) for device_id in device_ids(run)]
-    css = f"{_template('report.css')}{sheet.css()}\n"
-    script = _template("report.js")
+    with figure_style(), _record_out_of_the_collectors_way():
+        ids = device_ids(run)
+        budget = share_of(len(ids))
+        sections = [
+            _section(_only(run, device_id), device_id, beside, sheet, f"d{number}", budget)
+            for number, device_id in enumerate(ids)
+        ]
+        pairs = [_pairs(found, f"p{n}", sheet) for n, found in enumerate(pair_tables(run))]
     judged = verdict_rows.verdict_of(run)
     findings = verdict_rows.finding_rows(run, judged)
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=FunctionLoader(_template),
-    )
-    page = environment.get_template("report.html.j2").render(
-        policy=_policy(css, script),
-        css=Markup(css),
-        script=Markup(script),
+    return page(
+        "report.html.j2",
+        sheet,
+        contents=Contents(),
         title=_title(run),
         subtitle=clean(f"{run.started_at}, {run.environment.host}, {run.run_id}"),
         judgement=verdict_rows.judgement_of(run, judged),
@@ -182,7 +193,8 @@ def to_html(run: Run, beside: Beside = NOTHING) -> str:
         passed_by_layer=verdict_rows.by_layer(verdict_rows.passed(findings)),
         untold=verdict_rows.untold(findings),
         sections=sections,
-        pairs=pair_tables(run),
+        retests=retest_table(run),
+        pairs=pairs,
         matrix=support_matrix(run, {d.device_id: short_address(d) for d in run.devices}),
         conditions=run_facts(run),
         events=tables.event_lines(run),
@@ -190,10 +202,26 @@ def to_html(run: Run, beside: Beside = NOTHING) -> str:
             f"roofprobe {run.environment.roofprobe}, method version {run.method_version}. "
             "This file loads nothing and sends nothing."
         ),
-        unknown=UNKNOWN,
-        with_remedy=_told,
     )
-    return page.lstrip()
+
+
+@contextmanager
+def _record_out_of_the_collectors_way() -> Iterator[None]:
+    """Keep the garbage collector from walking the record again and again.
+
+    Drawing leaves many cycles behind, so it comes often; walking the hundred thousands of objects
+    of a large record each time was two fifths of the time of a report.
+    """
+    ours, thresholds = gc.get_freeze_count() == 0, gc.get_threshold()
+    if ours:
+        gc.freeze()
+    gc.set_threshold(_FEW_COLLECTIONS, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        if ours:
+            gc.unfreeze()
 
 
 def _title(run: Run) -> str:
@@ -201,34 +229,15 @@ def _title(run: Run) -> str:
     return f"roofprobe: {', '.join(names) or 'no device'}"
 
 
-def _told(sentence: str, remedy: str | None) -> Markup:
-    """Return what is wrong and what to do, with what stands between backticks as code."""
-    from markupsafe import Markup, escape
-
-    text = with_remedy(sentence, remedy)
-    stop = "." if text[-1:].isalnum() or text.endswith("`") else ""
-    parts = re.split(r"`([^`]+)`", f"{text}{stop}")
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
-        for number, part in enumerate(parts)
-    )
+def _only(run: Run, device_id: str) -> Run:
+    """Return the run with one device's measurements, so that nothing looks through all of them."""
+    return run.model_copy(update={"measurements": tables.measurements_of(run, device_id)})
 
 
-def _policy(css: str, script: str) -> str:
-    return (
-        f"default-src 'none'; style-src '{_hash(css)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hash(text: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return f"sha256-{digest}"
-
-
-def _section(run: Run, device_id: str, beside: Beside, sheet: StyleSheet) -> _Section:
+def _section(
+    run: Run, device_id: str, beside: Beside, sheet: StyleSheet, key: str, budget: Budget
+) -> _Section:
     device = next((d for d in run.devices if d.device_id == device_id), None)
-    key = f"d{device_ids(run).index(device_id)}"
     overview = {
         "compute": figures.bars(run, device_id, "compute"),
         "memory": figures.bars(run, device_id, "memory"),
@@ -237,7 +246,12 @@ def _section(run: Run, device_id: str, beside: Beside, sheet: StyleSheet) -> _Se
     gap_drawing, trace_drawing = gap(run, device_id), trace_figure(run, device_id)
     compute = tables.headline_rows(run, device_id, "compute")
     memory = tables.headline_rows(run, device_id, "memory")
+    patterns = pattern_table(pattern_rows(run, device_id))
+    exhibits = exhibits_of(run, device_id, beside)
+    shown = {table for exhibit in exhibits for table in exhibit.tables}
+    small = (*wire_tables(run, device_id), *llm_tables(run, device_id))
     return _Section(
+        key=key,
         title=device_title(device) if device else clean(device_id),
         line=device_line(device) if device else "",
         counts=tables.counts_text(run, device_id),
@@ -245,10 +259,10 @@ def _section(run: Run, device_id: str, beside: Beside, sheet: StyleSheet) -> _Se
         memory=_results(memory),
         links=_results(tables.headline_rows(run, device_id, "interconnect")),
         models=_results(tables.headline_rows(run, device_id, "llm")),
-        small=(*wire_tables(run, device_id), *llm_tables(run, device_id)),
+        small=tuple(table for table in small if table not in shown),
         exhibits=tuple(
-            _exhibit(exhibit, f"{key}-x{number}", sheet)
-            for number, exhibit in enumerate(exhibits_of(run, device_id, beside))
+            _exhibit(exhibit, f"{key}-x{number}", sheet, budget.exhibit_figures)
+            for number, exhibit in enumerate(exhibits)
         ),
         figures=tuple(
             _figure(drawing, f"{key}-{name}", sheet)
@@ -260,20 +274,26 @@ def _section(run: Run, device_id: str, beside: Beside, sheet: StyleSheet) -> _Se
         gap=_figure(gap_drawing, f"{key}-gap", sheet) if gap_drawing else None,
         gaps=gap_rows(run, device_id),
         routes=route_groups(run, device_id),
-        patterns=pattern_table(pattern_rows(run, device_id)),
+        patterns=patterns,
+        pattern_figures=tuple(
+            _figure(drawing, f"{key}-pattern{number}", sheet)
+            for number, drawing in enumerate(pattern_figures(patterns))
+            if number == 0 or budget.map_figures  # of many devices the rates alone
+        ),
         maps=tuple(
-            _map(surface, f"{key}-map{number}", sheet)
+            _map(surface, f"{key}-map{number}", sheet, drawn=number < budget.map_figures)
             for number, surface in enumerate(surfaces(run, device_id))
         ),
         layouts=sweep_rows(run, device_id, "layout"),
         alignments=sweep_rows(run, device_id, "alignment"),
         trace=_figure(trace_drawing, f"{key}-trace", sheet) if trace_drawing else None,
         traces=trace_rows(run, device_id),
-        searches=_searches(run, device_id, key, sheet),
+        searches=_searches(run, device_id, key, sheet, budget),
         support=support_lines(run, device_id),
         absent=tables.absent_groups(run, device_id),
         notes=tables.note_groups(run, device_id),
-        measurements=measurement_rows(run, device_id),
+        measurements=measurement_rows(run, device_id, budget.measurements),
+        n_measurements=len(run.measurements),
         ceilings=ceiling_rows(run, device_id),
         facts=(*(device_facts(device) if device else ()), *observed_facts(run, device_id)),
     )
@@ -294,26 +314,38 @@ def _results(rows: tuple[tables.HeadlineRow, ...]) -> _Results:
     return _Results(rows, tables.shown_columns(rows, _COLUMNS))
 
 
-def _map(surface: Surface, key: str, sheet: StyleSheet) -> _Map:
+def _map(surface: Surface, key: str, sheet: StyleSheet, *, drawn: bool) -> _Map:
     heads, rows = surface.table()
-    return _Map(surface, _figure(heatmap(surface), key, sheet), heads, rows)
+    figure = _figure(heatmap(surface), key, sheet) if drawn else None
+    return _Map(surface, figure, heads, rows)
 
 
-def _searches(run: Run, device_id: str, key: str, sheet: StyleSheet) -> tuple[_Search, ...]:
+def _searches(
+    run: Run, device_id: str, key: str, sheet: StyleSheet, budget: Budget
+) -> tuple[_Search, ...]:
     found = []
-    pairs = zip(searches_of(run, device_id), search_rows(run, device_id), strict=True)
-    for number, ((label, measurement, search), row) in enumerate(pairs):
-        drawing = search_figure(label, measurement, search)
+    rows = search_rows(run, device_id, budget.looks)
+    for number, (named, row) in enumerate(zip(searches_of(run, device_id), rows, strict=True)):
+        drawing = search_figure(*named) if number < budget.search_figures else None
         figure = _figure(drawing, f"{key}-search{number}", sheet) if drawing else None
         found.append(_Search(row, figure))
     return tuple(found)
 
 
-def _exhibit(exhibit: Exhibit, key: str, sheet: StyleSheet) -> _Exhibit:
+def _pairs(pairs: Pairs, key: str, sheet: StyleSheet) -> _Pairs:
+    drawings = (pair_map(grid) for grid in pairs.grids)
     figures = (
         _figure(drawing, f"{key}-{number}", sheet)
-        for number, drawing in enumerate(exhibit.drawings)
+        for number, drawing in enumerate(drawings)
+        if drawing
     )
+    return _Pairs(pairs, tuple(figures))
+
+
+def _exhibit(exhibit: Exhibit, key: str, sheet: StyleSheet, most: int) -> _Exhibit:
+    """Return a part with its figures; of those that a table tells too, as far as there is room."""
+    shown = exhibit.drawings[:most] if exhibit.tables else exhibit.drawings
+    figures = (_figure(drawing, f"{key}-{number}", sheet) for number, drawing in enumerate(shown))
     return _Exhibit(exhibit, tuple(figures))
 
 
@@ -322,8 +354,3 @@ def _figure(drawing: Drawing, key: str, sheet: StyleSheet) -> _Figure:
 
     svg = inline_svg(drawing.figure, key, f"{drawing.title}. {drawing.label}", sheet)
     return _Figure(drawing.title, Markup(svg), drawing.sentence)
-
-
-def _template(name: str) -> str:
-    folder = resources.files("roofprobe.reporting") / "templates"
-    return (folder / name).read_text(encoding="utf-8")

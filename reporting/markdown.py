@@ -1,8 +1,8 @@
 """A run as Markdown that reads well where it is pasted: an issue, a chat, a pull request.
 
 GitHub's dialect. Names and sentences of the run are escaped, so that a pipe does not break a
-table and a device name cannot bring markup or HTML of its own. What is looked up rather than read
-is folded away.
+table and a device name cannot bring markup or HTML of its own. Verdict and results come first; what
+is looked up rather than read is folded away, and goes where the whole would be refused for length.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 
 from roofprobe.records.schema import Family, Run
 from roofprobe.reporting import tables, verdict_rows
+from roofprobe.reporting.beside import NOTHING, Beside
 from roofprobe.reporting.compute_tables import support_matrix
+from roofprobe.reporting.exhibits import brief_tables
 from roofprobe.reporting.facts import (
     Fact,
     device_facts,
@@ -21,11 +23,13 @@ from roofprobe.reporting.facts import (
 )
 from roofprobe.reporting.llm_tables import llm_tables
 from roofprobe.reporting.markdown_compute import compute_parts, support_matrix_table
-from roofprobe.reporting.markdown_text import code, escape, folded, named, opening, table
+from roofprobe.reporting.markdown_parts import Part, joined, lookup, opened
+from roofprobe.reporting.markdown_text import code, escape, named, opening, table
 from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.pair_tables import pair_tables
 from roofprobe.reporting.plain_text import clean, listed, plural, with_remedy
+from roofprobe.reporting.retest_tables import retest_table
 from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.tables import AbsentGroup, Column, HeadlineRow
 from roofprobe.reporting.verdict_rows import FindingRow
@@ -45,6 +49,7 @@ _RESULT_COLUMNS: tuple[Column, ...] = (
     *tables.SETTLED_AND_SHARES,
 )
 _MOST_LABELS = 12
+_READ, _LOOKED_UP = 1, 2  # what goes later and earlier where a report is too long
 
 HOW_TO_READ = (
     "*Burst* is the median of the best valid case, launched for a fraction of a second; *settled* "
@@ -61,25 +66,29 @@ HOW_TO_READ = (
 )
 
 
-def to_markdown(run: Run) -> str:
-    """Return the report of ``run`` as Markdown."""
-    parts = [_title(run), _summary(run)]
+def to_markdown(run: Run, beside: Beside = NOTHING) -> str:
+    """Return the report of ``run`` as Markdown, short enough for a comment on GitHub."""
+    parts = [Part(_title(run)), Part(_summary(run))]
+    retests = retest_table(run)
+    if retests:
+        parts.append(opened(retests.title, _small_table(retests), level=2))
     for device_id in device_ids(run):
-        parts.append(_device(run, device_id))
+        parts += _device(run, device_id, beside)
     for pairs in pair_tables(run):
-        parts.append(f"## {escape(pairs.title)}")
-        for small in pairs.tables:
-            parts += _small_table(small)
-        parts.append(_bullets(opening(note) for note in pairs.notes))
+        parts.append(Part(f"## {escape(pairs.title)}"))
+        parts += [opened(small.title, _small_table(small), _READ) for small in pairs.tables]
+        parts.append(Part(_bullets(opening(note) for note in pairs.notes)))
     matrix = support_matrix(run, {d.device_id: short_address(d) for d in run.devices})
     if matrix:
-        parts += ["## Support on all devices", support_matrix_table(matrix)]
+        parts.append(lookup("Support on all devices", [support_matrix_table(matrix)], _LOOKED_UP))
     if not device_ids(run):
-        parts.append("No device was found, so nothing was measured.")
-    parts += ["## How to read this", HOW_TO_READ, folded("Conditions", _facts(run_facts(run)))]
+        parts.append(Part("No device was found, so nothing was measured."))
     if run.events:
-        parts += ["## Events", _bullets(opening(line) for line in tables.event_lines(run))]
-    return "\n\n".join(part for part in parts if part) + "\n"
+        events = _bullets(opening(line) for line in tables.event_lines(run))
+        parts.append(opened("Events", [events], _READ, level=2))
+    parts.append(lookup("How to read this", [HOW_TO_READ], _READ))
+    parts.append(lookup("Conditions", [_facts(run_facts(run))], _READ))
+    return joined(parts)
 
 
 def _title(run: Run) -> str:
@@ -107,38 +116,50 @@ def _finding(row: FindingRow) -> str:
     return f"**{row.judgement}**{place}: {said} {code(row.code)}"
 
 
-def _device(run: Run, device_id: str) -> str:
+def _device(run: Run, device_id: str, beside: Beside) -> list[Part]:
+    """Return a device's parts: results and where the gap goes to read, the rest folded away."""
     device = next((d for d in run.devices if d.device_id == device_id), None)
-    parts = [f"## {escape(device_title(device) if device else clean(device_id))}"]
+    parts = [Part(f"## {escape(device_title(device) if device else clean(device_id))}")]
     if device:
-        parts.append(opening(device_line(device)))
+        parts.append(Part(opening(device_line(device))))
     results = [(family, tables.headline_rows(run, device_id, family)) for family in _TITLES]
     if not any(rows for _, rows in results):
-        parts.append(f"Nothing was measured on this device ({tables.counts_text(run, device_id)}).")
-    for family, rows in results:
-        if rows:
-            parts += [f"### {_TITLES[family]}", _result_table(_FIRST_COLUMN[family], rows)]
-    for small in (*wire_tables(run, device_id), *llm_tables(run, device_id)):
-        parts += _small_table(small)
+        counts = tables.counts_text(run, device_id)
+        parts.append(Part(f"Nothing was measured on this device ({counts})."))
+    parts += [
+        opened(_TITLES[family], [_result_table(_FIRST_COLUMN[family], rows)])
+        for family, rows in results
+        if rows
+    ]
     parts += compute_parts(run, device_id)
+    looked_up = (
+        *wire_tables(run, device_id), *brief_tables(run, device_id, beside),
+        *llm_tables(run, device_id),
+    )  # fmt: skip
+    parts += [lookup(small.title, _small_table(small), _LOOKED_UP) for small in looked_up]
     absent = tables.absent_groups(run, device_id)
     if absent:
-        parts += ["### Skipped, failed or invalid", _absent_table(absent)]
+        alone = {group.status for group in absent} == {"skipped"}
+        grid = [_absent_table(absent)]
+        parts.append(
+            lookup("Skipped", grid, _READ)
+            if alone
+            else opened("Skipped, failed or invalid", grid, _READ)
+        )
     notes = tables.note_groups(run, device_id)
     if notes:
         said = [f"{opening(n.sentence)} ({_code_list(n.labels)}) {code(n.code)}" for n in notes]
-        parts += ["### Notes", _bullets(said)]
+        parts.append(lookup("Notes", [_bullets(said)], _READ))
     facts = [*(device_facts(device) if device else ()), *observed_facts(run, device_id)]
     if facts:
-        parts.append(folded("Device conditions", _facts(facts)))
-    return "\n\n".join(parts)
+        parts.append(lookup("Device conditions", [_facts(facts)], _LOOKED_UP))
+    return parts
 
 
 def _small_table(small: SmallTable) -> list[str]:
     cells = [[escape(cell) for cell in row] for row in small.rows]
     heads = [escape(head) for head in small.heads]
-    grid = table(heads, cells, range(1, len(heads)))
-    return [f"### {small.title}", escape(small.sentence), grid]
+    return [escape(small.sentence), table(heads, cells, range(1, len(heads)))]
 
 
 def _result_table(first: str, rows: Sequence[HeadlineRow]) -> str:

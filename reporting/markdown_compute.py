@@ -18,6 +18,7 @@ from roofprobe.reporting.compute_tables import (
     route_groups,
     support_lines,
 )
+from roofprobe.reporting.markdown_parts import Part, lookup, opened
 from roofprobe.reporting.markdown_text import code, escape, folded, named, opening, table
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.plain_text import with_remedy
@@ -32,9 +33,9 @@ from roofprobe.reporting.sweep_tables import (
 from roofprobe.reporting.time_figures import TraceRow, trace_rows
 
 
-def compute_parts(run: Run, device_id: str) -> list[str]:
-    """Return headings and tables of one device, those that have something to say."""
-    return [part for section in _sections(run, device_id) for part in section]
+def compute_parts(run: Run, device_id: str) -> list[Part]:
+    """Return the parts of one device that have something to say."""
+    return list(_parts(run, device_id))
 
 
 def support_matrix_table(matrix: SupportMatrix) -> str:
@@ -43,23 +44,23 @@ def support_matrix_table(matrix: SupportMatrix) -> str:
     return table(["row", *map(escape, matrix.devices)], lines)
 
 
-def _sections(run: Run, device_id: str) -> Iterator[tuple[str, ...]]:
+def _parts(run: Run, device_id: str) -> Iterator[Part]:
     if gaps := gap_rows(run, device_id):
-        yield "### Where the gap goes", _gap_table(gaps)
-    if groups := route_groups(run, device_id):
-        yield "### Routes, burst at one shape", _route_table(groups)
-    if patterns := pattern_rows(run, device_id):
-        yield "### Data patterns, gain over uniform data", _pattern_table(patterns)
+        yield opened("Where the gap goes", [_gap_table(gaps)], 1)
     if found := surfaces(run, device_id):
-        yield "### Shapes", *(_surface_part(surface) for surface in found)
-    yield from _sweeps(run, device_id, "layout", "### Layouts")
-    yield from _sweeps(run, device_id, "alignment", "### Alignment")
+        yield opened("Shapes", [_surface_part(surface) for surface in found], 2)
+    if patterns := pattern_rows(run, device_id):
+        yield lookup("Data patterns, gain over uniform data", [_pattern_table(patterns)], 2)
+    if groups := route_groups(run, device_id):
+        yield lookup("Routes, burst at one shape", [_route_table(groups)], 2)
+    yield from _sweeps(run, device_id, "layout", "Layouts")
+    yield from _sweeps(run, device_id, "alignment", "Alignment")
     if searches := search_rows(run, device_id):
-        yield "### Searches for the best shape", _search_table(searches)
+        yield lookup("Searches for the best shape", [_search_table(searches)], 3)
     if traces := trace_rows(run, device_id):
-        yield "### Clock and power from begin to end", _trace_table(traces)
+        yield lookup("Clock and power from begin to end", [_trace_table(traces)], 3)
     if lines := support_lines(run, device_id):
-        yield "### Support", _support_table(lines)
+        yield lookup("Support", [_support_table(lines)], 2)
 
 
 def _gap_table(rows: Sequence[GapRow]) -> str:
@@ -121,13 +122,14 @@ def _surface_part(surface: Surface) -> str:
     return f"{opening(surface.sentence())}\n\n{folded(summary, matrix)}"
 
 
-def _sweeps(run: Run, device_id: str, role: Role, heading: str) -> Iterator[tuple[str, ...]]:
+def _sweeps(run: Run, device_id: str, role: Role, name: str) -> Iterator[Part]:
     rows = sweep_rows(run, device_id, role)
     if rows:
         lines = [
             [code(r.label), code(r.route), escape(r.what), escape(r.rate), r.gain] for r in rows
         ]
-        yield heading, table(["row", "route", "case", "burst", "to best"], lines, right=(3, 4))
+        grid = table(["row", "route", "case", "burst", "to best"], lines, right=(3, 4))
+        yield lookup(name, [grid], 3)
 
 
 def _search_table(rows: Sequence[SearchRow]) -> str:

@@ -90,3 +90,13 @@ def device_ids(run: Run) -> tuple[str, ...]:
 def short_address(device: Device) -> str:
     """Return where torch finds a device: ``cuda:0``, ``cpu``."""
     return clean(device.torch_device)
+
+
+def alike(run: Run, device_id: str) -> tuple[Device, ...]:
+    """Return the devices with the name and the memory of this one, itself among them, in order."""
+    own = next((device for device in run.devices if device.device_id == device_id), None)
+    return tuple(
+        device
+        for device in run.devices
+        if own is not None and (device.name, device.memory_bytes) == (own.name, own.memory_bytes)
+    )

@@ -23,11 +23,23 @@ _MOST_PAIRS = 6
 
 
 @dataclass(frozen=True, slots=True)
+class PairGrid:
+    """One matrix as numbers: ``values`` by (row, column) of ``names``, each in ``unit``."""
+
+    title: str
+    names: tuple[str, ...]
+    unit: str
+    values: dict[tuple[int, int], float]
+    more_is_better: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Pairs:
     """The matrices of one kind of accelerator, and what else is to be said about its pairs."""
 
     title: str
     tables: tuple[SmallTable, ...]
+    grids: tuple[PairGrid, ...]
     notes: tuple[str, ...]
 
 
@@ -56,6 +68,7 @@ def pair_tables(run: Run) -> tuple[Pairs, ...]:
         Pairs(
             f"Between devices ({clean(backend)})" if len(made) > 1 else "Between devices",
             tuple(_table(matrix, devices, found, run) for matrix in _MATRICES),
+            tuple(_grid(matrix, devices, found) for matrix in _MATRICES),
             (*_absent(devices, found), *_links(devices, found)),
         )
         for backend, devices, found in made
@@ -65,12 +78,7 @@ def pair_tables(run: Run) -> tuple[Pairs, ...]:
 def _table(
     matrix: _Matrix, devices: Sequence[Device], found: Sequence[Measurement], run: Run
 ) -> SmallTable:
-    best: dict[tuple[str, str], Measurement] = {}
-    for m in found:
-        if m.case.op == matrix.op and m.status == "ok" and m.case.peer:
-            ends = (m.device_id, m.case.peer.device_id)
-            if ends not in best or matrix.value(m) > matrix.value(best[ends]):
-                best[ends] = m
+    best = _best(matrix, found)
 
     def cell(row: int, column: int) -> str:
         if row == column or (matrix.both_ways and column < row):
@@ -88,6 +96,33 @@ def _table(
             (name, *(cell(row, column) for column in range(len(names))))
             for row, name in enumerate(names)
         ),
+    )
+
+
+def _best(matrix: _Matrix, found: Sequence[Measurement]) -> dict[tuple[str, str], Measurement]:
+    """Return the best measurement of each ordered pair that has one."""
+    best: dict[tuple[str, str], Measurement] = {}
+    for m in found:
+        if m.case.op == matrix.op and m.status == "ok" and m.case.peer:
+            ends = (m.device_id, m.case.peer.device_id)
+            if ends not in best or matrix.value(m) > matrix.value(best[ends]):
+                best[ends] = m
+    return best
+
+
+def _grid(matrix: _Matrix, devices: Sequence[Device], found: Sequence[Measurement]) -> PairGrid:
+    places = {device.device_id: number for number, device in enumerate(devices)}
+    title, _, unit = matrix.title.rpartition(", ")
+    return PairGrid(
+        title,
+        tuple(short_address(device) for device in devices),
+        unit,
+        {
+            (places[source], places[target]): abs(matrix.value(m))
+            for (source, target), m in _best(matrix, found).items()
+            if target in places and matrix.value(m) not in (0.0, float("-inf"))
+        },
+        more_is_better=unit == "GB/s",
     )
 
 

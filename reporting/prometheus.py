@@ -51,8 +51,13 @@ class Metric:
 
 def prometheus_bytes(run: Run, verdict: Verdict) -> bytes:
     """Return the metrics of ``run`` in Prometheus' text format, in UTF-8."""
+    return written(metrics(run, verdict))
+
+
+def written(metrics: Iterable[Metric]) -> bytes:
+    """Return metrics in Prometheus' text format, in UTF-8; one without series is left out."""
     lines: list[str] = []
-    for metric in metrics(run, verdict):
+    for metric in metrics:
         series = {_series(metric.name, labels): value for labels, value in reversed(metric.samples)}
         if series:
             lines += [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} gauge"]
@@ -63,8 +68,8 @@ def prometheus_bytes(run: Run, verdict: Verdict) -> bytes:
 def metrics(run: Run, verdict: Verdict) -> Iterator[Metric]:
     """Yield every metric of a run; one without series is left out when written."""
     *devices, host = verdict_rows.scopes(run, verdict)
-    ended = _unix_s(run.finished_at or run.started_at)
-    begun = _unix_s(run.started_at)
+    ended = unix_s(run.finished_at or run.started_at)
+    begun = unix_s(run.started_at)
     yield Metric(
         "roofprobe_last_run_time_seconds", "When the last run ended, in seconds since 1970.",
         () if ended is None else (({}, ended),),
@@ -81,15 +86,15 @@ def metrics(run: Run, verdict: Verdict) -> Iterator[Metric]:
     yield Metric("roofprobe_run_info", "Identity and versions of the last run.", (_info(run),))
     yield Metric(
         "roofprobe_run_verdict", "1 for the state that the last run was judged to be, else 0.",
-        tuple(_states({}, verdict_rows.judgement_of(run, verdict))),
+        tuple(states({}, verdict_rows.judgement_of(run, verdict))),
     )  # fmt: skip
     yield Metric(
         "roofprobe_device_verdict", "1 for the state that a device was judged to be, else 0.",
-        tuple(s for scope in devices for s in _states(_names(scope), scope.judgement)),
+        tuple(s for scope in devices for s in states(_names(scope), scope.judgement)),
     )  # fmt: skip
     yield Metric(
         "roofprobe_host_verdict", "1 for the state that the host was judged to be, else 0.",
-        tuple(_states({}, host.judgement)) if host.findings else (),
+        tuple(states({}, host.judgement)) if host.findings else (),
     )  # fmt: skip
     yield Metric(
         "roofprobe_findings", "How many findings of a code there are, by judgement.",
@@ -152,7 +157,8 @@ def _names(scope: Scope) -> dict[str, str]:
     }
 
 
-def _states(labels: Labels, judgement: str) -> Iterator[Sample]:
+def states(labels: Labels, judgement: str) -> Iterator[Sample]:
+    """Yield one series per state: 1 for the one that ``judgement`` is, 0 for the others."""
     for state in WORST_FIRST:
         yield {**labels, "state": state}, float(state == judgement)
 
@@ -176,7 +182,8 @@ def _info(run: Run) -> Sample:
     }, 1.0
 
 
-def _unix_s(moment: str) -> float | None:
+def unix_s(moment: str) -> float | None:
+    """Return a moment in seconds since 1970; None where it is none."""
     try:
         return datetime.fromisoformat(moment).timestamp()
     except (ValueError, OverflowError):

@@ -18,8 +18,9 @@ from roofprobe.records.headlines import competitors
 from roofprobe.records.schema import Headline, Measurement, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.drawing import WIDTH, Drawing, tick, units
+from roofprobe.reporting.naming import shape_text
 from roofprobe.reporting.plain_text import clean, shorten
-from roofprobe.reporting.svg import GRID, INK, MUTED, SERIES
+from roofprobe.reporting.svg import GRID, INK, MUTED, SERIES, tips
 from roofprobe.reporting.tables import headlines_of, measurements_of
 
 if TYPE_CHECKING:
@@ -27,16 +28,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_PLACES = 60  # that can be told apart along an axis of some 200 points with markers of 5
 _READERS = ("read", "copy")
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One measured matrix product in the roofline: FLOP per byte and rate."""
+    """One measured matrix product in the roofline: FLOP per byte, rate, and how it was made."""
 
     precision: str
     intensity: float
     rate: float
+    unit: str
+    how: str
+
+    def words(self) -> str:
+        """Tell the point to those who point at it."""
+        rate = clean(numbers.rate(self.rate, self.unit))
+        return f"{self.how}: {rate} at {numbers.digits(self.intensity)} per byte"
 
 
 def roofline(run: Run, device_id: str) -> Drawing | None:
@@ -108,7 +117,10 @@ def gemm_points(run: Run, device_id: str) -> tuple[Point, ...]:
     for m in (*competitors(products), *surface):
         moved = (m.bytes_read or 0) + (m.bytes_written or 0)
         if _is_product(m) and m.rate and m.rate.median > 0 and m.flops and moved:
-            points.append(Point(clean(m.case.precision), m.flops / moved, m.rate.median))
+            how = f"{clean(m.case.precision)} {clean(m.case.route)} {shape_text(m.case)}"
+            points.append(
+                Point(clean(m.case.precision), m.flops / moved, m.rate.median, m.rate.unit, how)
+            )
     return tuple(points)
 
 
@@ -155,16 +167,28 @@ def _roofline_figure(
         color = _color(order, name)
         axes.plot([corner, x_high], [roof.rate.median] * 2, color=color, linewidth=2)
     for name in order:
-        own = [p for p in points if p.precision == name]
-        axes.plot(
+        own = seen_apart([p for p in points if p.precision == name], axes)
+        (dots,) = axes.plot(
             [p.intensity for p in own], [p.rate for p in own], linestyle="",
             marker=_marker(order, name), markersize=5,
             color=_color(order, name),
         )  # fmt: skip
+        tips(dots, [p.words() for p in own])
     span = (height - top - bottom, WIDTH - left - right)
     _roof_labels(axes, roofs, [_color(order, name) for name in names], span[0])
     _memory_label(axes, memory, slope, span)
     return figure
+
+
+def seen_apart(points: Sequence[Point], axes: Axes, places: int = _PLACES) -> list[Point]:
+    """Keep the fastest of points that lie on each other, since a thousand markers say no more."""
+    (x_low, x_high), (y_low, y_high) = axes.get_xlim(), axes.get_ylim()
+    kept: dict[tuple[int, int], Point] = {}
+    for point in sorted(points, key=lambda p: p.rate):
+        across = log10(point.intensity / x_low) / log10(x_high / x_low)
+        up = log10(point.rate / y_low) / log10(y_high / y_low)
+        kept[int(across * places), int(up * places)] = point
+    return list(kept.values())
 
 
 def _color(order: Sequence[str], name: str) -> str:

@@ -57,9 +57,14 @@ def searches_of(run: Run, device_id: str) -> tuple[tuple[str, Measurement, Searc
     )
 
 
-def search_rows(run: Run, device_id: str) -> tuple[SearchRow, ...]:
-    """Return the searches of a device."""
-    return tuple(_search_row(label, m, search) for label, m, search in searches_of(run, device_id))
+def search_rows(run: Run, device_id: str, most_looks: int | None = None) -> tuple[SearchRow, ...]:
+    """Return the searches of a device, in all with about ``most_looks`` of their looks.
+
+    Of each the last are kept, among which the best shape was decided.
+    """
+    found = searches_of(run, device_id)
+    each = None if most_looks is None else max(1, most_looks // max(1, len(found)))
+    return tuple(_search_row(label, m, search, each) for label, m, search in found)
 
 
 def gain_over_anchor(search: Search) -> float | None:
@@ -73,7 +78,7 @@ def gain_over_anchor(search: Search) -> float | None:
     return search.best_tflops / median(seen)
 
 
-def _search_row(label: str, m: Measurement, search: Search) -> SearchRow:
+def _search_row(label: str, m: Measurement, search: Search, most: int | None) -> SearchRow:
     unit = unit_of(m)
     return SearchRow(
         label=clean(label),
@@ -90,7 +95,7 @@ def _search_row(label: str, m: Measurement, search: Search) -> SearchRow:
         best=triple_text(search.best),
         rate=numbers.rate(search.best_tflops, unit),
         gain=numbers.gain(gain_over_anchor(search)),
-        steps=tuple(_step_row(step, unit) for step in search.steps),
+        steps=tuple(_step_row(step, unit) for step in search.steps[-(most or 0) :]),
     )
 
 

@@ -20,7 +20,10 @@ from roofprobe.reporting.tables import clock_text
 
 @dataclass(frozen=True, slots=True)
 class PatternRow:
-    """One data pattern beside uniform random data of the same shape, route and regime."""
+    """One data pattern beside uniform random data of the same shape, route and regime.
+
+    Ratios are to the uniform data's; the uniform row has none.
+    """
 
     label: str
     pattern: str
@@ -30,6 +33,9 @@ class PatternRow:
     gain: str
     clock: str
     power: str
+    ratio: float | None = None
+    clock_ratio: float | None = None
+    power_ratio: float | None = None
 
     def conditions(self) -> str:
         """Clock and power in a few words, as far as they are known."""
@@ -98,7 +104,7 @@ def pattern_table(rows: Sequence[PatternRow]) -> PatternTable:
 
 def _pattern_row(label: str, m: Measurement, uniform: Measurement) -> PatternRow:
     clock, counted = clock_mhz_of(m)
-    power = m.telemetry.power_w if m.telemetry else None
+    power = _power_w(m)
     return PatternRow(
         label=clean(label),
         pattern=clean(m.case.pattern),
@@ -107,8 +113,19 @@ def _pattern_row(label: str, m: Measurement, uniform: Measurement) -> PatternRow
         rate=rate_text(m),
         gain=numbers.UNKNOWN if m is uniform else numbers.gain(rate_of(m) / rate_of(uniform)),
         clock=clock_text(clock, counted=counted),
-        power=f"{power.median:.0f} W" if power else numbers.UNKNOWN,
+        power=f"{power:.0f} W" if power else numbers.UNKNOWN,
+        ratio=None if m is uniform else rate_of(m) / rate_of(uniform),
+        clock_ratio=None if m is uniform else _over(clock, clock_mhz_of(uniform)[0]),
+        power_ratio=None if m is uniform else _over(power, _power_w(uniform)),
     )
+
+
+def _power_w(m: Measurement) -> float | None:
+    return m.telemetry.power_w.median if m.telemetry and m.telemetry.power_w else None
+
+
+def _over(value: float | None, plain: float | None) -> float | None:
+    return value / plain if value and plain else None
 
 
 def sweep_rows(run: Run, device_id: str, role: Role) -> tuple[SweepRow, ...]:

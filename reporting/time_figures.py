@@ -17,7 +17,7 @@ from roofprobe.reporting.drawing import SMALL, Drawing, add_axes, empty_figure, 
 from roofprobe.reporting.naming import triple_text
 from roofprobe.reporting.plain_text import clean, shorten
 from roofprobe.reporting.search_tables import gain_over_anchor, unit_of
-from roofprobe.reporting.svg import GRID, INK, MUTED, SERIES
+from roofprobe.reporting.svg import GRID, INK, MUTED, SERIES, tip
 from roofprobe.reporting.tables import measurements_of
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _MOST_TRACES = 4
 _MOST_POINTS = 150
 _LEAST_POINTS = 3
+_SENSORS = (("sm_clock_mhz", "MHz"), ("power_w", "W"), ("temperature_c", "°C"))
+_NAMES = {"sm_clock_mhz": "clock", "power_w": "power", "temperature_c": "temperature"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,26 +113,34 @@ def _from_to(ends: tuple[float, float] | None, unit: str) -> str:
 
 
 def trace_figure(run: Run, device_id: str) -> Drawing | None:
-    """Draw clock, and power where it is known, over the time of the longest cases."""
+    """Draw what is known of clock, power and temperature over the time of the longest cases.
+
+    Bars above the first panel mark when a case was throttled.
+    """
     traces = traces_of(run, device_id)
     panels = [
-        (field, unit)
-        for field, unit in (("sm_clock_mhz", "MHz"), ("power_w", "W"))
-        if any(trace.ends(field) for trace in traces)
+        (field, unit) for field, unit in _SENSORS if any(trace.ends(field) for trace in traces)
     ]
     if not panels:
         return None
     device = next((d for d in run.devices if d.device_id == device_id), None)
     words = [
-        f"{row.label} {row.regime} over {row.seconds}: clock {row.clock}, power {row.power}"
+        f"{row.label} {row.regime} over {row.seconds}: clock {row.clock}, power {row.power}, "
+        f"temperature {row.temperature}, throttling {row.throttle}"
         for row in trace_rows(run, device_id)
     ]
+    names = [_NAMES[field] for field, _ in panels]
     return Drawing(
         figure=_trace_plot(traces, panels, device),
-        title="Clock and power while it ran" if len(panels) > 1 else "Clock while it ran",
+        title=f"{_all_of(names).capitalize()} while it ran",
         label=f"Line chart. {'; '.join(words)}.",
         sentence=_trace_sentence(traces, device),
     )
+
+
+def _all_of(names: Sequence[str]) -> str:
+    *before, last = names
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def _trace_sentence(traces: Sequence[Trace], device: Device | None) -> str:
@@ -148,13 +158,15 @@ def _trace_sentence(traces: Sequence[Trace], device: Device | None) -> str:
     if highest is not None and limit:
         word = "reaches" if highest >= 0.97 * limit else "stays below"
         told.append(f"Power {word} the limit of {limit:.0f} W (greatest reading {highest:.0f} W).")
+    if any(throttled(trace.points) for trace in traces):
+        told.append("Bars above the first panel: a case was throttled then.")
     return " ".join(told) or "What the sensors said while the longest cases ran."
 
 
 def _trace_plot(
     traces: Sequence[Trace], panels: Sequence[tuple[str, str]], device: Device | None
 ) -> Figure:
-    panel, gap, bottom, legend = 105.0, 14.0, 36.0, 15.0 * ((len(traces) + 1) // 2) + 8
+    panel, gap, bottom, legend = 105.0, 14.0, 36.0, 15.0 * ((len(traces) + 1) // 2) + 24
     height = legend + len(panels) * (panel + gap) - gap + bottom
     figure = empty_figure(height)
     for number, (field, unit) in enumerate(panels):
@@ -163,6 +175,8 @@ def _trace_plot(
         quiet(axes)
         for index, trace in enumerate(traces):
             _trace_line(axes, trace, field, SERIES[index])
+            if number == 0:
+                _throttle_marks(axes, trace, SERIES[index], 1.03 + 0.035 * index)
         limit = device.limits.power_limit_w if device and field == "power_w" else None
         if limit:
             axes.axhline(limit, color=INK, linewidth=1, linestyle=(0, (3, 2)))
@@ -173,6 +187,28 @@ def _trace_plot(
             axes.tick_params(labelbottom=False)
     _legend(figure, [f"{trace.label}, {trace.regime}" for trace in traces])
     return figure
+
+
+def throttled(points: Sequence[TracePoint]) -> tuple[tuple[float, float, str], ...]:
+    """Return from when to when, in seconds, which reasons held the clock back."""
+    found: list[tuple[float, float, str]] = []
+    for before, point in zip((None, *points), points, strict=False):
+        if point.throttle_reasons:
+            reasons = clean(", ".join(point.throttle_reasons))
+            goes_on = found and before and before.throttle_reasons == point.throttle_reasons
+            start = found.pop()[0] if goes_on else point.at_s
+            found.append((start, point.at_s, reasons))
+    return tuple(found)
+
+
+def _throttle_marks(axes: Axes, trace: Trace, color: str, height: float) -> None:
+    begin = trace.points[0].at_s
+    for start, end, reasons in throttled(trace.points):
+        (mark,) = axes.plot(
+            [start - begin, end - begin], [height] * 2, transform=axes.get_xaxis_transform(),
+            color=color, linewidth=3, clip_on=False, solid_capstyle="projecting",
+        )  # fmt: skip
+        tip(mark, f"{trace.label}: {reasons}, {start - begin:.1f} to {end - begin:.1f} s")
 
 
 def _trace_line(axes: Axes, trace: Trace, field: str, color: str) -> None:

@@ -21,11 +21,21 @@ _HOW = {"l2": "first cache skipped"}
 def wire_tables(run: Run, device_id: str) -> tuple[SmallTable, ...]:
     """Return the tables of a device that have rows, in the order in which bytes travel."""
     made = (
-        _latency(done(run, device_id, "latency")),
-        _curve(done(run, device_id, "memory")),
+        latency_table(run, device_id),
+        curve_table(run, device_id),
         _launches(done(run, device_id, "launch")),
     )
     return tuple(table for table in made if table.rows)
+
+
+def latency_table(run: Run, device_id: str) -> SmallTable:
+    """Return the time per load by footprint; without rows where nothing was measured."""
+    return _latency(done(run, device_id, "latency"))
+
+
+def curve_table(run: Run, device_id: str) -> SmallTable:
+    """Return the rates by size of the arrays; without rows where nothing was measured."""
+    return _curve(done(run, device_id, "memory"))
 
 
 def _latency(measured: Sequence[Measurement]) -> SmallTable:

@@ -91,3 +91,9 @@ def documents() -> ModuleType:
 def faults() -> ModuleType:
     """Give the registry of planted faults: ``faults.named("hang")``."""
     return _load("faults")
+
+
+@pytest.fixture(scope="session")
+def large() -> ModuleType:
+    """Give the maker of runs as large as they become: ``large.large_run(8, 2_000)``."""
+    return _load("large_run")

@@ -122,3 +122,40 @@ def test_names_from_files_cannot_write_to_the_terminal(write: Write, tmp_path: P
     (write("\x1b[2Jevil") / "run.json").write_text("{}")
     done = probe("fleet", "merge", tmp_path / "runs", "--out", tmp_path / "fleet")
     assert "\x1b" not in done.stdout
+
+
+def test_history_of_a_folder_of_runs_lists_answers_and_refuses(
+    write: Write, tmp_path: Path
+) -> None:
+    rate = {"unit": "TFLOPS", "median": 600.0, "ci_low": 599.0, "ci_high": 601.0, "n": 9}
+    line = {"device_id": "GPU-1", "family": "compute", "label": "bf16", "regime": "burst"}
+    write("a1", headlines=[line | {"rate": rate}])
+    runs = tmp_path / "runs"
+    listed = probe("history", runs)
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "compute bf16 burst" in listed.stdout
+    trend = probe("history", runs, "--metric", "bf16", "--gpu", "gpu-", "--json")
+    assert json.loads(trend.stdout)["series"][0]["points"][0]["value"] == 600.0
+    table = probe("history", runs, "--metric", "bf16", "--host", "a1")
+    assert "2026-01-01 00:00" in table.stdout
+    answer = probe("history", runs, "--sql", "SELECT host, value FROM metrics", "--csv")
+    assert answer.stdout == "host,value\na1,600.0\n"
+    for arguments, said in (
+        (("--sql", "COPY metrics TO 'x'"), "exactly one SELECT"),
+        (("--sql", "SELECT 1", "--metric", "bf16"), "stands alone"),
+        (("--gpu", "GPU-1"), "--gpu needs --metric"),
+        (("--metric", "bf16", "--since", "yesterday"), "is no date"),
+        (("--csv", "--json"), "exclude each other"),
+        (("--metric", "bf61"), "near it: compute bf16 burst"),
+    ):
+        refused = probe("history", runs, *arguments)
+        assert refused.returncode == 2, arguments
+        assert said in refused.stderr
+
+
+def test_history_says_which_runs_are_left_out(write: Write, tmp_path: Path) -> None:
+    write("a1")
+    (write("a2") / "run.json").write_text("{}")
+    done = probe("history", tmp_path / "runs")
+    assert done.returncode == 0
+    assert "left out, since it cannot be read" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,10 +33,16 @@ SAY_IT_TO_FORBID_IT = {"tests/test_docs.py"}
 # judges the host, so any of its verdicts will do. Runs that are judged and compared have nothing.
 RUNNABLE = {
     "peaks": {0}, "schema": {0}, "show": {0}, "doctor": {0, 1, 3}, "plan": {0}, "bundle": {0},
-    "check": {3}, "compare": {3}, "fleet merge": {3},
+    "check": {3}, "compare": {3}, "history": {0}, "report": {0},
+    "fleet merge": {0}, "fleet report": {0}, "fleet simulate": {0},
 }  # fmt: skip
-NAMES = {"plan", "show", "bundle", "check", "compare", "fleet merge"}  # alone a name, not a command
-PLACEHOLDERS = {"RUN", "NAME", "[NAME]", "A", "B"}
+# Alone a name, not a command.
+NAMES = {
+    "plan", "show", "report", "bundle", "check", "compare", "history", "fleet merge",
+    "fleet report", "fleet simulate",
+}  # fmt: skip
+OF_MANY_HOSTS = {"history", "fleet merge", "fleet report", "fleet simulate"}
+PLACEHOLDERS = {"RUN", "NAME", "[NAME]", "A", "B", "RUNS…", "FLEET", "[SOURCE]"}
 # The least that is a run, for `probe show reports/latest`.
 RUN = {
     "schema_version": 1,
@@ -152,7 +159,50 @@ def shown_and_runnable() -> list[str]:
     )
 
 
-@pytest.mark.parametrize("command", shown_and_runnable())
+@pytest.fixture(scope="session")
+def many_hosts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as it is where runs of many hosts are collected; the runs are simulated."""
+    from roofprobe.acceptance.fleet.simulate import simulate
+    from roofprobe.records.fleet.merge import merge
+
+    folder = tmp_path_factory.mktemp("hosts")
+    simulate(folder / "trial", hosts=12, gpus=2, runs=2, seed=1)
+    shutil.copy(folder / "trial/hosts.txt", folder)
+    shutil.copytree(folder / "trial/runs", folder / "reports")
+    merge([folder / "trial/runs"], folder / "fleet", workers=1)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in shown_and_runnable() if named_in(shlex.split(c))[0] in OF_MANY_HOSTS]
+)
+def test_commands_for_many_hosts_run_as_printed(
+    command: str, tmp_path: Path, many_hosts: Path
+) -> None:
+    shutil.copytree(many_hosts, tmp_path, dirs_exist_ok=True)
+    name, rest = named_in(shlex.split(command))
+    rest = [word.replace("/srv/", f"{tmp_path}/") for word in rest if not word.startswith(">")]
+    rest = [word.replace("/var/lib/node_exporter", str(tmp_path)) for word in rest]
+    rest = [word.replace(f"{tmp_path}/runs", f"{tmp_path}/reports") for word in rest]
+    done = probe(*name.split(), *rest, cwd=tmp_path)
+    assert done.returncode in RUNNABLE[name], done.stderr
+    assert "Traceback" not in done.stderr
+    assert "SIMULATED" in done.stdout + done.stderr or name == "fleet merge"
+
+
+def test_the_python_of_the_fleet_document_reads_a_fleet(many_hosts: Path) -> None:
+    text = (ROOT / "docs/fleet.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code = f"{snippet}\nassert len(frame) == 12 * 2 * 2 * frame.metric.nunique()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=many_hosts, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in shown_and_runnable() if named_in(shlex.split(c))[0] not in OF_MANY_HOSTS]
+)
 def test_commands_that_only_look_run_as_printed(command: str, tmp_path: Path) -> None:
     for folder in ("reports/latest", "good", "before", "after"):
         (tmp_path / folder).mkdir(parents=True)
@@ -163,7 +213,7 @@ def test_commands_that_only_look_run_as_printed(command: str, tmp_path: Path) ->
     assert "Traceback" not in done.stderr
     if "--json" in rest or name == "schema":
         assert json.loads(done.stdout)
-    elif "--quiet" not in rest:
+    else:
         assert done.stdout
 
 

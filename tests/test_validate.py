@@ -150,6 +150,9 @@ def test_a_given_calibration_predicts_and_nothing_else_is_measured(
     assert all(step["out_of_range"] for step in found["steps"]), "a little model's calibration"
     (folder,) = (tmp_path / "out").glob("2*")
     assert json.loads((folder / "validation.json").read_text()) == found
+    for name in ("report.html", "report.md"):
+        text = (folder / name).read_text()
+        assert all(f"{step['error']:+.1%}".replace("-", "−") in text for step in found["steps"])
     run = json.loads((folder / "run.json").read_text())
     assert {m["case"]["family"] for m in run["measurements"]} == {"validate"}
 

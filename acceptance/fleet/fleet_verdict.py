@@ -16,10 +16,15 @@ from roofprobe.records.schema import Judgement, NonNegative, Positive, Record
 FLEET_VERDICT_VERSION: Literal[1] = 1
 
 Scope = Literal["fleet", "sku", "host", "device"]
-Aspect = Literal["compute", "sustained", "memory", "interconnect", "latency", "energy", "heat"]
+# What a metric tells about: bursts of arithmetic, arithmetic over seconds, the clock, memory,
+# links, latency of loads, the host's launches, energy and temperature. The last two are shown, and
+# explain others, but are no reason by themselves.
+Aspect = Literal[
+    "compute", "sustained", "clock", "memory", "interconnect", "latency", "launch", "energy", "heat"
+]
 # What a shortfall follows from: the clock (power, heat), the units at the clock that they had, the
 # memory, links, or everything at once.
-Cause = Literal["clock", "units", "memory", "interconnect", "latency", "all"]
+Cause = Literal["clock", "units", "memory", "interconnect", "latency", "host", "all"]
 
 
 class FleetOptions(Record):
@@ -27,8 +32,10 @@ class FleetOptions(Record):
 
     ``expected`` names the hosts that should be there, each with its number of devices where that
     is known; empty where nobody said. Effects are shares: 0.03 is 3 %. A device's shortfall needs
-    the effect *and* ``z``. ``least_peers`` equal devices make a criterion. Only runs that started
-    within ``window_days`` of the newest count as the fleet's present; None counts all.
+    the effect *and* ``z``. ``least_peers`` equal devices make a criterion. Up to
+    ``most_bad_share`` of a kind may be bad; a lower mode that holds more of them is a kind of its
+    own. Only runs that started within ``window_days`` of the newest count as the fleet's present;
+    None counts all.
     """
 
     expected: dict[str, int | None] = Field(default_factory=dict)
@@ -36,7 +43,7 @@ class FleetOptions(Record):
     fail_effect: Positive = 0.05
     z: Positive = 3.5
     least_peers: int = Field(default=10, ge=3)
-    most_bad_share: Positive = 0.2
+    most_bad_share: Positive = 0.25
     variant_effect: Positive = 0.02
     drift_effect: Positive = 0.02
     least_drift_runs: int = Field(default=5, ge=3)

@@ -81,6 +81,7 @@ class State:
     """The log as far as it was read: what counts now. ``version`` is the last entry's number."""
 
     version: int = 0
+    merged_at: str | None = None
     parts: dict[str, Part] = field(default_factory=dict)
     excluded: dict[tuple[str, str], Excluded] = field(default_factory=dict)
     refused: dict[str, Refused] = field(default_factory=dict)
@@ -88,6 +89,7 @@ class State:
     def apply(self, entry: Entry) -> None:
         """Take in the next entry."""
         self.version += 1
+        self.merged_at = entry.at
         for part in entry.parts:
             self.parts[part.name] = part
         for name in entry.dropped_parts:

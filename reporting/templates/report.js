@@ -47,7 +47,9 @@
     return [...table.tBodies].map((body) => [...body.rows].filter((row) => row.className !== "group"));
   }
 
-  function sort(table, column, numeric, sign) {
+  // The cells of most tables say what they are worth; a range goes by the figure of another column.
+  function sort(table, head, numeric, sign) {
+    const column = Number(head.dataset.by ?? head.cellIndex);
     for (const list of lists(table)) {
       const keyed = list.map((entry) => [said((entry.rows?.[0] ?? entry).cells[column]), entry]);
       keyed.sort(([one], [other]) => {
@@ -61,7 +63,7 @@
   for (const table of document.querySelectorAll("table")) {
     if (!lists(table).some((list) => list.length > 1)) continue;
     const heads = [...table.tHead.rows[0].cells];
-    heads.forEach((head, column) => {
+    for (const head of heads) {
       const button = document.createElement("button");
       button.type = "button";
       button.append(...head.childNodes);
@@ -70,8 +72,8 @@
         const down = head.getAttribute("aria-sort") === "ascending";
         for (const one of heads) one.removeAttribute("aria-sort");
         head.setAttribute("aria-sort", down ? "descending" : "ascending");
-        sort(table, column, head.classList.contains("n"), down ? -1 : 1);
+        sort(table, head, head.classList.contains("n"), down ? -1 : 1);
       });
-    });
+    }
   }
 })();

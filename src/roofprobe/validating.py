@@ -12,15 +12,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from roofprobe.costmodel.calibration_file import read_calibration
-from roofprobe.costmodel.validation import Validation, validate, validation_bytes
+from roofprobe.costmodel.validation import FILE, Validation, validate, validation_bytes
 from roofprobe.probes.runner import WORKER_COMMAND
 from roofprobe.records import runfolder
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import Options
+from roofprobe.reporting.beside import beside_of
+from roofprobe.reporting.files import render_files
 from roofprobe.reporting.progress import Progress
 from roofprobe.run import Finished, probe_all
-
-FILE = "validation.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,10 @@ def validate_device(
     source = str(calibration) if given is not None else "the operations of this run"
     found = validate(finished.run, own, source=source)
     runfolder.write_whole(finished.folder / FILE, validation_bytes(found))
+    # the run wrote its report before there was anything to compare
+    beside = beside_of(finished.folder, finished.run)
+    for name, data in render_files(finished.run, beside).items():
+        runfolder.write_whole(finished.folder / name, data)
     return Validated(finished, found)
 
 

@@ -25,7 +25,7 @@ def _load(name: str, path: Path) -> ModuleType:
 @pytest.fixture(scope="session")
 def h100() -> ModuleType:
     """Give the maker of H100 runs: ``h100.run(count)`` and copies with one thing changed."""
-    return _load("tests.acceptance.h100_run", HERE / "h100_run.py")
+    return _load("tests.support.h100_run", HERE.parent / "support" / "h100_run.py")
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from roofprobe.fleet_run.asked import Asked
 from roofprobe.fleet_run.slots import (
@@ -16,9 +14,8 @@ from roofprobe.fleet_run.slots import (
     Outcome,
     absent,
     exit_code,
+    expected_in,
     nodes_of,
-    parse_expected,
-    read_expected,
     twice,
 )
 from roofprobe.records.errors import RoofprobeError
@@ -57,48 +54,24 @@ def test_a_dead_node_that_was_replaced_is_not_told_of() -> None:
     assert [(each.node_id, each.alive) for each in found] == [("new", True)]
 
 
-def test_expected_nodes_have_comments_counts_and_addresses() -> None:
-    found = parse_expected("# rack 1\ngpu-1 8\n\n10.0.0.2   # by address\n", "nodes")
-    assert found == (Expected("gpu-1", 8), Expected("10.0.0.2"))
+def test_expected_nodes_are_those_of_a_list_of_hosts(tmp_path: Path) -> None:
+    (tmp_path / "nodes").write_text("# rack 1\ngpu-1 8\n\n10.0.0.2   # by address\n")
+    assert expected_in(tmp_path / "nodes") == (Expected("gpu-1", 8), Expected("10.0.0.2"))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("a eight", "line 1 of nodes is 'a eight'"),
-        ("a\nb 0", "line 2 of nodes is 'b 0'"),
-        ("a 2 3", "line 1"),
-        ("a 99999999999999999999", "line 1"),
-        ("a\nA 4", "line 2 of nodes names A again"),
-        ("# nothing\n", "names no node"),
-    ],
-)
-def test_a_wrong_line_is_named(text: str, said: str) -> None:
-    with pytest.raises(RoofprobeError, match="nodes") as caught:
-        parse_expected(text, "nodes")
-    assert caught.value.code == "bad-expect"
-    assert said in caught.value.sentence
-
-
-@given(st.text())
-def test_any_text_is_a_list_or_one_sentence(text: str) -> None:
-    assert refusal(text) in ("", "bad-expect")
-
-
-def refusal(text: str) -> str:
-    try:
-        assert parse_expected(text, "nodes")
-    except RoofprobeError as error:
-        return error.code
-    return ""
-
-
-def test_a_list_that_is_missing_or_no_text_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    for name in ("missing", "binary"):
-        with pytest.raises(RoofprobeError) as caught:
-            read_expected(tmp_path / name)
-        assert caught.value.code == "bad-expect"
+    ("text", "code"),
+    [("a eight", "bad-hosts"), ("a 0", "bad-hosts"), ("a 99999999999", "bad-hosts"),
+     ("# nothing", "bad-hosts"), (None, "unreadable")],
+)  # fmt: skip
+def test_a_list_that_cannot_be_meant_is_refused(
+    text: str | None, code: str, tmp_path: Path
+) -> None:
+    if text is not None:
+        (tmp_path / "nodes").write_text(text)
+    with pytest.raises(RoofprobeError) as caught:
+        expected_in(tmp_path / "nodes")
+    assert (caught.value.code, caught.value.exit_code) == (code, 2)
 
 
 def told(found: tuple[Outcome, ...]) -> list[tuple[str, str, str]]:

@@ -35,7 +35,7 @@ def fleet_run(*arguments: str, cwd: Path, **env: str) -> tuple[int, dict[str, st
         ({"family": "compute", "precision": "bf17"}, "unknown-precision"),
         ({"tier": "slow"}, "unknown-tier"),
         ({"timeout": "soon"}, "bad-time-budget"),
-        ({"expect": Path("missing")}, "bad-expect"),
+        ({"expect": Path("missing")}, "unreadable"),
     ],
 )
 def test_what_a_node_would_refuse_is_refused_here(changed: dict[str, Any], code: str) -> None:

@@ -35,6 +35,7 @@ from roofprobe.records.schema import (
     Timing,
     Verdict,
 )
+from roofprobe.reporting.beside import Beside
 
 
 def _load(name: str) -> ModuleType:
@@ -535,3 +536,17 @@ def spoilt_run(judged_run: Run) -> Callable[[str], Run]:
         )
 
     return spoilt
+
+
+@pytest.fixture(scope="session")
+def served(example_run: Run) -> tuple[Run, Beside]:
+    """Return a device with operations of language models, its calibration and its validation."""
+    found: tuple[Run, Beside] = _load("models_run").models_run(example_run)
+    return found
+
+
+@pytest.fixture(scope="session")
+def hostile_served(example_run: Run) -> tuple[Run, Beside]:
+    """Return the same with a hostile text for every name."""
+    found: tuple[Run, Beside] = _load("models_run").models_run(example_run, HOSTILE)
+    return found

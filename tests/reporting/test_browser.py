@@ -18,7 +18,11 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from roofprobe.records.schema import Case, Run
+from roofprobe.records.summaries import Listed, RunSummary
+from roofprobe.reporting.beside import NOTHING
 from roofprobe.reporting.html import to_html
+from roofprobe.reporting.pages.run_index import to_index
+from roofprobe.reporting.pages.side_by_side import to_comparison
 
 SCREENSHOTS = runpy.run_path(str(Path(__file__).parents[2] / "tools/screenshots.py"))
 CHROMIUM = SCREENSHOTS["CHROMIUM"]
@@ -26,7 +30,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here"),
 ]
-RUNS = ("example_run", "compute_run", "hostile_run")
+RUNS = ("example_run", "compute_run", "hostile_run", "hostile_served")
 DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
 LOOKS = {
     "desktop-light": (DESKTOP, "light"),
@@ -127,7 +131,9 @@ def files(
     folder = tmp_path_factory.mktemp("reports")
     paths = {name: folder / f"{name}.html" for name in (*RUNS, "models_run")}
     for name, path in paths.items():
-        path.write_text(to_html(request.getfixturevalue(name)), encoding="utf-8")
+        found = request.getfixturevalue(name)
+        run, beside = found if isinstance(found, tuple) else (found, NOTHING)
+        path.write_text(to_html(run, beside), encoding="utf-8")
     return paths
 
 
@@ -321,6 +327,63 @@ def test_it_prints_dark_on_white_with_every_table_whole(
     page.close()
 
 
+def test_paper_has_the_parts_that_are_folded_on_a_screen_and_cuts_no_figure(
+    browser: Browser, files: dict[str, Path]
+) -> None:
+    page = browser.new_page()
+    page.goto(files["compute_run"].as_uri())
+    folded = page.locator("details.part > div")
+    assert folded.count() >= 6
+    assert page.locator("details[open]").count() == 0
+    assert not folded.first.is_visible()
+    page.emulate_media(media="print")
+    heights = folded.evaluate_all("found => found.map(e => e.getBoundingClientRect().height)")
+    assert min(heights) > 20
+    assert page.locator("nav.contents").first.is_hidden()
+    assert page.evaluate(
+        "() => [...document.querySelectorAll('figure, tr, .verdict')].filter("
+        "e => getComputedStyle(e).breakInside !== 'avoid').length"
+    ) == 0  # fmt: skip
+    page.close()
+
+
+def test_a_link_of_the_contents_opens_the_fold_that_it_leads_to_by_keyboard(
+    browser: Browser, files: dict[str, Path]
+) -> None:
+    page = browser.new_page()
+    page.goto(files["compute_run"].as_uri())
+    link = page.get_by_role("navigation", name="Parts of Example GPU (cuda:0)").get_by_role(
+        "link", name="Routes"
+    )
+    link.focus()
+    page.keyboard.press("Enter")
+    part = page.locator("#d0-routes")
+    assert part.is_visible()
+    assert part.evaluate("e => e.getBoundingClientRect().top") < 700
+    page.close()
+
+
+def test_a_mark_in_a_figure_can_be_pointed_at_through_the_number_on_it(
+    browser: Browser, files: dict[str, Path]
+) -> None:
+    page = browser.new_page(viewport=DESKTOP)
+    page.goto(files["compute_run"].as_uri())
+    hit = page.evaluate(
+        """() => {
+            const title = [...document.querySelectorAll("svg title")].find(
+                e => e.textContent.startsWith("4096x4096x4096:"));
+            const cell = title.parentNode;
+            cell.scrollIntoView({block: "center"});
+            const box = cell.getBoundingClientRect();
+            const at = document.elementFromPoint(
+                box.x + box.width / 2, box.y + box.height / 2);
+            return at.closest("g").querySelector("title")?.textContent ?? "";
+        }"""
+    )
+    assert hit.startswith("4096x4096x4096:")
+    page.close()
+
+
 def test_pictures_of_the_first_screen_are_as_large_as_they_say_and_small_files(
     browser: Browser, files: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -337,3 +400,63 @@ def test_pictures_of_the_first_screen_are_as_large_as_they_say_and_small_files(
         assert picture.startswith(b"\x89PNG")
         assert struct.unpack(">II", picture[16:24]) == (width * scale, height * scale)
         assert len(picture) < 250_000
+
+
+@pytest.fixture(scope="module")
+def many(
+    example_run: Run, hostile_run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Give pages of several runs: side by side, and the index of a folder."""
+    folder = tmp_path_factory.mktemp("runs")
+    runs = {"20000102T000000Z-a": example_run, "20000101T000000Z-a": example_run,
+            "20000103T000000Z-<i>": hostile_run}  # fmt: skip
+    found = [
+        Listed(folder / name, RunSummary.model_validate_json(run.model_dump_json()), None, True)
+        for name, run in runs.items()
+    ]
+    found.append(Listed(folder / "broken", None, "it <b>is</b> damaged", False))
+    pages = {
+        "index": to_index(found, "runs"),
+        "comparison": to_comparison([example_run, hostile_run, example_run], "probe compare a b"),
+    }
+    for name, page in pages.items():
+        (folder / f"{name}.html").write_text(page, encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in pages}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("name", ["index", "comparison"])
+def test_a_page_of_several_runs_fits_and_nothing_speaks_against_it(
+    name: str, look: str, browser: Browser, many: dict[str, Path]
+) -> None:
+    view = opened(browser, many[name], look)
+    assert view.said == []
+    assert view.requested == [view.page.url]
+    assert view.page.evaluate(WIDER_THAN_THE_WINDOW) == [0]
+    assert view.page.evaluate(TABLES_THAT_DO_NOT_FIT) == []
+    view.page.evaluate((resources.files("axe_playwright_python") / "axe.min.js").read_text("utf-8"))
+    rules = None if look == "desktop-light" else DEPEND_ON_THE_LOOK
+    assert view.page.evaluate(VIOLATIONS, rules) == []
+    view.page.close()
+
+
+def test_runs_are_filtered_by_choice_and_by_words_and_all_there_without_script(
+    browser: Browser, many: dict[str, Path]
+) -> None:
+    page = opened(browser, many["index"], "desktop-light").page
+    rows = page.locator(".runs tbody tr:visible")
+    assert rows.count() == 4
+    page.get_by_label("verdict").select_option("unread")
+    assert rows.all_inner_texts()[0].count("it <b>is</b> damaged") == 1
+    assert page.locator("output").inner_text() == "1 of 4 runs"
+    page.get_by_label("verdict").select_option("")
+    page.get_by_label("text").fill("example-host 20000101")
+    assert rows.count() == 1
+    page.close()
+
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(many["index"].as_uri())
+    assert page.locator(".runs tbody tr:visible").count() == 4
+    assert not page.get_by_label("verdict").is_visible()
+    context.close()

@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 import pytest
 
 from roofprobe.records.schema import Run
-from roofprobe.reporting.html import _layout, _told, to_html
+from roofprobe.reporting.html import _layout, to_html
+from roofprobe.reporting.pages.shell import told
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 RUNS = [
@@ -116,7 +117,7 @@ def test_ids_are_unique_and_every_reference_has_its_target(
 def test_every_figure_has_a_label_a_title_and_its_sentence(pages: dict[str, str]) -> None:
     page = parse(pages["example_run"])
     drawings = page.all("svg")
-    assert len(drawings) == len(page.all("figure")) == len(page.all("figcaption")) == 6
+    assert len(drawings) == len(page.all("figure")) == len(page.all("figcaption")) == 8
     assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in drawings)
     assert drawings[0]["aria-label"] == (
         "Rate per row. Bar chart. fp64 tensor: 50.0 TFLOPS settled, 50% of datasheet; "
@@ -144,9 +145,11 @@ def test_each_part_of_the_compute_result_has_its_figure_and_its_table(
     page = parse(html)
     labels = [str(drawing["aria-label"]) for drawing in page.all("svg")]
     starts = [
-        "Rate per row", "Where the gap goes", "BF16: share of the peak by shape",
-        "FP8, fast sums: share of the peak", "Clock and power while it ran",
-        "Search for the best shape of bf16", "Rate per row", "Where the gap goes",
+        "Rate per row", "Where the gap goes", "What is kept after seconds",
+        "BF16: share of the peak by shape", "FP8, fast sums: share of the peak",
+        "Rate by data pattern", "Clock by data pattern", "Power by data pattern",
+        "Clock, power and temperature while it ran", "Search for the best shape of bf16",
+        "Rate per row", "Where the gap goes",
         "FP32 (IEEE): share of the peak", "Search for the best shape of fp32",
     ]  # fmt: skip
     assert len(labels) == len(starts) == len(page.all("figcaption"))
@@ -155,7 +158,7 @@ def test_each_part_of_the_compute_result_has_its_figure_and_its_table(
         "The factors multiply to the share", "Every route of a row in bursts",
         "The same product of other data",
         "M downwards", "Layouts, in bursts", "Alignment, in bursts", "first to the last tenth",
-        "every look is below", "Every row of the result", "Which device does which row",
+        "their looks are below", "Every row of the result", "Which device does which row",
     ):  # fmt: skip
         assert caption in page.text["caption"]
     assert 'tone-warn">fallback' not in html  # int8 has one route only: nothing to compare
@@ -225,12 +228,43 @@ def test_hostile_text_is_shown_as_text(name: str, pages: dict[str, str]) -> None
 
 
 def test_commands_in_a_remedy_are_code_and_all_else_is_text() -> None:
-    assert _told("It is <b>.", "run `probe all --out <dir>`") == (
+    assert told("It is <b>.", "run `probe all --out <dir>`") == (
         "It is &lt;b&gt;. Run <code>probe all --out &lt;dir&gt;</code>."
     )
-    assert _told("A lone ` is text", None) == "A lone ` is text."
-    assert _told("", None) == ""
+    assert told("A lone ` is text", None) == "A lone ` is text."
+    assert told("", None) == ""
 
 
 def test_the_same_run_gives_the_same_bytes(example_run: Run, pages: dict[str, str]) -> None:
     assert to_html(example_run) == pages["example_run"]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_contents_lead_to_every_part_of_the_page_and_of_each_device(
+    name: str, pages: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    html = pages[name]
+    page = parse(html)
+    ids = [str(attributes["id"]) for _, attributes in page.tags if "id" in attributes]
+    targets = [str(link["href"]).removeprefix("#") for link in page.all("a")]
+    assert len(targets) == len(set(targets))
+    assert set(targets) <= set(ids)
+    run: Run = request.getfixturevalue(name)
+    assert len(page.all("nav")) == 1 + len(run.devices)
+    heads = [attributes for tag, attributes in page.tags if tag in ("h2", "h3")]
+    events = 1 if run.events else 0  # below the conditions, not a part of its own
+    assert len(targets) == len(heads) - 1 - events  # the verdict needs no link: it is first
+
+
+def test_what_is_looked_up_is_folded_and_what_is_read_is_not(pages: dict[str, str]) -> None:
+    html = pages["compute_run"]
+    folded = re.findall(r'<details class="part"><summary><h3>([^<]+)</h3>', html)
+    assert folded == [
+        "Skipped", "Routes", "Layouts", "Alignment", "Over time", "Searches for the best shape",
+        "Support", "Skipped", "Routes", "Searches for the best shape", "Support",
+    ]  # fmt: skip
+    opened = re.findall(r'<h3 id="d0-[^"]+">([^<]+)</h3>', html)
+    assert opened == [
+        "Compute", "Memory", "Where the gap goes", "Burst against settled", "What fits",
+        "Efficiency over shapes", "Data patterns", "Notes",
+    ]  # fmt: skip

@@ -271,3 +271,12 @@ def test_a_hostile_name_or_reason_stays_text() -> None:
     assert "<b>" not in to_html(run).split("</style>")[1]
     assert "<script>" not in to_markdown(run)
     assert "\x1b" not in shown(run) + to_markdown(run) + to_html(run)
+
+
+def test_the_same_figures_are_there_as_numbers_for_the_map() -> None:
+    one_way, both, latency = only(THREE).grids
+    assert (one_way.title, one_way.unit, one_way.names[2]) == ("One way", "GB/s", "cuda:2")
+    assert one_way.values == {(0, 1): 360.0, (1, 0): 352.0, (2, 1): 180.0}
+    assert both.values == {(0, 1): 700.0, (1, 2): 640.0}
+    assert latency.values[2, 1] == 12.5
+    assert (one_way.more_is_better, latency.more_is_better) == (True, False)

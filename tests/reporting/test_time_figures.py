@@ -26,7 +26,8 @@ def test_the_sentence_names_the_clock_that_fell_most_and_the_limit(compute_run: 
     assert drawing is not None
     assert drawing.sentence == (
         "The clock of fp8-fast goes from 1840 to 1420 MHz in 5.9 s. "
-        "Power reaches the limit of 500 W (greatest reading 500 W)."
+        "Power reaches the limit of 500 W (greatest reading 500 W). Bars above the first panel: a "
+        "case was throttled then."
     )
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from roofprobe import __version__
-from roofprobe.cli import fleet, judging, looking, measuring, planning
+from roofprobe.cli import fleet, judging, looking, measuring, planning, remembering
 
 app = typer.Typer(
     name="probe",
@@ -32,9 +32,11 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "llm": measuring.llm,
     "doctor": measuring.doctor,
     "show": looking.show,
+    "report": looking.report,
     "check": judging.check,
     "compare": judging.compare,
     "bundle": judging.bundle,
+    "history": remembering.history,
     "peaks": looking.peaks,
     "calibrate": planning.calibrate,
     "plan": planning.plan,

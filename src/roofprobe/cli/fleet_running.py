@@ -123,7 +123,7 @@ def _asked(
         device=device,
         address=address,
         install=not no_install,
-        expected=slots.read_expected(expect) if expect else (),
+        expected=slots.expected_in(expect) if expect else (),
         per_node=per_node,
         limit_s=parse_duration_s(timeout, "--timeout") if timeout else limit_s,
     )

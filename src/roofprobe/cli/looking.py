@@ -36,6 +36,47 @@ def show(
     exit_with(show_run, json_)
 
 
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="A run, its run.json, or a folder of runs; several: side by side.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="PATH", help="A folder or an .html file; by default the run's folder."
+        ),
+    ] = None,
+    index: Annotated[
+        bool, typer.Option("--index", help="Only the index.html of a folder of runs.")
+    ] = False,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Columns for the devices of one run.")
+    ] = False,
+    json_: AsJson = False,
+) -> None:
+    """Draw reports anew from records: of a run, of several side by side, of a folder of runs."""
+
+    def render() -> int:
+        from roofprobe import rendering
+
+        written = rendering.report(runs, out, index=index, side_by_side=side_by_side)
+        if json_:
+            print_json({"written": [str(path) for path in written]})
+        else:
+            from roofprobe.reporting.page import Page
+
+            page = Page(console())
+            for path in written:
+                page.path("Written", path)
+        return 0
+
+    exit_with(render, json_)
+
+
 def peaks(
     name: Annotated[
         str | None, typer.Argument(help='An accelerator, e.g. "H20 96G"; none lists all.')
@@ -70,13 +111,15 @@ def peaks(
 
 def schema(
     name: Annotated[
-        str, typer.Argument(help="Of which: run, calibration, validation, comparison or check.")
+        str,
+        typer.Argument(help="Of which: run, calibration, validation, comparison, check or fleet."),
     ] = "run",
 ) -> None:
     """Print the JSON Schema of run.json, of another file, or of what a command prints as JSON."""
 
     def run() -> int:
         from roofprobe.acceptance.comparison import comparison_json_schema
+        from roofprobe.acceptance.fleet.fleet_verdict import fleet_verdict_json_schema
         from roofprobe.costmodel.calibration_file import calibration_json_schema
         from roofprobe.costmodel.validation import validation_json_schema
         from roofprobe.records.errors import RoofprobeError
@@ -89,6 +132,7 @@ def schema(
             "validation": validation_json_schema,
             "comparison": comparison_json_schema,
             "check": check_json_schema,
+            "fleet": fleet_verdict_json_schema,
         }
         if name not in schemas:
             raise RoofprobeError(

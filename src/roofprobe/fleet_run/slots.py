@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from roofprobe.records.errors import RoofprobeError
-from roofprobe.records.reading import read_bytes, said
 
 State = Literal["finished", "failed", "unknown"]
 EVERY: Final = "all"  # the device of a node whose GPUs nobody counted
 CPU: Final = "cpu"
-_MAX_LIST_BYTES: Final = 16 << 20
 _MOST_GPUS: Final = 1024
 
 
@@ -73,45 +71,20 @@ class Expected:
     gpus: int | None = None
 
 
-def read_expected(path: Path) -> tuple[Expected, ...]:
-    """Read a list of expected nodes; raises ``RoofprobeError`` (``bad-expect``)."""
-    try:
-        text = read_bytes(path, _MAX_LIST_BYTES).decode()
-    except OSError as error:
-        raise RoofprobeError("bad-expect", f"--expect: {said(path, error)}") from error
-    except UnicodeDecodeError:
-        raise RoofprobeError(
-            "bad-expect", f"--expect {path} is no text; list one node a line"
-        ) from None
-    return parse_expected(text, str(path))
+def expected_in(path: Path) -> tuple[Expected, ...]:
+    """Read the list of hosts that a fleet's report is also judged by.
 
-
-def parse_expected(text: str, where: str) -> tuple[Expected, ...]:
-    """Return the nodes of ``text``: a name or an address per line, then how many GPUs it has.
-
-    ``#`` begins a comment. Raises ``RoofprobeError`` (``bad-expect``) that names the line.
+    Raises ``RoofprobeError`` (``unreadable`` or ``bad-hosts``).
     """
-    found: dict[str, Expected] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition("#")[0].split()
-        if not words:
-            continue
-        counted = len(words) == 2 and words[1].isascii() and words[1].isdigit()
-        gpus = int(words[1][:9]) if counted else None
-        if len(words) > 2 or (
-            len(words) == 2 and not (gpus is not None and 0 < gpus <= _MOST_GPUS)
-        ):
+    from roofprobe.acceptance.fleet.expected import read_expected
+
+    found = tuple(Expected(name, gpus) for name, gpus in read_expected(path).items())
+    for each in found:
+        if each.gpus is not None and not 0 < each.gpus <= _MOST_GPUS:
             raise RoofprobeError(
-                "bad-expect",
-                f"line {number} of {where} is {line.strip()!r}; write a node's name or address, "
-                "and after it how many GPUs it has, or nothing",
+                "bad-hosts", f"{path} says that {each.name} has {each.gpus} GPUs; say 1 or more"
             )
-        if words[0].lower() in found:
-            raise RoofprobeError("bad-expect", f"line {number} of {where} names {words[0]} again")
-        found[words[0].lower()] = Expected(words[0], gpus)
-    if not found:
-        raise RoofprobeError("bad-expect", f"{where} names no node; list one a line")
-    return tuple(found.values())
+    return found
 
 
 def nodes_of(table: Iterable[Mapping[str, Any]]) -> tuple[Node, ...]:

@@ -90,7 +90,7 @@ def run(count: int = 1) -> Run:
         devices=devices,
         planned={owner: tuple(case.case_id for case in cases) for owner, cases in planned.items()},
         measurements=tuple(
-            _end(case, each) for each in devices for case in planned[each.device_id]
+            measured(case, each) for each in devices for case in planned[each.device_id]
         ),
     )  # fmt: skip
     return finished(made)
@@ -146,7 +146,8 @@ def at_speed(m: Measurement, factor: float) -> Measurement:
     return m.model_copy(update=changes)
 
 
-def _end(case: Case, owner: Device) -> Measurement:
+def measured(case: Case, owner: Device) -> Measurement:
+    """Return how a case ends on an H100: its figures, or why there are none."""
     if case.precision in _NO_UNITS or case.route == "machine-code":
         reason = Reason(
             code="architecture",

@@ -1,0 +1,75 @@
+import re
+
+from roofprobe.records.schema import Run
+from roofprobe.reporting.pages.side_by_side import columns_of, groups_of, lines_of, to_comparison
+from roofprobe.reporting.svg import figure_style
+
+
+def faster(run: Run, factor: float, **changes: object) -> Run:
+    headlines = tuple(
+        h.model_copy(update={"rate": h.rate.model_copy(update={"median": h.rate.median * factor})})
+        for h in run.headlines
+    )
+    devices = tuple(d.model_copy(update={"driver": "000.01"}) for d in run.devices)
+    return run.model_copy(update={"headlines": headlines, "devices": devices, **changes})
+
+
+def test_a_line_has_a_cell_per_column_the_best_marked_and_held_against_the_first(
+    example_run: Run,
+) -> None:
+    gpus = [c for c in columns_of([example_run, faster(example_run, 1.1)])
+            if c.device.backend == "cuda"]  # fmt: skip
+    line = next(line for line in lines_of(gpus, "compute") if line.label == "bf16")
+    first, second = line.cells
+    assert first is not None
+    assert second is not None
+    assert (first.figure, first.share, first.change, first.best) == (
+        "800 TFLOPS", "80%", "", False,
+    )  # fmt: skip
+    assert (second.figure, second.change, second.best) == ("880 TFLOPS", "+10.0%", True)
+    assert first.spread.startswith("±")
+
+
+def test_gpus_stand_beside_gpus_and_processors_beside_processors(example_run: Run) -> None:
+    with figure_style():
+        gpus, cpus = groups_of(columns_of([example_run, faster(example_run, 0.5)]))
+    assert [gpus.title, cpus.title] == ["GPUs", "Processors"]
+    assert [head.name for head in gpus.heads] == ["A", "C"]
+    assert [head.name for head in cpus.heads] == ["B", "D"]
+    assert [(c.name, c.texts) for c in gpus.differing] == [("driver", ("000.00", "000.01"))]
+    assert "power limit 500 W" in gpus.alike
+    assert [drawing.title for drawing in gpus.drawings] == [
+        "Compute rows side by side",
+        "Memory kernels side by side",
+        "Rooflines of bf16, as measured",
+    ]
+    assert "the least is 50% of the greatest" in gpus.drawings[0].sentence
+
+
+def test_more_than_eight_columns_are_dots_without_a_roofline(example_run: Run) -> None:
+    with figure_style():
+        group = groups_of(columns_of([example_run] * 9))[0]
+    assert len(group.heads) == 9
+    assert [drawing.title for drawing in group.drawings] == [
+        "Compute rows side by side", "Memory kernels side by side",
+    ]  # fmt: skip
+
+
+def test_a_missing_line_is_a_dash_and_other_methods_are_said(
+    example_run: Run, empty_run: Run
+) -> None:
+    less = example_run.model_copy(update={"headlines": example_run.headlines[:1]})
+    page = to_comparison(
+        [example_run, less.model_copy(update={"method_version": 9})], "probe compare a b"
+    )
+    assert "different versions of the method" in page
+    assert "<td>–</td>" in page
+    assert "These runs have no device." in to_comparison([empty_run, empty_run], "x")
+
+
+def test_hostile_names_are_text(hostile_run: Run) -> None:
+    page = to_comparison([hostile_run, hostile_run], "probe compare <b>")
+    assert page.count("<script") == 1
+    assert "&lt;script&gt;alert(1)" in page
+    assert "\x1b" not in page
+    assert not re.search(r'(?:href|src)="[^#]', page)
