@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted([*ROOT.glob("deploy/**/*.sh"), *ROOT.glob("deploy/**/*.sbatch")])
+LATEST = kubernetes_validate.latest_version()
 MANIFESTS = sorted(ROOT.glob("deploy/**/*.yaml"))
 
 
@@ -50,7 +51,7 @@ def test_scripts_are_whole_and_without_a_finding(script: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("version", ["1.31", "1.37"])
+@pytest.mark.parametrize("version", ["1.31", LATEST])
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=name_of)
 def test_manifests_are_what_kubernetes_takes(manifest: Path, version: str) -> None:
     for document in yaml.safe_load_all(manifest.read_text()):
