@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import roofprobe
 from roofprobe.cli import fleet_running
 from roofprobe.fleet_run.asked import Asked
 from roofprobe.records.errors import RoofprobeError
@@ -92,3 +93,34 @@ def test_an_address_where_nobody_listens_is_told_at_once(scheme: str, tmp_path: 
 def test_the_command_is_known_without_ray_being_loaded() -> None:
     code = "import sys, roofprobe.cli, roofprobe.fleet_run.drive; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "environment"),
+    [
+        ({"METADATA": "Name: roofprobe\nVersion: 0.1\n"}, "pip"),
+        ({"METADATA": "Name: roofprobe\nVersion: 0.1\n", "direct_url.json": "{}"}, "py_modules"),
+        ({}, "py_modules"),
+    ],
+    ids=["a release", "from a repository", "a checkout"],
+)
+def test_nodes_get_what_is_installed_here(
+    files: dict[str, str], environment: str, tmp_path: Path
+) -> None:
+    (tmp_path / "roofprobe").symlink_to(Path(roofprobe.__file__).parent)
+    for name, text in files.items():
+        (tmp_path / "roofprobe-0.1.dist-info").mkdir(exist_ok=True)
+        (tmp_path / "roofprobe-0.1.dist-info" / name).write_text(text)
+    code = (
+        "from pathlib import Path; from roofprobe.fleet_run import cluster\n"
+        "with cluster._environment(True) as found:\n"
+        "    sent = Path(*found.get('py_modules', ()))\n"
+        "    print(found.get('pip') or (sent / 'records/schema.py').is_file())"
+    )
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    wanted = f"['roofprobe=={roofprobe.__version__}']" if environment == "pip" else "True"
+    assert done.stdout.strip() == wanted, done.stderr
