@@ -271,12 +271,15 @@ def counts_text(run: Run, device_id: str | None = None) -> str:
 
 
 def status_sentence(run: Run) -> str | None:
-    """Say what is missing from a run that did not come to its end; nothing for a whole one."""
-    if run.status == "complete":
-        return None
+    """Say why a run is not what it seems: made up, or cut short; nothing for a measured whole."""
+    said = []
+    if run.simulated is not None:
+        said.append(f"Nothing here was measured: {clean(run.simulated)}")
     if run.status == "running":
-        return "The run was still going on when this was written: results are partial."
-    return "The run did not come to its end: results are partial."
+        said.append("The run was still going on when this was written: results are partial.")
+    elif run.status == "incomplete":
+        said.append("The run did not come to its end: results are partial.")
+    return " ".join(said) or None
 
 
 def event_lines(run: Run) -> tuple[str, ...]:

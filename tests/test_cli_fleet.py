@@ -79,6 +79,24 @@ def test_a_refused_run_is_told_with_its_reason_once_and_the_rest_is_merged(
     assert "damaged-run" in json.dumps(manifest)
 
 
+def test_each_of_several_empty_files_is_refused_by_its_own_name(
+    write: Write, tmp_path: Path
+) -> None:
+    for host in ("a1", "a2"):
+        (write(host) / "run.json").write_text("")
+    first = probe("fleet", "merge", tmp_path / "runs", "--out", tmp_path / "fleet")
+    assert first.returncode == 3
+    assert "0 known before" in first.stdout
+    (write("a3") / "run.json").write_text("")
+    again = probe("fleet", "merge", tmp_path / "runs", "--out", tmp_path / "fleet")
+    assert again.returncode == 3
+    assert "2 known before" in again.stdout
+    assert f"{tmp_path}/runs/a3/run.json is no whole record" in again.stdout
+    refused = json.loads((tmp_path / "fleet/manifest.json").read_text())["refused"]
+    assert sorted(Path(each["source"]).parent.name for each in refused) == ["a1", "a2", "a3"]
+    assert probe("fleet", "merge", tmp_path / "runs", "--out", tmp_path / "fleet").returncode == 0
+
+
 def test_many_refused_runs_are_counted_and_only_the_first_are_listed(
     write: Write, tmp_path: Path
 ) -> None:
@@ -159,3 +177,98 @@ def test_history_says_which_runs_are_left_out(write: Write, tmp_path: Path) -> N
     done = probe("history", tmp_path / "runs")
     assert done.returncode == 0
     assert "left out, since it cannot be read" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated fleet with one slow device and one missing host, merged."""
+    folder = tmp_path_factory.mktemp("faulty")
+    done = probe(
+        "fleet", "simulate", "--hosts", "12", "--gpus", "2", "--seed", "1", "--out", folder / "sim",
+        "--fault", "slow-gpu:1:12%", "--fault", "missing-host:1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("SIMULATED: ")
+    assert "slow-gpu by 12.0% (all): 1 device of sim-" in done.stdout
+    merged = probe("fleet", "merge", folder / "sim/runs", "--out", (folder / "fleet").as_uri())
+    assert merged.returncode == 0, merged.stderr
+    return folder
+
+
+def test_a_report_fails_for_a_slow_device_and_names_it(faulty: Path) -> None:
+    truth = json.loads((faulty / "sim/truth.json").read_text())
+    (slow,) = next(each["devices"] for each in truth["faults"] if each["kind"] == "slow-gpu")
+    done = probe("fleet", "report", faulty / "fleet", "--out", faulty / "out")
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith("SIMULATED: ")
+    assert "Fleet: FAIL" in done.stdout
+    assert slow in done.stdout
+    assert sorted(path.name for path in (faulty / "out").iterdir()) == [
+        "fleet.html", "fleet.json", "fleet.prom",
+    ]  # fmt: skip
+    document = json.loads((faulty / "out/fleet.json").read_text())
+    assert [device["device_id"] for device in document["devices"]] == [slow]
+    assert "SIMULATED" in (faulty / "out/fleet.html").read_text()
+    assert (faulty / "out/fleet.prom").read_text().startswith("# SIMULATED: ")
+
+
+def test_a_report_as_json_keeps_to_its_schema_and_a_page_can_go_alone(faulty: Path) -> None:
+    from jsonschema import Draft202012Validator
+
+    page = faulty / "deep/page.html"
+    done = probe(
+        "fleet", "report", (faulty / "fleet").as_uri(), "--json", "--out", page,
+        "--prometheus", faulty / "gauges.prom", "--expect", faulty / "sim/hosts.txt",
+    )  # fmt: skip
+    document = json.loads(done.stdout)
+    Draft202012Validator(json.loads(probe("schema", "fleet").stdout)).validate(document)
+    assert "missing-host" in {finding["code"] for finding in document["findings"]}
+    assert [path.name for path in page.parent.iterdir()] == ["page.html"]
+    assert 'roofprobe_fleet_hosts{state="unknown"} 1' in (faulty / "gauges.prom").read_text()
+
+
+def test_a_report_without_a_fault_passes_and_a_missing_host_makes_it_unknown(
+    tmp_path: Path,
+) -> None:
+    for seed, arguments, code in ((1, (), 0), (1, ("--expect", tmp_path / "hosts.txt"), 3)):
+        runs = tmp_path / "sim"
+        if not runs.exists():
+            probe(
+                "fleet", "simulate", "--hosts", "12", "--gpus", "2", "--seed", seed, "--out", runs
+            )
+            (tmp_path / "hosts.txt").write_text("sim-00000 2\nelsewhere 8  # not there\n")
+        done = probe("fleet", "report", runs / "runs", *arguments)
+        assert done.returncode == code, done.stdout
+    assert "Hosts without a run: elsewhere" in done.stdout
+
+
+def test_what_cannot_be_reported_is_told_in_a_sentence(faulty: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("node-1 many\n")
+    for arguments, said in (
+        ((tmp_path / "nowhere",), "there is nothing at"),
+        ((tmp_path,), "there is no run to merge"),
+        ((faulty / "fleet", "--expect", tmp_path / "file"), "node-1 many"),
+        ((faulty / "fleet", "--expect", tmp_path / "none"), "none"),
+        ((faulty / "fleet", "--out", tmp_path / "file"), "cannot"),
+        ((faulty / "fleet", "--prometheus", tmp_path / "file/x.prom"), "cannot"),
+    ):
+        done = probe("fleet", "report", *arguments)
+        assert done.returncode == 2, (arguments, done.stdout[:200])
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+    wrong = probe(
+        "fleet", "simulate", "--hosts", "2", "--out", tmp_path / "x", "--fault", "gremlin"
+    )
+    assert wrong.returncode == 2
+    assert "slow-gpu" in wrong.stderr
+
+
+def test_what_is_simulated_says_so_in_every_form_of_history(faulty: Path) -> None:
+    fleet = faulty / "fleet"
+    assert probe("history", fleet).stdout.startswith("SIMULATED: ")
+    sql = ("--sql", "SELECT count(*) AS n FROM metrics")
+    assert probe("history", fleet, *sql).stdout.startswith("SIMULATED: ")
+    assert json.loads(probe("history", fleet, *sql, "--json").stdout)["simulated"]
+    as_csv = probe("history", fleet, *sql, "--csv")
+    assert as_csv.stdout.startswith("n\n")
+    assert as_csv.stderr.startswith("SIMULATED: ")

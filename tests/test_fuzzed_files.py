@@ -29,6 +29,8 @@ from roofprobe.costmodel.models import load_model
 from roofprobe.costmodel.plan_cases import COLUMNS, BadCase, read_cases
 from roofprobe.costmodel.table_sets import read_tables
 from roofprobe.records.errors import RoofprobeError
+from roofprobe.records.fleet.batches import Job, read_batch
+from roofprobe.records.fleet.find import Found
 from roofprobe.records.journal import Header, read_journal
 from roofprobe.records.runfolder import read_run
 from roofprobe.records.schema import Event, Measurement, Run
@@ -119,6 +121,24 @@ def test_runs_that_are_read_are_shown(
         render_run(found, Console(file=io.StringIO(), width=100), full=True)
         to_markdown(found)
         measurements_csv(found)
+
+
+@fuzz(150)
+def test_runs_that_are_merged(
+    documents: ModuleType, folder: Path, run: dict[str, Any], seed: int
+) -> None:
+    """Twenty hosts' records at a time: each is in the part or refused, whatever the others are."""
+    chance = random.Random(seed)
+    found = []
+    for number in range(20):
+        data = documents.mutated(run, chance.getrandbits(48))
+        found.append(Found(put(folder / f"merged-{number}.json", data), str(number)))
+    made = survives("merged runs", lambda: read_batch(Job(tuple(found), str(folder), None)))
+    assert len(made.standings) + len(made.refused) == len(found)
+    for refused in made.refused:
+        expect_one_line(RoofprobeError(refused.code, refused.sentence))
+    for part in folder.glob("*.parquet"):
+        part.unlink()
 
 
 @fuzz(4_000)

@@ -39,7 +39,7 @@ class FleetOptions(Record):
     """
 
     expected: dict[str, int | None] = Field(default_factory=dict)
-    warn_effect: Positive = 0.03
+    warn_effect: Positive = 0.035
     fail_effect: Positive = 0.05
     z: Positive = 3.5
     least_peers: int = Field(default=10, ge=3)

@@ -61,32 +61,33 @@ def read_levels(
     if not rows:
         rows = [("", "", "", "compute")]
     connection.executemany("INSERT INTO aspects VALUES (?, ?, ?, ?)", rows)
-    period = f"floor(epoch(m.started_at) / {_PERIOD_DAYS * _DAY_S})"
-    middle = "median(log) OVER equals" if against_equals else "0"
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE figures AS
+        SELECT {OWNER} AS owner, host, device_id, epoch(m.started_at) AS epoch_s, sku, driver,
+            power_limit_w, method_version, metric, a.aspect,
+            floor(epoch(m.started_at) / {_PERIOD_DAYS * _DAY_S}) AS period,
+            ln(value) * CASE better WHEN 'lower' THEN -1 ELSE 1 END AS log
+        FROM metrics m JOIN aspects a USING (family, quantity, unit) WHERE value > 0
+        """
+    )
+    source, held = "figures f", "log"
+    if against_equals:
+        held = "log - middle"
+        keys = ("sku", "driver", "power_limit_w", "method_version", "metric", "period")
+        same = " AND ".join(f"f.{key} IS NOT DISTINCT FROM e.{key}" for key in keys)
+        source += (
+            f" JOIN (SELECT {', '.join(keys)}, median(log) AS middle FROM figures "
+            f"GROUP BY ALL HAVING count(*) >= {options.least_peers}) e ON {same}"
+        )
     return connection.execute(
         f"""
-        WITH figures AS (
-            SELECT {OWNER} AS owner, host, device_id, epoch(m.started_at) AS epoch_s, sku, driver,
-                power_limit_w, method_version, metric, a.aspect, {period} AS period,
-                ln(value) * CASE better WHEN 'lower' THEN -1 ELSE 1 END AS log
-            FROM metrics m JOIN aspects a USING (family, quantity, unit) WHERE value > 0
-        ), held AS (
-            SELECT *, log - {middle} AS deviation,
-                {"count(*) OVER equals" if against_equals else "1"} AS n
-            FROM figures
-            {
-            "WINDOW equals AS (PARTITION BY sku, driver, power_limit_w, method_version, metric, "
-            "period)"
-            if against_equals
-            else ""
-        }
-        )
-        SELECT owner, any_value(host) AS host, any_value(device_id) AS device_id, epoch_s,
-            any_value(sku) AS sku, any_value(driver) AS driver,
-            any_value(power_limit_w) AS power_limit_w, any_value(method_version) AS method_version,
-            aspect, median(deviation) AS level, count(*) AS n_metrics
-        FROM held {f"WHERE n >= {options.least_peers}" if against_equals else ""}
-        GROUP BY owner, epoch_s, aspect ORDER BY owner, aspect, epoch_s
+        SELECT f.owner, any_value(f.host) AS host, any_value(f.device_id) AS device_id, f.epoch_s,
+            any_value(f.sku) AS sku, any_value(f.driver) AS driver,
+            any_value(f.power_limit_w) AS power_limit_w,
+            any_value(f.method_version) AS method_version, f.aspect,
+            median({held}) AS level, count(*) AS n_metrics
+        FROM {source} GROUP BY f.owner, f.epoch_s, f.aspect ORDER BY f.owner, f.aspect, f.epoch_s
         """
     ).df()
 

@@ -3,17 +3,17 @@
 Ten thousand devices with a hundred metrics are a million tests. Three things keep chance out of the
 verdict:
 
-- *Effect and z.* A shortfall counts from ``warn_effect`` on (3 %: eight healthy H100 of one host
-  span 2.1 %) and only beyond ``z`` robust standard deviations, so that a noisy metric needs a
-  larger one. z is at least what keeps a device's aspects together to ``FALSE_SHARE`` false alarms,
-  were they normal.
+- *Effect and z.* A shortfall counts from ``warn_effect`` on (3.5 %, as beside a host's own GPUs in
+  `roofprobe.acceptance.relative`; eight healthy H100 of one host span 2.1 %) and only beyond ``z``
+  robust standard deviations, so that a noisy metric needs a larger one. z is at least what keeps a
+  device's aspects together to ``FALSE_SHARE`` false alarms, were they normal.
 - *Levels.* What a device's metrics have in common is tested once per aspect, as their median: one
   test where there were twenty, and a steadier one.
-- *Company.* A single metric that falls short beyond its device's level counts where another one
-  does too. A metric alone must lie further off than any but ``FALSE_ALONE`` of the devices lies off
-  *to the better side*, and by ``MARGIN`` more: faults make slower, chance does both, so that the
-  better side shows what chance does in this fleet, whatever its tails. (The same symmetry carries
-  the knockoff filter of Barber & Candès 2015.)
+- *Company.* A metric that falls short beyond its device's level counts where another of its line or
+  precision does too, or two of any. A metric alone must lie further off than any but
+  ``FALSE_ALONE`` of the devices lies off *to the better side*, and by ``MARGIN`` more: faults make
+  slower, chance does both, so that the better side shows what chance does in this fleet, whatever
+  its tails. (The same symmetry carries the knockoff filter of Barber & Candès 2015.)
 
 Levels and metrics of one device make one finding, with the worst metric as evidence and the cause
 that they have in common.
@@ -47,6 +47,7 @@ JUDGED: Final[tuple[Aspect, ...]] = tuple(
 )
 _CLOCK_EXPLAINS: Final = 0.5  # of a shortfall, so that the clock is its cause
 _FAR_ALONE: Final = 2.0  # times the fail effect: then a metric alone needs no better side
+_MANY: Final = 3  # metrics of any kind that are company to each other
 _NAMED: Final = 3
 _CAUSES: Final[dict[Cause, tuple[str, str]]] = {
     "clock": (
@@ -107,14 +108,29 @@ def flags_of(present: Present, held: Held, options: FleetOptions) -> Flags:
         columns = [at for at, metric in enumerate(present.metrics) if metric.aspect == aspect]
         explained[:, columns] = levels[:, place][:, None]
     short &= ~explained
-    several = short.sum(axis=1) >= 2
-    healthy = ~levels.any(axis=1) & ~several
+    several = _in_company(present, short)
+    healthy = ~levels.any(axis=1) & ~several.any(axis=1)
     alone = max(needed, _better_side(held.rest_z[healthy][:, judged_metrics]))
     far = _FAR_ALONE * np.log1p(-options.fail_effect)
     with np.errstate(invalid="ignore"):
         counts = (held.rest_z <= -alone) | (held.deviation <= far)
-    metrics = short & (several[:, None] | counts)
+    metrics = short & (several | counts)
     return Flags(levels, metrics, needed, alone)
+
+
+def _in_company(present: Present, short: Bools) -> Bools:
+    """Return which metrics that fall short have another one beside them that does."""
+    kin: dict[tuple[str, str], list[int]] = {}
+    for at, metric in enumerate(present.metrics):
+        arithmetic = metric.family in ("compute", "llm")
+        family = "compute" if arithmetic else metric.family
+        for word in metric.label.split() if arithmetic else (metric.label,):
+            if not (arithmetic and word.isalpha()):  # "prefill" and "GEMM" are no precision
+                kin.setdefault((family, word), []).append(at)
+    found = np.repeat((short.sum(axis=1) >= _MANY)[:, None], short.shape[1], axis=1)
+    for columns in kin.values():
+        found[:, columns] |= (short[:, columns].sum(axis=1) >= 2)[:, None]
+    return np.asarray(found & short)
 
 
 def _better_side(rest_z: Array) -> float:

@@ -29,7 +29,6 @@ FORMAT: Final = "roofprobe-fleet"
 VERSION: Literal[1] = 1
 LOG, PARTS, MANIFEST = "log", "parts", "manifest.json"
 _ENTRY = re.compile(r"\d{8}\.json")
-_MOST_RETRIES: Final = 1000
 
 
 class _Frozen(BaseModel):
@@ -78,13 +77,18 @@ class Entry(_Frozen):
 
 @dataclass(slots=True)
 class State:
-    """The log as far as it was read: what counts now. ``version`` is the last entry's number."""
+    """The log as far as it was read: what counts now.
+
+    ``version`` is the last entry's number; ``dropped`` says of parts that no longer count since
+    when.
+    """
 
     version: int = 0
     merged_at: str | None = None
     parts: dict[str, Part] = field(default_factory=dict)
     excluded: dict[tuple[str, str], Excluded] = field(default_factory=dict)
     refused: dict[str, Refused] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
 
     def apply(self, entry: Entry) -> None:
         """Take in the next entry."""
@@ -94,6 +98,7 @@ class State:
             self.parts[part.name] = part
         for name in entry.dropped_parts:
             self.parts.pop(name, None)
+            self.dropped[name] = entry.at
         for each in entry.excluded:
             self.excluded[each.part, each.digest] = each
         for refused in entry.refused:

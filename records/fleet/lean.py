@@ -8,14 +8,19 @@ those that an earlier one lacked have defaults. Numbers that are not finite are 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from roofprobe.records.schema import SCHEMA_VERSION
 
 # Record versions that are read; what an older one lacks, the defaults below stand for.
 READ_VERSIONS: Final = tuple(range(1, SCHEMA_VERSION + 1))
+
+
+# What the columns of a fleet's tables can hold.
+Whole = Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)]
+Bytes = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class _Lean(BaseModel):
@@ -29,7 +34,7 @@ class Middle(_Lean):
     median: float
     ci_low: float
     ci_high: float
-    n: int
+    n: Whole
 
 
 class Headline(_Lean):
@@ -102,13 +107,13 @@ class Device(_Lean):
     device_id: str
     backend: str
     name: str
-    index: int = 0
+    index: Whole = 0
     pci_bus_id: str | None = None
     pci_id: str | None = None
     pci_subsystem_id: str | None = None
     architecture: str | None = None
-    unit_count: int | None = None
-    memory_bytes: int | None = None
+    unit_count: Whole | None = None
+    memory_bytes: Bytes | None = None
     driver: str | None = None
     runtime: str | None = None
     limits: Limits = Limits()
@@ -154,8 +159,8 @@ class Options(_Lean):
 class LeanRun(_Lean):
     """A run as far as a fleet keeps it."""
 
-    schema_version: int
-    method_version: int = 1
+    schema_version: Whole
+    method_version: Whole = 1
     run_id: str
     status: str
     started_at: str

@@ -21,6 +21,7 @@ from typing import Final
 
 from roofprobe.records.fleet import find
 from roofprobe.records.fleet.batches import Batch, Job, Rebuild, Standing, read_jobs
+from roofprobe.records.fleet.compact import compact
 from roofprobe.records.fleet.dataset import PARTS, Entry, Excluded, Fleet, Refused, State
 from roofprobe.records.fleet.extract import TABLES
 from roofprobe.records.fleet.find import Found
@@ -80,7 +81,10 @@ def merge(
     new, again = find.once((each for each in looked if isinstance(each, Found)), known)
     batches = _read(fleet, new, rebuild, _workers(workers), batch, progress)
     refused += [each for made in batches for each in made.refused]
+    alike = _refused_alike(again, refused, state)
+    refused += alike
     replaced = _commit(fleet, state, batches, refused, began)
+    compact(fleet, state)
     fleet.write_manifest(state)
     total_runs, total_devices, total_metrics = _totals(fleet, state)
     return Merged(
@@ -88,7 +92,7 @@ def merge(
         version=state.version,
         looked_at=len(looked),
         added=sum(len(made.standings) for made in batches),
-        known=len(again),
+        known=len(again) - len(alike),
         replaced=replaced,
         refused=tuple(refused),
         total_runs=total_runs,
@@ -96,6 +100,26 @@ def merge(
         total_metrics=total_metrics,
         seconds=(datetime.now(UTC) - began).total_seconds(),
     )
+
+
+def _refused_alike(
+    again: Sequence[Found], refused: Sequence[Refused], state: State
+) -> list[Refused]:
+    """Return what is refused since its bytes were, at another place: empty files of two hosts."""
+    why = {each.digest: each for each in (*state.refused.values(), *refused) if each.digest}
+    told = {(each.source, each.digest) for each in (*state.refused.values(), *refused)}
+    return [
+        why[each.digest].model_copy(
+            update={
+                "source": str(each.path),
+                "sentence": why[each.digest].sentence.replace(
+                    why[each.digest].source, str(each.path)
+                ),
+            }
+        )
+        for each in again
+        if each.digest in why and (str(each.path), each.digest) not in told
+    ]
 
 
 def _workers(asked: int | None) -> int:

@@ -80,7 +80,13 @@ def write_parquet(
     casts = ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in types.items())
     with duckdb.connect(":memory:") as connection:
         connection.register("frame", frame)
-        connection.execute(
-            f"COPY (SELECT {casts} FROM frame) TO {_quoted(str(path))} "
-            f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"
-        )
+        copy_to_parquet(connection, f"SELECT {casts} FROM frame", path)
+
+
+def copy_to_parquet(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> int:
+    """Write what ``sql`` selects as one Parquet file; return the number of rows."""
+    (row,) = connection.execute(
+        f"COPY ({sql}) TO {_quoted(str(path))} "
+        f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"
+    ).fetchall()
+    return int(row[0])

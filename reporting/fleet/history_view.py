@@ -131,29 +131,56 @@ def changed_method(series: Series) -> bool:
 
 
 def _one(series: Series, console: Console) -> None:
+    """Print one device: what stays the same in one line, what varies in columns."""
     points = series.points
     line = sparkline([p.value for p in points], encoding=console.encoding)
     place = f"{clean(points[-1].host)}:{series.position}"
     _line(console, f"{place} {clean(series.device_id)} {clean(series.name)}  {line}")
-    heads = ("date (UTC)", "host", "value", "±", "to first", "to prev", "driver", "limit", "by", "")
-    table = _table(console, heads, {2, 3, 4, 5, 7})
+    varying = {
+        head: tell
+        for head, tell in _CONDITIONS.items()
+        if len({tell(point) for point in points}) > 1
+    }
+    _line(
+        console,
+        ", ".join(
+            f"{head} {tell(points[0])}" for head, tell in _CONDITIONS.items() if head not in varying
+        ),
+        "dim",
+    )
+    heads = ("date (UTC)", "value", "±", "to first", "to prev", *varying, "changed")
+    table = _table(console, heads, {1, 2, 3, 4})
+    table.columns[0].no_wrap = True
     first, before = 0, None
     for number, point in enumerate(points):
         other = before is not None and before.method_version != point.method_version
         if other:
             first = number
         _row(
-            table, console, f"{point.started_at:%Y-%m-%d %H:%M}", clean(point.host),
+            table, console, f"{point.started_at:%Y-%m-%d %H:%M}",
             numbers.digits(point.value), _spread(point),
             _change(series.effect(number, first)) if number > first else "",
             _change(series.effect(number, number - 1)) if number and not other else "",
-            clean(point.driver or numbers.UNKNOWN),
-            f"{point.power_limit_w:.0f} W" if point.power_limit_w else numbers.UNKNOWN,
-            f"{clean(point.roofprobe)}/m{point.method_version}",
+            *(tell(point) for tell in varying.values()),
             ", ".join(_changes(before, point)),
         )  # fmt: skip
         before = point
     console.print(table)
+
+
+def _watts(point: Point) -> str:
+    return numbers.UNKNOWN if point.power_limit_w is None else f"{point.power_limit_w:.0f} W"
+
+
+# What a figure was measured under, by its head; alike in all figures of a device it is told once.
+_CONDITIONS: Final[dict[str, Callable[[Point], str]]] = {
+    "host": lambda point: clean(point.host),
+    "driver": lambda point: clean(point.driver or numbers.UNKNOWN),
+    "limit": _watts,
+    "torch": lambda point: clean(point.torch or numbers.UNKNOWN),
+    "roofprobe": lambda point: clean(point.roofprobe),
+    "method": lambda point: f"m{point.method_version}",
+}
 
 
 def _changes(before: Point | None, point: Point) -> Iterator[str]:

@@ -67,12 +67,20 @@ def progress_on(stream: TextIO, *, quiet: bool) -> Iterator[Callable[[int, int],
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    with Progress(
+    bar = Progress(
         "reading runs", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
         transient=True,
-    ) as bar:  # fmt: skip
-        task = bar.add_task("", total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
+    )  # fmt: skip
+    task = bar.add_task("", total=None)
+
+    def told(done: int, of: int) -> None:
+        bar.start()  # not before there is something to read; again it does nothing
+        bar.update(task, completed=done, total=of)
+
+    try:
+        yield told
+    finally:
+        bar.stop()
 
 
 class _Lines:

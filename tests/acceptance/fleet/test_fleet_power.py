@@ -37,10 +37,9 @@ def flagged(made: Imagined, options: FleetOptions | None = None) -> set[int]:
 
 
 def test_of_ten_thousand_healthy_devices_no_more_than_one_in_a_thousand_is_flagged() -> None:
-    """Measured: 0 to 4 of 10,000 in each of these seeds."""
     counts = [len(flagged(imagine(1250, seed))) for seed in HELD_OUT]
-    assert max(counts) <= 10
-    assert sum(counts) <= 5 * 5
+    assert max(counts) <= 5
+    assert sum(counts) <= 10
 
 
 def test_healthy_devices_stay_healthy_with_other_tails() -> None:
@@ -51,12 +50,12 @@ def test_healthy_devices_stay_healthy_with_other_tails() -> None:
 @pytest.mark.parametrize(("effect", "least_recall"), [("5%", 0.99), ("10%", 0.999)])
 def test_planted_faults_are_found_and_little_else(effect: str, least_recall: float) -> None:
     found = right = planted = 0
-    for seed in HELD_OUT[:3]:
+    for seed in HELD_OUT[:2]:
         made = imagine(1250, seed, [text.replace("5%", effect) for text in MIXED])
         rows = flagged(made)
         found, right = found + len(rows), right + len(rows & made.flawed)
         planted += len(made.flawed)
-    assert planted == 3 * 340
+    assert planted == 2 * 340
     assert right >= least_recall * planted
     assert right >= 0.99 * found
 

@@ -21,6 +21,7 @@ from roofprobe.records.fleet.history import (
     metrics_in,
     opened,
     select,
+    standing_refused,
 )
 from roofprobe.records.fleet.merge import merge
 
@@ -294,3 +295,18 @@ def test_a_broken_part_is_the_fleets_damage_not_the_questions(write: Write, tmp_
         opened(str(tmp_path / "fleet")) as found,
     ):
         select(found, "SELECT * FROM metrics")
+
+
+def test_a_refused_file_that_was_merged_since_is_refused_no_more(
+    write: Write, tmp_path: Path
+) -> None:
+    write(run_of("a", 1, {"GPU-1": 600}), run_of("b", 1, {"GPU-2": 600}))
+    files = sorted((tmp_path / "runs").glob("*/run.json"))
+    whole = [file.read_bytes() for file in files]
+    for file in files:
+        file.write_bytes(b"{}")
+    merge([tmp_path / "runs"], tmp_path / "fleet")
+    files[0].write_bytes(whole[0])
+    merge([tmp_path / "runs"], tmp_path / "fleet")
+    with opened(str(tmp_path / "fleet")) as found:
+        assert [each.source for each in standing_refused(found)] == [str(files[1])]
