@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +97,7 @@ class FakeFleet:
             head_node_args={"num_cpus": 1, "node_name": "head", "include_dashboard": False},
         )
         self.nodes: dict[str, Any] = {}
+        self.ids: list[str] = []
 
     @property
     def address(self) -> str:
@@ -103,9 +105,14 @@ class FakeFleet:
 
     def add(self, name: str, gpus: int) -> None:
         self.nodes[name] = self.cluster.add_node(num_cpus=1, num_gpus=gpus, node_name=name)
+        self.ids.append(str(self.nodes[name].node_id))
 
     def end(self) -> None:
+        """Stop it, and remove what killed nodes could not."""
         self.cluster.shutdown()
+        for node_id in self.ids:
+            for folder in Path("/tmp").glob(f"roofprobe-fleet-*-{node_id[:16]}"):
+                shutil.rmtree(folder)
 
     def kill(self, name: str) -> None:
         """Kill a node, and wait until Ray knows."""
