@@ -122,6 +122,14 @@ def _libraries() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def host_name() -> str:
+    """Return what this host is called in records: ``ROOFPROBE_HOST``, or the system's name for it.
+
+    In a container the system's name is the container's, and the next one's is another.
+    """
+    return os.environ.get("ROOFPROBE_HOST", "").strip()[:253] or socket.gethostname()
+
+
 def environment() -> Environment:
     """Return software and host facts; imports nothing heavy and opens no device."""
     import psutil
@@ -130,7 +138,7 @@ def environment() -> Environment:
 
     facts = cpu_facts()
     return Environment(
-        host=socket.gethostname(),
+        host=host_name(),
         os=_os_name(),
         kernel=platform.release(),
         python=platform.python_version(),

@@ -19,7 +19,7 @@ from roofprobe.cli import app
 ROOT = Path(__file__).parents[1]
 CODE = (
     "acceptance", "costmodel", "kernels", "peaks", "probes", "records", "reporting",
-    "src/roofprobe", "tests", "benchmarks", "tools", ".ci",
+    "src/roofprobe", "tests", "benchmarks", "tools", "deploy", ".ci",
 )  # fmt: skip
 DOCUMENTS = sorted(
     path for pattern in ("*.md", "docs/*.md", "reports/README.md") for path in ROOT.glob(pattern)
@@ -252,7 +252,7 @@ def anchors_of(document: Path) -> set[str]:
 
 def test_nothing_forbidden_is_said() -> None:
     texts = [*DOCUMENTS, ROOT / "pyproject.toml", ROOT / "Makefile"]
-    kinds = ("*.py", "*.toml", "*.sh", "*.j2", "*.css", "*.md", "run")
+    kinds = ("*.py", "*.toml", "*.sh", "*.sbatch", "*.yaml", "*.j2", "*.css", "*.md", "run")
     texts += [path for room in CODE for kind in kinds for path in (ROOT / room).rglob(kind)]
     said = [
         f"{name}: {word}"

@@ -76,7 +76,7 @@ def probe_all(
     """
     runfolder.prepare_out(out)
     lock_at = out.parent if resume and (out / journal.NAME).exists() else out
-    with runfolder.locked(lock_at), _terminations_as_interrupts():
+    with runfolder.locked(lock_at), terminations_as_interrupts():
         if resume:
             folder, past = runfolder.resumable(out)
         else:
@@ -114,9 +114,9 @@ def probe_all(
             outcome.finished = False
             runner.event("interrupted", "the run was interrupted; --resume goes on with it")
         finally:
-            with _deaf_to_interrupts():
+            with deaf_to_interrupts():
                 progress.end()
-        with _deaf_to_interrupts():
+        with deaf_to_interrupts():
             run = summarise(past, outcome)
             write_files(folder, run)
             writer.close()
@@ -344,7 +344,7 @@ def _now() -> str:
 
 
 @contextmanager
-def _terminations_as_interrupts() -> Iterator[None]:
+def terminations_as_interrupts() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end a run as Ctrl-C does (where we are the main thread)."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -365,7 +365,7 @@ def _terminations_as_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def deaf_to_interrupts() -> Iterator[None]:
     """Ignore interrupts while the files are written: it takes a second, and they are whole then."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
@@ -434,7 +434,7 @@ def _one_of(what: str, word: str, known: Sequence[str]) -> str:
     return word
 
 
-def parse_duration_s(text: str) -> float:
+def parse_duration_s(text: str, option: str = "--time-budget") -> float:
     """Return the seconds of ``90``, ``90s``, ``5m`` or ``1.5h``; raises ``RoofprobeError``."""
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}
     number, factor = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
@@ -445,7 +445,7 @@ def parse_duration_s(text: str) -> float:
     if not 0 < seconds < 1e7:
         raise RoofprobeError(
             "bad-time-budget",
-            f"--time-budget {text!r} is not a duration; write 90s, 5m or 1h",
+            f"{option} {text!r} is not a duration; write 90s, 5m or 1h",
         )
     return seconds
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -155,3 +156,10 @@ def test_the_environment_tells_the_versions_of_what_computes() -> None:
 )
 def test_a_package_that_computes_is_known_by_its_name(name: str, computes: bool) -> None:
     assert bool(host._COMPUTES.match(name)) is computes
+
+
+def test_a_host_is_called_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOFPROBE_HOST", " gpu-17 ")
+    assert host.environment().host == "gpu-17"
+    monkeypatch.setenv("ROOFPROBE_HOST", "")
+    assert host.environment().host == socket.gethostname()

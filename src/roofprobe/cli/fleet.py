@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from roofprobe.cli import fleet_running
 from roofprobe.cli.options import AsJson, Quiet
 from roofprobe.cli.output import console, exit_with, print_json
 
@@ -16,6 +17,7 @@ app: Final = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.command("run")(fleet_running.run)
 
 
 @app.command("merge")
