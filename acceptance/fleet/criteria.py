@@ -26,6 +26,7 @@ from roofprobe.acceptance.fleet.robust import (
     Bools,
     Centre,
     centre_of,
+    median_of,
     two_modes,
     z_of,
 )
@@ -171,7 +172,7 @@ def _hold_group(held: Held, present: Present, group: Group, options: FleetOption
         if told.sum() < options.least_peers:
             continue
         halves = present.halves[peers, at][told]
-        centre = centre_of(values[told], float(np.median(halves)) / NORMAL_95)
+        centre = centre_of(values[told], median_of(halves) / NORMAL_95)
         modes = two_modes(values[told], -np.log1p(-options.variant_effect), options.most_bad_share)
         centres[at] = centre
         of_peers[:, at] = values - centre.median
@@ -216,7 +217,7 @@ def _hold_group(held: Held, present: Present, group: Group, options: FleetOption
     for at, centre in centres.items():
         held.z[peers[own], at] = z_of(of_peers[own, at], centre.scale)
         told = np.isfinite(rest[:, at])
-        spread = centre_of(rest[told, at], float(np.median(present.halves[peers, at])) / NORMAL_95)
+        spread = centre_of(rest[told, at], median_of(present.halves[peers, at]) / NORMAL_95)
         held.rest_z[peers[own], at] = z_of(rest[own, at], spread.scale)
 
 
@@ -282,7 +283,7 @@ def _medians(logs: Array) -> Array:
 
 
 def _median(values: Array) -> float:
-    return float(np.median(values)) if values.size else np.nan
+    return median_of(values) if values.size else np.nan
 
 
 def _by_attribute(

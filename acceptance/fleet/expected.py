@@ -74,14 +74,21 @@ def expected_devices(present: Present, options: FleetOptions) -> dict[str, int]:
     return told
 
 
-def missing_hosts(present: Present, options: FleetOptions) -> Iterator[FleetFinding]:
-    """Yield expected hosts that sent nothing."""
-    for host in sorted(set(options.expected) - set(present.devices.host)):
-        count = options.expected[host]
+def missing_hosts(
+    connection: duckdb.DuckDBPyConnection, present: Present, options: FleetOptions
+) -> Iterator[FleetFinding]:
+    """Yield hosts that were expected, or were there before the window, and sent nothing in it."""
+    seen = dict(
+        connection.execute("SELECT host, max(started_at) FROM runs GROUP BY host").fetchall()
+    )
+    for host in sorted({*options.expected, *seen} - set(present.devices.host)):
+        count, last = options.expected.get(host), seen.get(host)
         devices = "" if count is None else f" and its {count} devices"
+        when = "no run of it is in the fleet" if last is None else f"its last run is of {last:%F}"
         yield FleetFinding(
             code="missing-host", judgement="unknown", scope="host", host=host, n_devices=count,
-            sentence=f"{host}{devices} should be there, and no run of it is in the fleet",
+            since=last.isoformat() if last else None,
+            sentence=f"{host}{devices} should be there, and {when}",
             remedy="see whether the host is up and probe ran there; merge its run folder",
         )  # fmt: skip
 

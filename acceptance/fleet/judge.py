@@ -82,7 +82,7 @@ def fleet_verdict(
     by_device = _device_findings(present, held, flags, options)
     _add_from_outside(present, by_device, [*drifts(connection, options), *duplicates])
     devices = _devices(present, flags, by_device, past)
-    about_hosts = [*missing_hosts(present, options), *missing, *duplicates,
+    about_hosts = [*missing_hosts(connection, present, options), *missing, *duplicates,
                    *host_findings(present, held, devices, options)]  # fmt: skip
     hosts, host_counts = _hosts(present, devices, about_hosts, expected, options, past)
     changes = driver_changes(connection, options)

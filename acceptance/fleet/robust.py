@@ -99,8 +99,13 @@ def _middle(x: Array) -> float:
     return float(x[half]) if x.size % 2 else float((x[half - 1] + x[half]) / 2)
 
 
+def median_of(values: Array) -> float:
+    """Return the median; of small sets several times as fast as ``numpy.median``."""
+    return _middle(np.sort(values))
+
+
 def _mad(x: Array, middle: float) -> float:
-    return float(np.median(np.abs(x - middle)))
+    return median_of(np.abs(x - middle))
 
 
 def z_of(deviations: Array, scale: float) -> Array:

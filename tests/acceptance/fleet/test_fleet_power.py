@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from roofprobe.acceptance.fleet.criteria import hold
 from roofprobe.acceptance.fleet.fleet_verdict import FleetOptions, FleetVerdict
 from roofprobe.acceptance.fleet.judge import judge_fleet
+from roofprobe.acceptance.fleet.present import read_present
 from roofprobe.acceptance.fleet.shortfall import flags_of
 from roofprobe.acceptance.fleet.simulate import simulate
 from roofprobe.acceptance.fleet.simulate_faults import Truth
@@ -21,6 +23,7 @@ from roofprobe.acceptance.fleet.simulate_noise import Noise
 from roofprobe.acceptance.fleet.simulate_present import Imagined, imagine
 from roofprobe.records.fleet.dataset import Fleet
 from roofprobe.records.fleet.merge import merge
+from roofprobe.records.fleet.query import connect
 from roofprobe.records.fleet.store import open_store
 
 HELD_OUT = (101, 102, 103, 104, 105)
@@ -77,6 +80,18 @@ def fleet_of(tmp_path: Path, hosts: int, seed: int, faults: Sequence[str], **mor
 def verdict_of(tmp_path: Path, truth: Truth) -> FleetVerdict:
     expected: dict[str, int | None] = {f"sim-{host:05}": truth.gpus for host in range(truth.hosts)}
     return judge_fleet(Fleet(open_store(tmp_path / "FLEET")), FleetOptions(expected=expected))
+
+
+def test_imagined_devices_are_those_of_the_files(tmp_path: Path) -> None:
+    faults = ["slow-gpu:1:8%", "throttling-rack:1", "variant:1"]
+    fleet_of(tmp_path, 6, 5, faults, gpus=2)
+    with connect(Fleet(open_store(tmp_path / "FLEET"))) as connection:
+        written = read_present(connection, None)
+    made = imagine(6, 5, faults, gpus=2).present
+    assert written.devices.device_id.tolist() == made.devices.device_id.tolist()
+    order = [[m.metric for m in made.metrics].index(m.metric) for m in written.metrics]
+    assert [made.metrics[at] for at in order] == list(written.metrics)
+    np.testing.assert_allclose(written.logs, made.logs[:, order], rtol=0, atol=1e-6)
 
 
 ALL_KINDS = (

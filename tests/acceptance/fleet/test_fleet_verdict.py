@@ -390,11 +390,16 @@ def test_the_latest_run_of_a_device_counts(equals: Any, judge: Judge) -> None:
         == [uuid(2)]  # fmt: skip
 
 
-def test_a_window_leaves_out_what_is_long_past(equals: Any, judge: Judge) -> None:
+def test_a_window_leaves_out_what_is_long_past_and_says_so(equals: Any, judge: Judge) -> None:
     old = equals(20)
     new = [replace(d, day=100.0) for d in equals(40, first=100)]
     assert sum(judge([*old, *new]).device_counts.values()) == 60
-    assert sum(judge([*old, *new], window_days=30).device_counts.values()) == 40
+    recent = judge([*old, *new], window_days=30)
+    assert sum(recent.device_counts.values()) == 40
+    assert [(f.code, f.host, f.since) for f in recent.findings] == [
+        ("missing-host", f"h{n:03}", "2026-03-02T06:00:00") for n in range(5)
+    ]
+    assert recent.judgement == "unknown"
 
 
 def months(devices: Sequence[Any], runs: int, change: Callable[[Any, int], Any]) -> list[Any]:
