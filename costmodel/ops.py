@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from roofprobe.costmodel.correction import FLAGS
 from roofprobe.costmodel.forms import (
     ELEMENTWISE_BYTES,
     FORMATS,
@@ -54,6 +55,8 @@ _FAMILIES: Final[Mapping[str, str]] = {
 # A product in FP8 may reach 0.28 of its peak and is still bound by arithmetic; what does not even
 # reach a quarter of either peak waits for something else.
 _EXPLAINED: Final = 0.25
+LEAST_FLAGGED: Final = 0.02  # of a step's time: a reason that is about less of it is none
+_FLAG_BITS: Final = np.array(list(FLAGS), dtype=np.int64)
 _PREFILLS: Final = ("attention_prefill", "mla_prefill")
 FAMILIES: Final = tuple(dict.fromkeys(_FAMILIES.values()))
 _ROW: Final = {name: FAMILIES.index(family) for name, family in _FAMILIES.items()}
@@ -81,14 +84,15 @@ class Cost:
 
     ``down_s`` and ``up_s`` are the half-widths to p10 and p90: what the shapes of a family have in
     common, then, in as many rows again, what each shape has for itself. ``bound_s`` splits
-    the median by `BOUNDS`. ``flags`` are the calibration's reasons to distrust a case.
+    the median by `BOUNDS`, ``flagged_s`` is the time that each of the calibration's reasons to
+    distrust it (rows: `correction.FLAGS`) is about.
     """
 
     median_s: FloatArray
     down_s: FloatArray
     up_s: FloatArray
     bound_s: FloatArray
-    flags: NDArray[np.int64]
+    flagged_s: FloatArray
 
     def __add__(self, other: Cost) -> Cost:
         """Return both one after the other; errors of a family are shared, so they add linearly."""
@@ -97,7 +101,7 @@ class Cost:
             self.down_s + other.down_s,
             self.up_s + other.up_s,
             self.bound_s + other.bound_s,
-            self.flags | other.flags,
+            self.flagged_s + other.flagged_s,
         )
 
     def times(self, factor: Any) -> Cost:
@@ -108,7 +112,7 @@ class Cost:
             self.down_s * factor,
             self.up_s * factor,
             self.bound_s * factor,
-            np.where(factor > 0, self.flags, 0),
+            self.flagged_s * factor,
         )
 
     @property
@@ -116,6 +120,17 @@ class Cost:
         """Median seconds per case."""
         total: FloatArray = self.median_s.sum(axis=0)
         return total
+
+    @property
+    def flags(self) -> NDArray[np.int64]:
+        """Reasons to distrust each case, as a mask: those about a share of the time that counts.
+
+        A step has operations that take a thousandth of it; not to know one of them well is no
+        reason to call the step uncertain.
+        """
+        matters = self.flagged_s > LEAST_FLAGGED * self.total_s
+        mask: NDArray[np.int64] = (matters * _FLAG_BITS[:, None]).sum(axis=0)
+        return mask
 
     def interval_s(self, common: float) -> tuple[FloatArray, FloatArray]:
         """Return (p10, p90) in seconds; ``common`` is the relative width all operations share."""
@@ -189,6 +204,7 @@ def price(calibration: Calibration, steps: Sequence[Step]) -> tuple[list[Cost], 
         apart = np.sqrt(1 - estimate.shared)
         down = seconds * -np.expm1(-estimate.log_spread)
         up = seconds * np.expm1(estimate.log_spread)
+        raised = np.flatnonzero(_FLAG_BITS & np.bitwise_or.reduce(estimate.flags))
         ends = np.searchsorted(owner, np.arange(len(members) + 1))
         for (index, _), first, last in zip(members, ends, ends[1:], strict=False):
             at, cost, here = place[first:last], costs[index], slice(first, last)
@@ -198,7 +214,9 @@ def price(calibration: Calibration, steps: Sequence[Step]) -> tuple[list[Cost], 
                 own = len(FAMILIES) + row
                 widths[own, at] = np.hypot(widths[own, at], apart[here] * width)
             cost.bound_s[kinds[here], at] += seconds[here]
-            cost.flags[at] |= estimate.flags[here]
+            for why in raised:
+                doubted = (estimate.flags[here] & _FLAG_BITS[why]) > 0
+                cost.flagged_s[why, at] += np.where(doubted, seconds[here], 0.0)
     return costs, refused
 
 
@@ -237,7 +255,7 @@ def _nothing(cases: int) -> Cost:
     rows = len(FAMILIES)
     return Cost(
         np.zeros((rows, cases)), np.zeros((2 * rows, cases)), np.zeros((2 * rows, cases)),
-        np.zeros((len(BOUNDS), cases)), np.zeros(cases, dtype=np.int64),
+        np.zeros((len(BOUNDS), cases)), np.zeros((len(FLAGS), cases)),
     )  # fmt: skip
 
 

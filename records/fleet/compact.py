@@ -18,6 +18,12 @@ from roofprobe.records.fleet.query import connect, copy_to_parquet
 
 MOST_PARTS: Final = 100
 SMALL_RUNS: Final = 1000  # a part of fewer runs is worth rewriting
+# What is asked for together lies together, so that a reader skips the rest.
+_ORDER: Final = {
+    "runs": "started_at, host",
+    "devices": "sku, started_at, host",
+    "metrics": "sku, metric, started_at",
+}
 KEPT: Final = timedelta(days=1)
 
 
@@ -38,7 +44,7 @@ def compact(fleet: Fleet, state: State, *, most_parts: int = MOST_PARTS) -> bool
         with connect(fleet, only) as connection:
             for table in TABLES:
                 path = Path(scratch) / f"{name}.{table}.parquet"
-                sql = f"SELECT * REPLACE ('{name}' AS part) FROM {table}"
+                sql = f"SELECT * REPLACE ('{name}' AS part) FROM {table} ORDER BY {_ORDER[table]}"
                 counts[table] = copy_to_parquet(connection, sql, path)
                 size += path.stat().st_size
         for table in TABLES:

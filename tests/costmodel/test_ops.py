@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from roofprobe.costmodel.correction import bit
 from roofprobe.costmodel.ops import BOUNDS, FAMILIES, Op, Step, price, roofline
 
 
@@ -79,6 +81,24 @@ def test_costs_add_and_scale(plain_calibration: Any) -> None:
     assert twice.total_s.tolist() == [8]
     assert twice.interval_s(0.0)[1][0] == pytest.approx(8 * math.exp(0.1))
     assert cost.times(0).flags.tolist() == [0]
+
+
+def test_a_reason_to_doubt_counts_where_it_is_about_a_fiftieth_of_the_time(
+    plain_calibration: Any,
+) -> None:
+    calibration = plain_calibration({"gemm": lambda m, **_: m, "rmsnorm": lambda **_: 1.0})
+    doubted = bit("size-range")
+    time = calibration.time
+
+    def doubting(op: str, *args: Any, **sizes: Any) -> Any:
+        found = time(op, *args, **sizes)
+        return replace(found, flags=found.flags | (doubted if op == "rmsnorm" else 0))
+
+    calibration.time = doubting
+    (cost,), _ = price(calibration, [Step((gemm(1, np.array([45.0, 55.0])), norm(1)), 2)])
+    assert cost.flags.tolist() == [doubted, 0]  # 1 of 46 is more than a fiftieth, 1 of 56 is less
+    assert (cost + cost).flags.tolist() == [doubted, 0]
+    assert cost.times(np.array([0, 3])).flags.tolist() == [0, 0]
 
 
 def test_what_cannot_be_timed_is_refused_for_the_cases_that_run_it(plain_calibration: Any) -> None:
