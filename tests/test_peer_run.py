@@ -21,7 +21,7 @@ from roofprobe.records.journal import NAME, read_journal
 from roofprobe.records.schema import Measurement
 from roofprobe.reporting.progress import Silent
 
-pytestmark = pytest.mark.xdist_group("peer run")
+pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("peer run")]
 
 WORKER = (sys.executable, str(Path(__file__).parent / "support" / "peers_worker.py"))
 POLICY = Policy(0.0005, 0.0, 0.01, 0.03, min_samples=3, timeout_s=10.0)

@@ -30,6 +30,8 @@ from roofprobe.probes import compute, plan
 from roofprobe.probes.measure import Policy
 from roofprobe.reporting.progress import Silent
 
+pytestmark = pytest.mark.faults
+
 shapes = tuple((32, 64, 32 * step) for step in range(1, 21))
 compute.anchors_for = lambda device, row: shapes
 compute._DEPTHS[("cpu", "standard")] = replace(

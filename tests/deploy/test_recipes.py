@@ -17,6 +17,9 @@ from roofprobe.records.fleet.dataset import Fleet
 from roofprobe.records.fleet.query import connect
 from roofprobe.records.fleet.store import open_store
 
+# the scripts make environments and whole runs
+pytestmark = pytest.mark.faults
+
 if TYPE_CHECKING:
     from tests.deploy.conftest import Site
 
