@@ -21,6 +21,8 @@ from roofprobe.records.journal import NAME, read_journal
 from roofprobe.records.runfolder import read_run
 from roofprobe.records.schema import Run
 
+pytestmark = pytest.mark.faults
+
 DRIVER = """
 import sys
 from dataclasses import replace
@@ -29,8 +31,6 @@ from roofprobe import run as flow
 from roofprobe.probes import compute, plan
 from roofprobe.probes.measure import Policy
 from roofprobe.reporting.progress import Silent
-
-pytestmark = pytest.mark.faults
 
 shapes = tuple((32, 64, 32 * step) for step in range(1, 21))
 compute.anchors_for = lambda device, row: shapes
