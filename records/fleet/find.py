@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from roofprobe.records.errors import RoofprobeError
-from roofprobe.records.fleet.dataset import LOG, MANIFEST, Refused
+from roofprobe.records.fleet.dataset import LOG, MANIFEST, PARTS, Refused
 from roofprobe.records.journal import NAME as JOURNAL_NAME
 from roofprobe.records.reading import is_folder, read_bytes, said
 from roofprobe.records.runfolder import MAX_RUN_BYTES, RUN_FILE
@@ -66,10 +66,9 @@ def _below(path: Path) -> Iterator[Path]:
             yield path
         return
     for folder, folders, files in os.walk(path, followlinks=False):
-        if MANIFEST in files and LOG in folders:  # a fleet, not runs
-            folders.clear()
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        # a fleet may lie among the runs that it is made from: only what is its own is passed over
+        own = {LOG, PARTS} if MANIFEST in files and LOG in folders else set()
+        folders[:] = sorted(each for each in folders if each not in own and each[0] != ".")
         if RUN_FILE in files or JOURNAL_NAME in files:
             yield Path(folder)
 

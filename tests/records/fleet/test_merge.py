@@ -426,3 +426,15 @@ def test_a_fleet_beside_its_runs_is_not_searched_for_runs(hosts: Any, tmp_path: 
     merge([tmp_path], inside)
     again = merge([tmp_path], inside)
     assert (again.looked_at, again.added) == (1, 0)
+
+
+def test_a_fleet_in_the_folder_of_its_runs_leaves_the_runs_to_be_found(
+    hosts: Any, tmp_path: Path
+) -> None:
+    hosts[0].write()
+    assert merge([tmp_path], tmp_path).added == 1
+    folders = sorted(path.name for path in tmp_path.iterdir())
+    hosts[1].write()
+    again = merge([tmp_path], tmp_path)
+    assert (again.looked_at, again.added, again.known, again.refused) == (2, 1, 1, ())
+    assert {"log", "parts", "manifest.json"} < set(folders)
