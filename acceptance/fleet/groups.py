@@ -30,6 +30,9 @@ _LEAST_DEVICES: Final = 3
 _LEAST_HOSTS: Final = 2
 _LEAST_LAUNCHES: Final = 0.1  # processors of one fleet may well differ by a few percent
 _NAMED: Final = 8
+_ASK: Final = (
+    "compare board revisions, firmware and settings of both; ask the provider which was ordered"
+)
 
 
 def host_findings(
@@ -100,7 +103,7 @@ def group_findings(
     once: dict[tuple[object, ...], Batch] = {}
     for batch in held.batches:  # a group that is pooled sees the batches of its peers again
         once.setdefault((batch.group.sku, batch.attribute, batch.value, batch.aspect), batch)
-    found = [_batch(present, batch, options) for batch in once.values()]
+    found = [_batch(present, batch, options) for batch in once.values() if not batch.throttled]
     found += _modes(held)
     found += _racks(about_hosts)
     found += _power_limits(present)
@@ -113,6 +116,7 @@ def _batch(present: Present, batch: Batch, options: FleetOptions) -> FleetFindin
     hosts = sorted(set(present.devices.host.to_numpy()[batch.rows]))
     word = f"{abs(effect):.1%} {'slower' if effect < 0 else 'faster'} in {batch.aspect}"
     judgement: Judgement = "fail" if effect <= -options.fail_effect else "warn"
+    remedy = _ASK
     if batch.attribute is not None:
         code = "variant"
         sentence = (
@@ -121,19 +125,36 @@ def _batch(present: Present, batch: Batch, options: FleetOptions) -> FleetFindin
         )
     else:
         code = "bimodal"
+        told, remedy = _modes_told(batch)
         sentence = (
             f"{group.sku} has two kinds: {count:,} devices are {word} than {batch.n_others:,} "
-            f"others (Ashman's D {batch.ashman_d:.1f}), and neither board nor driver tells them "
-            "apart"
+            f"others (Ashman's D {batch.ashman_d:.1f}), {told}"
         )
     return FleetFinding(
         code=code, judgement=judgement, scope="sku", sku=group.sku,
         aspect=batch.aspect, effect=effect, n_devices=count, n_peers=batch.n_others,
         attribute=f"{batch.attribute}={batch.value}" if batch.attribute else None,
-        hosts=tuple(hosts[:100]), sentence=sentence,
-        remedy="compare board revisions, firmware and settings of both; ask the provider which "
-        "was ordered",
+        hosts=tuple(hosts[:100]), sentence=sentence, cause="clock" if batch.clock else None,
+        remedy=remedy,
     )  # fmt: skip
+
+
+def _modes_told(batch: Batch) -> tuple[str, str]:
+    """Return what is known of two modes that nothing recorded tells apart, and what to do."""
+    where = "they fill whole hosts" if batch.whole_hosts else "on hosts that have both"
+    if batch.clock:
+        return (
+            f"at a lower clock; {where}: power, heat or a clock limit, not two kinds of boards",
+            "look at the cooling, power supply, throttle reasons and clock limits of these hosts, "
+            "then repeat their runs",
+        )
+    if batch.whole_hosts:
+        return (
+            f"at the same clock; {where}, and neither board nor driver tells them apart",
+            "look at what these hosts have in common: settings, firmware, neighbours; then at "
+            "board revisions",
+        )
+    return "and neither board nor driver tells them apart", _ASK
 
 
 def _modes(held: Held) -> list[FleetFinding]:

@@ -242,12 +242,54 @@ def test_a_batch_of_boards_is_one_finding_and_its_bad_boards_are_still_found(
 
 
 def test_two_kinds_without_a_reason_are_one_finding(equals: Any, judge: Judge) -> None:
-    lower = [times(d, 0.96, "compute") for d in equals(60, spread=0.003)]
-    verdict = judge([*lower, *equals(100, first=100, spread=0.003)])
+    devices = [
+        times(d, 0.96, "burst", "settled") if n % 8 in (0, 2, 5) else d
+        for n, d in enumerate(equals(160, spread=0.003))
+    ]
+    verdict = judge(devices)
     (found,) = verdict.findings
     assert (found.code, found.scope, found.n_devices) == ("bimodal", "sku", 60)
     assert found.effect == pytest.approx(-0.04, abs=0.004)
+    assert found.cause is None
+    assert "which was ordered" in (found.remedy or "")
     assert verdict.devices == ()
+
+
+@pytest.mark.parametrize("n_slow", [40, 60])
+def test_many_hosts_at_a_lower_clock_throttle_and_are_no_kind(
+    equals: Any, judge: Judge, n_slow: int
+) -> None:
+    devices = equals(160, spread=0.002)
+    devices[:n_slow] = [times(d, 0.92, "settled", "clock") for d in devices[:n_slow]]
+    verdict = judge(devices)
+    assert {d.device_id for d in verdict.devices} == {uuid(n) for n in range(n_slow)}
+    assert {f.cause for d in verdict.devices for f in d.findings} == {"clock"}
+    found = {f.code: f for f in verdict.findings}
+    assert set(found) == {"throttling-hosts", "slow-host"}
+    assert "power or heat of the place" in found["throttling-hosts"].sentence
+    assert found["throttling-hosts"].n_devices == n_slow
+    assert found["throttling-hosts"].effect == pytest.approx(-0.08, abs=0.005)
+
+
+def test_most_devices_at_a_lower_clock_are_a_mode_whose_cause_is_the_clock(
+    equals: Any, judge: Judge
+) -> None:
+    devices = equals(160, spread=0.002)
+    devices[:100] = [times(d, 0.92, "settled", "clock") for d in devices[:100]]
+    (found,) = judge(devices).findings
+    assert (found.code, found.cause, found.n_devices) == ("bimodal", "clock", 100)
+    assert "they fill whole hosts" in found.sentence
+    assert "cooling" in (found.remedy or "")
+
+
+def test_whole_hosts_that_are_slower_at_the_same_clock_are_said_to_be_that(
+    equals: Any, judge: Judge
+) -> None:
+    devices = equals(160, spread=0.002)
+    devices[:60] = [times(d, 0.92, "settled") for d in devices[:60]]
+    (found,) = judge(devices).findings
+    assert (found.code, found.cause) == ("bimodal", None)
+    assert "at the same clock; they fill whole hosts" in found.sentence
 
 
 def test_one_metric_with_two_modes_is_one_finding(equals: Any, judge: Judge) -> None:
