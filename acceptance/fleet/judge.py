@@ -36,9 +36,9 @@ from roofprobe.acceptance.fleet.fleet_verdict import (
 )
 from roofprobe.acceptance.fleet.groups import group_findings, host_findings
 from roofprobe.acceptance.fleet.identity import unlike
-from roofprobe.acceptance.fleet.over_time import drifts, driver_changes
+from roofprobe.acceptance.fleet.over_time import drifts, driver_changes, stayed
 from roofprobe.acceptance.fleet.present import Present, read_present
-from roofprobe.acceptance.fleet.shortfall import Flags, flags_of, shortfalls
+from roofprobe.acceptance.fleet.shortfall import RETEST, Flags, flags_of, shortfalls
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.fleet.dataset import Fleet, State
 from roofprobe.records.fleet.query import connect
@@ -80,6 +80,7 @@ def fleet_verdict(
     missing, past = missing_devices(connection, present, expected)
     duplicates = duplicate_ids(connection)
     by_device = _device_findings(present, held, flags, options)
+    _look_again(connection, by_device, options)
     _add_from_outside(present, by_device, [*drifts(connection, options), *duplicates])
     devices = _devices(present, flags, by_device, past)
     about_hosts = [*missing_hosts(connection, present, options), *missing, *duplicates,
@@ -140,6 +141,18 @@ def _device_findings(
                        "its run was not finished", "finish it: probe all --resume RUN")
             )  # fmt: skip
     return found
+
+
+def _look_again(
+    connection: duckdb.DuckDBPyConnection, by_device: dict[int, list[FleetFinding]],
+    options: FleetOptions,
+) -> None:  # fmt: skip
+    """Hold figures that fall short alone against the device's run before."""
+    for findings in by_device.values():
+        findings[:] = [
+            stayed(connection, each, options) if each.remedy == RETEST else each
+            for each in findings
+        ]
 
 
 def _about(

@@ -161,6 +161,18 @@ def test_racks_that_are_a_quarter_of_the_fleet_throttle_and_are_no_other_kind(
     assert verdict.judgement == "fail"
 
 
+@pytest.mark.parametrize("seed", [108, 115])
+def test_a_lone_figure_of_chance_in_a_small_fleet_is_a_reason_to_repeat_and_no_fail(
+    tmp_path: Path, seed: int
+) -> None:
+    verdict = verdict_of(tmp_path, fleet_of(tmp_path, 12, seed, []))
+    (device,) = verdict.devices
+    (finding,) = device.findings
+    assert (verdict.judgement, finding.n_metrics) == ("warn", 1)
+    assert (finding.remedy or "").startswith("repeat the run")
+    assert "replaced" not in (finding.remedy or "")
+
+
 @pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_ten_thousand_devices_from_files_are_judged_right(tmp_path: Path) -> None:

@@ -480,6 +480,38 @@ def test_too_few_runs_tell_of_no_drift(equals: Any, judge: Judge) -> None:
     assert judge(months(equals(40, spread=0.002), 4, change)).devices == ()
 
 
+@pytest.mark.parametrize(
+    ("factors", "judgement"),
+    [((0.93,), "warn"), ((1.0, 0.93), "warn"), ((0.93, 0.93), "fail"), ((0.88,), "fail"),
+     ((0.97, 0.93), "warn")],
+)  # fmt: skip
+def test_a_figure_that_falls_short_alone_fails_where_it_stays_or_is_far_off(
+    equals: Any, judge: Judge, factors: tuple[float, ...], judgement: str
+) -> None:
+    def change(device: Any, month: int) -> Any:
+        own = device.device_id == uuid(4)
+        return times(device, factors[month], "memory copy") if own else device
+
+    (device,) = judge(months(equals(40, spread=0.002), len(factors), change)).devices
+    (finding,) = device.findings
+    assert (finding.code, finding.metric) == ("slow-metric", "memory copy burst")
+    assert finding.judgement == judgement
+    assert ("repeat the run:" in (finding.remedy or "")) == (judgement == "warn")
+    assert ("it stays" in finding.sentence) == (factors == (0.93, 0.93))
+
+
+def test_a_figure_alone_that_stays_with_another_driver_is_no_second_run(
+    equals: Any, judge: Judge
+) -> None:
+    def change(device: Any, month: int) -> Any:
+        own = device.device_id == uuid(4)
+        device = replace(device, driver="590") if month else device
+        return times(device, 0.93, "memory copy") if own else device
+
+    (device,) = judge(months(equals(40, spread=0.002), 2, change)).devices
+    assert device.judgement == "warn"
+
+
 @pytest.mark.parametrize("factor", [0.95, 1.06])
 def test_a_driver_that_costs_or_gives_speed_is_found_on_the_boards_themselves(
     equals: Any, judge: Judge, factor: float
