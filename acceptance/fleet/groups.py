@@ -51,6 +51,7 @@ def host_findings(
         if size < _LEAST_DEVICES or len(findings) < _MOST_OF_A_HOST * size:
             continue
         cause = Counter(f.cause for f in findings).most_common(1)[0][0]
+        attribute, since = _driver_of(findings)
         middle = float(np.median([f.effect or 0.0 for f in findings]))
         found.append(
             FleetFinding(
@@ -58,11 +59,18 @@ def host_findings(
                 scope="host", sku=findings[0].sku, host=host, hosts=(host,),
                 n_devices=len(findings), cause=cause, effect=middle, aspect=findings[0].aspect,
                 sentence=f"{len(findings)} of {size} devices are {-middle:.1%} below their equals"
-                f"{_why(cause)}",
-                remedy=_remedy(cause),
+                f"{_why(cause, attribute, since)}",
+                attribute=attribute, since=since, remedy=_remedy(cause, attribute),
             )
         )  # fmt: skip
     return found
+
+
+def _driver_of(findings: Sequence[FleetFinding]) -> tuple[str | None, str | None]:
+    """Return the driver that sets all of a host's slow devices apart, and since when."""
+    told = {(finding.attribute, finding.since) for finding in findings}
+    attribute, since = next(iter(told))
+    return (attribute, since) if len(told) == 1 and attribute is not None else (None, None)
 
 
 def _slow_launches(present: Present, held: Held, options: FleetOptions) -> list[FleetFinding]:
@@ -188,11 +196,11 @@ def _modes(held: Held) -> list[FleetFinding]:
 def _racks(about_hosts: Sequence[FleetFinding]) -> list[FleetFinding]:
     """Return causes that several slow hosts have in common."""
     found = []
-    by_cause: dict[Cause | None, list[FleetFinding]] = {}
+    by_cause: dict[tuple[Cause | None, str | None], list[FleetFinding]] = {}
     for finding in about_hosts:
         if finding.code == "slow-host":
-            by_cause.setdefault(finding.cause, []).append(finding)
-    for cause, members in by_cause.items():
+            by_cause.setdefault((finding.cause, finding.attribute), []).append(finding)
+    for (cause, attribute), members in by_cause.items():
         if len(members) < _LEAST_HOSTS:
             continue
         hosts = [finding.host or "" for finding in members]
@@ -200,13 +208,13 @@ def _racks(about_hosts: Sequence[FleetFinding]) -> list[FleetFinding]:
         more = f" and {len(hosts) - _NAMED} more" if len(hosts) > _NAMED else ""
         found.append(
             FleetFinding(
-                code="throttling-hosts" if cause == "clock" else "slow-hosts",
+                code="throttling-hosts" if (cause, attribute) == ("clock", None) else "slow-hosts",
                 judgement="fail" if any(f.judgement == "fail" for f in members) else "warn",
                 scope="fleet", hosts=tuple(hosts), cause=cause, effect=effect,
                 n_devices=sum(finding.n_devices or 0 for finding in members),
                 sentence=f"{len(hosts)} whole hosts are {-effect:.1%} below their equals"
-                f"{_why(cause)}: {', '.join(hosts[:_NAMED])}{more}",
-                remedy=_remedy(cause),
+                f"{_why(cause, attribute)}: {', '.join(hosts[:_NAMED])}{more}",
+                attribute=attribute, remedy=_remedy(cause, attribute),
             )
         )  # fmt: skip
     return found
@@ -238,13 +246,18 @@ def _power_limits(present: Present) -> list[FleetFinding]:
     return found
 
 
-def _why(cause: Cause | None) -> str:
+def _why(cause: Cause | None, attribute: str | None = None, since: str | None = None) -> str:
+    if attribute is not None:
+        when = f" since {since[:10]}" if since else ""
+        return f", and have another driver than those ({attribute.partition('=')[2]}{when})"
     if cause == "clock":
         return " at a lower clock: power or heat of the place, not the devices"
     return ""
 
 
-def _remedy(cause: Cause | None) -> str:
+def _remedy(cause: Cause | None, attribute: str | None = None) -> str:
+    if attribute is not None:
+        return "give it the driver of the others and repeat its run, before anything is replaced"
     if cause == "clock":
         return "look at the cooling and power supply of these hosts, then repeat their runs"
     return "look at what these hosts have in common: settings, driver, neighbours"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import numpy as np
 
 from roofprobe.acceptance.fleet.criteria import Held, hold
-from roofprobe.acceptance.fleet.drivers import drivers_apart
+from roofprobe.acceptance.fleet.drivers import drivers_apart, suspect_drivers
 from roofprobe.acceptance.fleet.expected import (
     ORDER,
     duplicate_ids,
@@ -81,6 +81,7 @@ def fleet_verdict(
     duplicates = duplicate_ids(connection)
     by_device = _device_findings(present, held, flags, options)
     _look_again(connection, by_device, options)
+    suspect_drivers(connection, present, held, by_device)
     _add_from_outside(present, by_device, [*drifts(connection, options), *duplicates])
     devices = _devices(present, flags, by_device, past)
     about_hosts = [*missing_hosts(connection, present, options), *missing, *duplicates,

@@ -534,6 +534,33 @@ def test_a_driver_that_costs_or_gives_speed_is_found_on_the_boards_themselves(
     assert verdict.devices == ()
 
 
+def test_one_host_that_is_slow_since_its_driver_changed_is_told_to_change_it_back(
+    equals: Any, judge: Judge
+) -> None:
+    def change(device: Any, month: int) -> Any:
+        if month == 0 or device.host != "h003":
+            return device
+        return times(replace(device, driver="590"), 0.93, "compute")
+
+    verdict = judge(months(equals(40, spread=0.002), 2, change))
+    assert [d.host for d in verdict.devices] == ["h003"] * 4
+    for device in verdict.devices:
+        (finding,) = device.findings
+        assert (finding.attribute, finding.since) == ("driver=590", "2026-04-01T06:00:00")
+        assert "it has driver 590 since 2026-04-01, after 580, where 36 of" in finding.sentence
+        assert "give it the driver of its equals" in (finding.remedy or "")
+    host = next(f for f in verdict.findings if f.code == "slow-host")
+    assert "another driver than those (590 since 2026-04-01)" in host.sentence
+    assert "give it the driver" in (host.remedy or "")
+
+
+def test_a_rare_driver_without_history_is_told_without_a_date(equals: Any, judge: Judge) -> None:
+    devices = equals(40, spread=0.002)
+    devices[9] = times(replace(devices[9], driver="590"), 0.9, "compute")
+    (device,) = judge(devices).devices
+    assert "it has driver 590, where 39 of its 40 equals have 580" in device.findings[0].sentence
+
+
 def test_an_update_that_changes_nothing_is_no_finding(equals: Any, judge: Judge) -> None:
     def change(device: Any, month: int) -> Any:
         return replace(device, driver="590") if month else device
