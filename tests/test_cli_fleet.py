@@ -291,6 +291,11 @@ def test_what_cannot_be_reported_is_told_in_a_sentence(faulty: Path, tmp_path: P
     )
     assert wrong.returncode == 2
     assert "slow-gpu" in wrong.stderr
+    truth = (faulty / "sim/truth.json").read_bytes()
+    used = probe("fleet", "simulate", "--hosts", "2", "--out", faulty / "sim")
+    assert used.returncode == 2
+    assert "has the runs of a simulated fleet already" in used.stderr
+    assert (faulty / "sim/truth.json").read_bytes() == truth
 
 
 def test_what_is_simulated_says_so_in_every_form_of_history(faulty: Path) -> None:
