@@ -23,6 +23,7 @@ from roofprobe.acceptance.fleet.fleet_verdict import (
 from roofprobe.acceptance.fleet.present import Present
 from roofprobe.acceptance.fleet.robust import centre_of, z_of
 from roofprobe.acceptance.fleet.shortfall import FALSE_SHARE
+from roofprobe.acceptance.fleet.wording import are, counted
 from roofprobe.records.schema import Judgement
 
 _MOST_OF_A_HOST: Final = 0.75
@@ -184,7 +185,8 @@ def _modes(held: Held) -> list[FleetFinding]:
                 aspect=first.aspect, metric=first.metric, n_metrics=len(criteria),
                 n_peers=first.n, figure=low.centre, median=high.centre, unit=first.unit,
                 attribute=first.variant,
-                sentence=f"{len(criteria)} metrics of {first.sku} have two modes ({names}): "
+                sentence=f"{counted(len(criteria), 'metric')} of {first.sku} with two modes "
+                f"({names}): "
                 f"{low.share:.0%} of devices around {low.centre:.4g}, the others around "
                 f"{high.centre:.4g} {first.unit}",
                 remedy="compare versions of drivers and libraries of both kinds of host",
@@ -238,7 +240,7 @@ def _power_limits(present: Present) -> list[FleetFinding]:
                     hosts=tuple(hosts[:100]), n_devices=len(members),
                     figure=float(cast("float", limit)), bound=usual, unit="W", cause="clock",
                     effect=float(cast("float", limit)) / usual - 1,
-                    sentence=f"{len(members):,} devices are limited to {limit:g} W where "
+                    sentence=f"{are(len(members), 'device')} limited to {limit:g} W where "
                     f"{counts.iloc[0]:,} others have {usual:g} W",
                     remedy="see who lowered it (nvidia-smi -q -d POWER) and set it back",
                 )

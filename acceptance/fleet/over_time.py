@@ -32,6 +32,7 @@ from roofprobe.acceptance.fleet.robust import (
     z_of,
 )
 from roofprobe.acceptance.fleet.shortfall import JUDGED
+from roofprobe.acceptance.fleet.wording import are
 
 if TYPE_CHECKING:
     import duckdb
@@ -268,7 +269,7 @@ def _change(
         aspect=aspect, effect=effect, effect_low=float(np.expm1(low)),
         effect_high=float(np.expm1(high)), n_devices=len(part),
         hosts=tuple(sorted(set(part["host"]))[:100]), attribute=f"driver={new}", since=since,
-        sentence=f"After driver {old} became {new}, {len(part)} devices are {abs(effect):.1%} "
+        sentence=f"After driver {old} became {new}, {are(len(part), 'device')} {abs(effect):.1%} "
         f"{word} in {aspect} than they were (99.9 % interval {np.expm1(low):+.1%} to "
         f"{np.expm1(high):+.1%}{control})",
         remedy="hold the new driver back, or compare the kernels of both" if slower else None,

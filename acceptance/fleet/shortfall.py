@@ -39,6 +39,7 @@ from roofprobe.acceptance.fleet.fleet_verdict import (
 )
 from roofprobe.acceptance.fleet.present import Present
 from roofprobe.acceptance.fleet.robust import Array, Bools
+from roofprobe.acceptance.fleet.wording import counted
 from roofprobe.records.schema import Judgement
 
 FALSE_SHARE: Final = 5e-4  # of healthy devices, by chance, in all aspects together
@@ -175,13 +176,13 @@ def _of_levels(
     z = float(held.level_z[row, ASPECTS.index(worst)])
     judgement: Judgement = "fail" if effect <= -options.fail_effect else "warn"
     names = ", ".join(shown)
-    counted = [at for at in columns if np.isfinite(held.deviation[row, at])]
+    told = [at for at in columns if np.isfinite(held.deviation[row, at])]
     return _finding(
         "slow", judgement, present, held, row, at, cause,
         f"{names}: {_percent(effect)} the median of {{n}} equal devices over "
-        f"{len([c for c in counted if present.metrics[c].aspect == worst])} figures, "
+        f"{counted(sum(present.metrics[at].aspect == worst for at in told), 'figure')}, "
         f"{_CAUSES[cause][0]}",
-        effect=effect, z=z, n_metrics=len({*counted, *more}), aspect=worst,
+        effect=effect, z=z, n_metrics=len({*told, *more}), aspect=worst,
     )  # fmt: skip
 
 

@@ -343,6 +343,25 @@ def test_an_expected_host_without_a_run_is_unknown(equals: Any, judge: Judge) ->
     assert (finding.code, finding.judgement, finding.host) == ("missing-host", "unknown", "h777")
     assert verdict.judgement == "unknown"
     assert verdict.host_counts == {"fail": 0, "unknown": 1, "warn": 0, "pass": 10}
+    assert "40 devices on 10 hosts" in verdict.summary  # the missing one has none
+
+
+def test_a_host_is_the_one_that_is_expected_whatever_the_case_of_its_name(
+    equals: Any, judge: Judge
+) -> None:
+    verdict = judge(equals(39), expected={f"H{n:03}": 4 for n in range(11)})
+    assert [(f.code, f.host) for f in verdict.findings] == [
+        ("missing-host", "H010"), ("missing-device", "h009"),
+    ]  # fmt: skip
+    assert {h.host: h.n_expected for h in verdict.hosts} == {"H010": 4, "h009": 4}
+
+
+def test_one_is_no_plural(told: Any, judge: Judge) -> None:
+    verdict = judge([told(figures={"compute bf16 burst": 1.0})], expected={"b": 1})
+    assert "1 device on 1 host (" in verdict.summary
+    assert "b and its 1 device should be there" in verdict.findings[0].sentence
+    host = next(host for host in verdict.hosts if host.host == "a")
+    assert "1 of 1 device is no pass" in host.sentence
 
 
 def test_a_host_with_fewer_devices_than_expected_is_unknown(equals: Any, judge: Judge) -> None:
@@ -411,6 +430,7 @@ def test_a_run_that_was_cut_short_is_unknown(equals: Any, judge: Judge) -> None:
     devices[:4] = [replace(d, status="incomplete") for d in devices[:4]]
     verdict = judge(devices)
     assert [codes(d) for d in verdict.devices] == [["incomplete-run"]] * 4
+    assert "on h000: probe all --out RUNS --resume" in (verdict.devices[0].findings[0].remedy or "")
     assert [(h.host, h.judgement) for h in verdict.hosts] == [("h000", "unknown")]
 
 
