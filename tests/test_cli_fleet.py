@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -77,6 +78,35 @@ def test_a_refused_run_is_told_with_its_reason_once_and_the_rest_is_merged(
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
     manifest = json.loads((tmp_path / "fleet/manifest.json").read_text())
     assert "damaged-run" in json.dumps(manifest)
+
+
+def test_a_refused_run_that_is_removed_or_mended_says_nothing_against_the_fleet_any_more(
+    tmp_path: Path,
+) -> None:
+    runs, fleet = tmp_path / "sim/runs", tmp_path / "fleet"
+    probe(
+        "fleet", "simulate", "--hosts", "12", "--gpus", "2", "--seed", "1", "--out",
+        tmp_path / "sim",
+    )  # fmt: skip
+    for name in ("gone", "mended"):
+        (runs / name).mkdir()
+        (runs / name / "run.json").write_text(f'{{"{name}": 1}}')
+    assert probe("fleet", "merge", runs, "--out", fleet).returncode == 3
+    before = probe("fleet", "report", fleet)
+    assert before.returncode == 3
+    assert "refused-files" in before.stdout
+    shutil.rmtree(runs / "gone")
+    other = next(runs.glob("*-sim-00003"))
+    shutil.copy(other / "run.json", runs / "mended/run.json")
+    elsewhere = probe("fleet", "merge", other, "--out", fleet)
+    assert "mended or gone" not in elsewhere.stdout  # not below what was named
+    merged = probe("fleet", "merge", runs, "--out", fleet)
+    assert (merged.returncode, merged.stderr) == (0, "")
+    assert "2 refused before are mended or gone" in merged.stdout
+    after = probe("fleet", "report", fleet)
+    assert (after.returncode, "refused-files" in after.stdout) == (0, False), after.stdout
+    again = json.loads(probe("fleet", "merge", runs, "--out", fleet, "--json").stdout)
+    assert (again["version"], again["cleared"]) == (2, [])
 
 
 def test_each_of_several_empty_files_is_refused_by_its_own_name(
@@ -261,6 +291,11 @@ def test_what_cannot_be_reported_is_told_in_a_sentence(faulty: Path, tmp_path: P
     )
     assert wrong.returncode == 2
     assert "slow-gpu" in wrong.stderr
+    truth = (faulty / "sim/truth.json").read_bytes()
+    used = probe("fleet", "simulate", "--hosts", "2", "--out", faulty / "sim")
+    assert used.returncode == 2
+    assert "has the runs of a simulated fleet already" in used.stderr
+    assert (faulty / "sim/truth.json").read_bytes() == truth
 
 
 def test_what_is_simulated_says_so_in_every_form_of_history(faulty: Path) -> None:

@@ -181,6 +181,8 @@ def test_commands_for_many_hosts_run_as_printed(
 ) -> None:
     shutil.copytree(many_hosts, tmp_path, dirs_exist_ok=True)
     name, rest = named_in(shlex.split(command))
+    if name == "fleet simulate":  # it writes what the others read
+        shutil.rmtree(tmp_path / "trial")
     rest = [word.replace("/srv/", f"{tmp_path}/") for word in rest if not word.startswith(">")]
     rest = [word.replace("/var/lib/node_exporter", str(tmp_path)) for word in rest]
     rest = [word.replace(f"{tmp_path}/runs", f"{tmp_path}/reports") for word in rest]

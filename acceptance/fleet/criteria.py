@@ -5,6 +5,8 @@ Equal are devices of one kind, driver, power limit and way of measuring. Where f
 where that does not help they have no criterion. A batch of boards that differs from the others
 *as a batch* (all of a PCI subsystem id, or a second mode that more devices belong to than can be
 bad) becomes a group of its own: one finding about the batch, and its bad devices are still found.
+A second mode that fills whole hosts at a lower clock is no kind: those hosts throttle, and their
+devices are held against the others.
 
 For each device and metric a *deviation* from the criterion is kept, and for each aspect that has
 several metrics the device's *level*, the median of its deviations: what a board's silicon or a
@@ -44,13 +46,18 @@ LEVELLED: Final[tuple[Aspect, ...]] = ("compute", "sustained", "clock", "memory"
 # Aspects that explain others but are no reason by themselves: heat depends on the place.
 SHOWN_ONLY: Final[tuple[Aspect, ...]] = ("energy", "heat")
 _LEAST_METRICS: Final = 3
+_CLOCK_EXPLAINS: Final = 0.5  # of a gap, so that the clock is its cause
+_MOST_OF_A_HOST: Final = 0.75  # of its devices, so that it counts as a whole
 _LEAST_ERRORS: Final = 5.0  # standard errors between a batch and the others
 _LEAST_CLEAR: Final = 0.9  # of a batch's devices lie beyond the middle between it and the others
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Devices that are judged together (rows), and those that they are held against."""
+    """Devices that are judged together (rows), and those that they are held against.
+
+    Rows that are no peers are of a throttled batch: held against the others, not counted in.
+    """
 
     sku: str
     driver: str | None
@@ -64,7 +71,11 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch that lies apart: which devices, from what it is known, and how far it lies off."""
+    """A batch that lies apart: which devices, from what it is known, and how far it lies off.
+
+    A second mode may have a lower ``clock`` beside it, and fill ``whole_hosts``: where both are so,
+    and it is the smaller one, its devices are ``throttled`` where they stand, and no other kind.
+    """
 
     group: Group
     attribute: str | None
@@ -75,6 +86,9 @@ class Batch:
     n_others: int
     effect: float  # a logarithm
     ashman_d: float | None = None
+    clock: bool = False
+    whole_hosts: bool = False
+    throttled: bool = False
 
 
 @dataclass(slots=True)
@@ -162,13 +176,14 @@ def _places(frame: pd.DataFrame, keys: list[str], rows: Rows) -> dict[tuple[Any,
 
 
 def _hold_group(held: Held, present: Present, group: Group, options: FleetOptions) -> None:
-    rows, peers = group.rows, group.peers
+    rows, peers = group.rows, np.union1d(group.peers, group.rows)
+    counted = np.isin(peers, group.peers)
     warn, fail = np.log1p(-options.warn_effect), np.log1p(-options.fail_effect)
     of_peers = np.full((len(peers), len(present.metrics)), np.nan)
     centres: dict[int, Centre] = {}
     for at, metric in enumerate(present.metrics):
         values = present.logs[peers, at]
-        told = np.isfinite(values)
+        told = np.isfinite(values) & counted
         if told.sum() < options.least_peers:
             continue
         halves = present.halves[peers, at][told]
@@ -205,8 +220,8 @@ def _hold_group(held: Held, present: Present, group: Group, options: FleetOption
     for place, aspect in enumerate(ASPECTS):
         columns = _columns(present, aspect)
         told = np.isfinite(levels[:, place])
-        if told.sum() >= options.least_peers:
-            centre = centre_of(levels[told, place])
+        if (told & counted).sum() >= options.least_peers:
+            centre = centre_of(levels[told & counted, place])
             levels[:, place] -= centre.median
             held.level[peers[own], place] = levels[own, place]
             held.level_z[peers[own], place] = z_of(levels[own, place], centre.scale)
@@ -216,7 +231,7 @@ def _hold_group(held: Held, present: Present, group: Group, options: FleetOption
     held.rest[peers[own]] = rest[own]
     for at, centre in centres.items():
         held.z[peers[own], at] = z_of(of_peers[own, at], centre.scale)
-        told = np.isfinite(rest[:, at])
+        told = np.isfinite(rest[:, at]) & counted
         spread = centre_of(rest[told, at], median_of(present.halves[peers, at]) / NORMAL_95)
         held.rest_z[peers[own], at] = z_of(rest[own, at], spread.scale)
 
@@ -242,9 +257,12 @@ def _levels(present: Present, deviations: Array) -> Array:
 
 
 def _parts(group: Group, batches: list[Batch], options: FleetOptions) -> Iterator[Group]:
-    """Yield a group's parts: each batch by itself, and the others."""
+    """Yield a group's parts: each batch by itself, and the others with what is throttled."""
+    throttled = [batch.rows for batch in batches if batch.throttled]
     taken: Bools = np.zeros(int(group.peers.max()) + 1, dtype=np.bool_)
     for batch in batches:
+        if batch.throttled:
+            continue
         rows = batch.rows[~taken[batch.rows]]
         if len(rows) < options.least_peers:
             continue
@@ -254,13 +272,15 @@ def _parts(group: Group, batches: list[Batch], options: FleetOptions) -> Iterato
         )
     others = group.peers[~taken[group.peers]]
     if len(others):
-        yield _part(group, others, None)
+        peers = others[~np.isin(others, np.concatenate(throttled))] if throttled else others
+        yield _part(group, peers, None, others)
 
 
-def _part(group: Group, peers: Rows, variant: str | None) -> Group:
+def _part(group: Group, peers: Rows, variant: str | None, judged: Rows | None = None) -> Group:
+    judged = peers if judged is None else judged
     return Group(
         group.sku, group.driver, group.power_limit_w, group.method_version, group.pooled,
-        peers[np.isin(peers, group.rows)], peers, variant,
+        judged[np.isin(judged, group.rows)], peers, variant,
     )  # fmt: skip
 
 
@@ -340,8 +360,30 @@ def _by_mode(
         modes = two_modes(levels[told, place], least, options.most_bad_share)
         if modes is not None:
             low = told & (levels[:, place] <= modes.split)
+            gap = modes.low - modes.high
+            clock, whole = _slower_clock(levels, low, gap), _of_whole_hosts(present, group, low)
+            far = gap <= np.log1p(-options.warn_effect)
             yield Batch(
                 group, None, None, aspect, tuple(_columns(present, aspect)), group.peers[low],
-                int((~low).sum()), modes.low - modes.high, modes.d,
+                int((~low).sum()), gap, modes.d, clock, whole,
+                bool(clock and whole and far and 2 * low.sum() < low.size),
             )  # fmt: skip
             return
+
+
+def _slower_clock(levels: Array, low: Bools, gap: float) -> bool:
+    """Return whether the clock of the lower mode explains at least half of its gap."""
+    clocks = levels[:, ASPECTS.index("clock")]
+    mine, others = (clocks[rows & np.isfinite(clocks)] for rows in (low, ~low))
+    if not (mine.size and others.size):
+        return False
+    return median_of(mine) - median_of(others) <= _CLOCK_EXPLAINS * gap
+
+
+def _of_whole_hosts(present: Present, group: Group, low: Bools) -> bool:
+    """Return whether nearly all devices of the lower mode stand on hosts that are all in it."""
+    hosts = present.devices.host.to_numpy()[group.peers]
+    _, of_host = np.unique(hosts, return_inverse=True)
+    sizes, slow = np.bincount(of_host), np.bincount(of_host, weights=low)
+    whole = (sizes >= 2) & (slow >= _MOST_OF_A_HOST * sizes)
+    return bool(whole[of_host[low]].mean() >= _LEAST_CLEAR)

@@ -4,23 +4,36 @@ Each driver's devices are held against themselves, so that a driver which costs 
 would go unseen. Here the groups' medians are held against those of the driver that most devices
 have. Boards are not the same on both sides, as they are before and after an update (`over_time`):
 what is found is a difference between groups, and the sentence says so.
+
+A driver that too few devices have for a group is held against the others. Where such a device falls
+short, its driver is what sets it apart, and comes before the device (`suspect_drivers`).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from roofprobe.acceptance.fleet.criteria import Held
 from roofprobe.acceptance.fleet.fleet_verdict import (
     Aspect,
     Criterion,
     FleetFinding,
     FleetOptions,
 )
+from roofprobe.acceptance.fleet.present import OWNER, Present
 from roofprobe.acceptance.fleet.shortfall import JUDGED
+
+if TYPE_CHECKING:
+    import duckdb
+
+_SHORT: Final = ("slow", "slow-metric")
+REMEDY: Final = (
+    "give it the driver of its equals and repeat the run; look at the device only if it stays"
+)
 
 
 def drivers_apart(
@@ -49,6 +62,56 @@ def drivers_apart(
             if finding is not None:
                 found.append(finding)
     return found
+
+
+def suspect_drivers(
+    connection: duckdb.DuckDBPyConnection, present: Present, held: Held,
+    by_device: dict[int, list[FleetFinding]],
+) -> None:  # fmt: skip
+    """Say of what falls short with a driver that its equals do not have which, and since when."""
+    drivers = present.devices.driver.to_numpy(dtype=object)
+    short = {row for row, found in by_device.items() if any(each.code in _SHORT for each in found)}
+    for group in held.groups:
+        rows = sorted(short.intersection(group.rows.tolist()))
+        if not rows or not group.pooled:
+            continue
+        counts = Counter(each for each in drivers[group.peers] if isinstance(each, str))
+        usual, count = counts.most_common(1)[0] if counts else ("", 0)
+        for row in rows:
+            own = drivers[row]
+            if not isinstance(own, str) or own == usual or 2 * count <= len(group.peers):
+                continue
+            since, before = _changed(connection, present, row)
+            when = f" since {since:%F}, after {before}" if since else ""
+            by_device[row] = [
+                each if each.code not in _SHORT else each.model_copy(
+                    update={
+                        "attribute": f"driver={own}",
+                        "since": since.isoformat() if since else each.since,
+                        "sentence": f"{each.sentence}; it has driver {own}{when}, where "
+                        f"{count:,} of its {len(group.peers):,} equals have {usual}",
+                        "remedy": REMEDY,
+                    }
+                )
+                for each in by_device[row]
+            ]  # fmt: skip
+
+
+def _changed(
+    connection: duckdb.DuckDBPyConnection, present: Present, row: int
+) -> tuple[Any, str | None]:
+    """Return when a device was first seen with its driver, and its driver before; else nothing."""
+    device = present.devices.iloc[row]
+    found = connection.execute(
+        f"""
+        SELECT started_at, before FROM (
+            SELECT started_at, driver, lag(driver) OVER (ORDER BY started_at) AS before
+            FROM devices WHERE {OWNER} = ?
+        ) WHERE driver = ? AND before <> driver ORDER BY started_at DESC LIMIT 1
+        """,
+        [device.owner, device.driver],
+    ).fetchone()
+    return found if found is not None else (None, None)
 
 
 def _apart(

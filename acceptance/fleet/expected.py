@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from roofprobe.acceptance.fleet.fleet_verdict import FleetFinding, FleetOptions
 from roofprobe.acceptance.fleet.present import OWNER, Present
+from roofprobe.acceptance.fleet.wording import counted
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.reading import read_bytes, said
 
@@ -52,6 +53,14 @@ def read_expected(path: Path) -> dict[str, int | None]:
     return hosts
 
 
+def told_counts(options: FleetOptions) -> dict[str, int | None]:
+    """Return how many devices the list says of each host, by its name in lower case.
+
+    Names of hosts know no case (RFC 4343).
+    """
+    return {name.casefold(): count for name, count in options.expected.items()}
+
+
 def expected_devices(present: Present, options: FleetOptions) -> dict[str, int]:
     """Return how many devices each host should have, where anything tells."""
     frame = present.devices
@@ -67,8 +76,9 @@ def expected_devices(present: Present, options: FleetOptions) -> dict[str, int]:
         if total >= options.least_peers and hosts >= _NEARLY_ALL * total:
             usual[sku] = size
     told: dict[str, int] = {}
+    listed = told_counts(options)
     for host in seen:
-        known = options.expected.get(host) or usual.get(sku_of[host])
+        known = listed.get(host.casefold()) or usual.get(sku_of[host])
         if known is not None:
             told[host] = known
     return told
@@ -81,9 +91,12 @@ def missing_hosts(
     seen = dict(
         connection.execute("SELECT host, max(started_at) FROM runs GROUP BY host").fetchall()
     )
-    for host in sorted({*options.expected, *seen} - set(present.devices.host)):
-        count, last = options.expected.get(host), seen.get(host)
-        devices = "" if count is None else f" and its {count} devices"
+    there, listed = set(present.devices.host), told_counts(options)
+    known = {host.casefold() for host in (*seen, *there)}
+    unheard = {host for host in options.expected if host.casefold() not in known}
+    for host in sorted({*unheard, *seen} - there):
+        count, last = listed.get(host.casefold()), seen.get(host)
+        devices = "" if count is None else f" and its {counted(count, 'device')}"
         when = "no run of it is in the fleet" if last is None else f"its last run is of {last:%F}"
         yield FleetFinding(
             code="missing-host", judgement="unknown", scope="host", host=host, n_devices=count,
@@ -140,7 +153,7 @@ def missing_devices(
                     code="missing-device", judgement="unknown", scope="host", host=host,
                     n_devices=short, figure=float(there[host]), bound=float(count),
                     unit="devices", hosts=(host,),
-                    sentence=f"{host} shows {there[host]} of {count} devices",
+                    sentence=f"{host} shows {there[host]} of {counted(count, 'device')}",
                     remedy="see whether the driver lists them all and their errors (Xid); repeat",
                 )
             )  # fmt: skip

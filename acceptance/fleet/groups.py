@@ -23,6 +23,7 @@ from roofprobe.acceptance.fleet.fleet_verdict import (
 from roofprobe.acceptance.fleet.present import Present
 from roofprobe.acceptance.fleet.robust import centre_of, z_of
 from roofprobe.acceptance.fleet.shortfall import FALSE_SHARE
+from roofprobe.acceptance.fleet.wording import are, counted
 from roofprobe.records.schema import Judgement
 
 _MOST_OF_A_HOST: Final = 0.75
@@ -30,6 +31,9 @@ _LEAST_DEVICES: Final = 3
 _LEAST_HOSTS: Final = 2
 _LEAST_LAUNCHES: Final = 0.1  # processors of one fleet may well differ by a few percent
 _NAMED: Final = 8
+_ASK: Final = (
+    "compare board revisions, firmware and settings of both; ask the provider which was ordered"
+)
 
 
 def host_findings(
@@ -48,6 +52,7 @@ def host_findings(
         if size < _LEAST_DEVICES or len(findings) < _MOST_OF_A_HOST * size:
             continue
         cause = Counter(f.cause for f in findings).most_common(1)[0][0]
+        attribute, since = _driver_of(findings)
         middle = float(np.median([f.effect or 0.0 for f in findings]))
         found.append(
             FleetFinding(
@@ -55,11 +60,18 @@ def host_findings(
                 scope="host", sku=findings[0].sku, host=host, hosts=(host,),
                 n_devices=len(findings), cause=cause, effect=middle, aspect=findings[0].aspect,
                 sentence=f"{len(findings)} of {size} devices are {-middle:.1%} below their equals"
-                f"{_why(cause)}",
-                remedy=_remedy(cause),
+                f"{_why(cause, attribute, since)}",
+                attribute=attribute, since=since, remedy=_remedy(cause, attribute),
             )
         )  # fmt: skip
     return found
+
+
+def _driver_of(findings: Sequence[FleetFinding]) -> tuple[str | None, str | None]:
+    """Return the driver that sets all of a host's slow devices apart, and since when."""
+    told = {(finding.attribute, finding.since) for finding in findings}
+    attribute, since = next(iter(told))
+    return (attribute, since) if len(told) == 1 and attribute is not None else (None, None)
 
 
 def _slow_launches(present: Present, held: Held, options: FleetOptions) -> list[FleetFinding]:
@@ -100,7 +112,7 @@ def group_findings(
     once: dict[tuple[object, ...], Batch] = {}
     for batch in held.batches:  # a group that is pooled sees the batches of its peers again
         once.setdefault((batch.group.sku, batch.attribute, batch.value, batch.aspect), batch)
-    found = [_batch(present, batch, options) for batch in once.values()]
+    found = [_batch(present, batch, options) for batch in once.values() if not batch.throttled]
     found += _modes(held)
     found += _racks(about_hosts)
     found += _power_limits(present)
@@ -113,6 +125,7 @@ def _batch(present: Present, batch: Batch, options: FleetOptions) -> FleetFindin
     hosts = sorted(set(present.devices.host.to_numpy()[batch.rows]))
     word = f"{abs(effect):.1%} {'slower' if effect < 0 else 'faster'} in {batch.aspect}"
     judgement: Judgement = "fail" if effect <= -options.fail_effect else "warn"
+    remedy = _ASK
     if batch.attribute is not None:
         code = "variant"
         sentence = (
@@ -121,19 +134,36 @@ def _batch(present: Present, batch: Batch, options: FleetOptions) -> FleetFindin
         )
     else:
         code = "bimodal"
+        told, remedy = _modes_told(batch)
         sentence = (
             f"{group.sku} has two kinds: {count:,} devices are {word} than {batch.n_others:,} "
-            f"others (Ashman's D {batch.ashman_d:.1f}), and neither board nor driver tells them "
-            "apart"
+            f"others (Ashman's D {batch.ashman_d:.1f}), {told}"
         )
     return FleetFinding(
         code=code, judgement=judgement, scope="sku", sku=group.sku,
         aspect=batch.aspect, effect=effect, n_devices=count, n_peers=batch.n_others,
         attribute=f"{batch.attribute}={batch.value}" if batch.attribute else None,
-        hosts=tuple(hosts[:100]), sentence=sentence,
-        remedy="compare board revisions, firmware and settings of both; ask the provider which "
-        "was ordered",
+        hosts=tuple(hosts[:100]), sentence=sentence, cause="clock" if batch.clock else None,
+        remedy=remedy,
     )  # fmt: skip
+
+
+def _modes_told(batch: Batch) -> tuple[str, str]:
+    """Return what is known of two modes that nothing recorded tells apart, and what to do."""
+    where = "they fill whole hosts" if batch.whole_hosts else "on hosts that have both"
+    if batch.clock:
+        return (
+            f"at a lower clock; {where}: power, heat or a clock limit, not two kinds of boards",
+            "look at the cooling, power supply, throttle reasons and clock limits of these hosts, "
+            "then repeat their runs",
+        )
+    if batch.whole_hosts:
+        return (
+            f"at the same clock; {where}, and neither board nor driver tells them apart",
+            "look at what these hosts have in common: settings, firmware, neighbours; then at "
+            "board revisions",
+        )
+    return "and neither board nor driver tells them apart", _ASK
 
 
 def _modes(held: Held) -> list[FleetFinding]:
@@ -155,7 +185,8 @@ def _modes(held: Held) -> list[FleetFinding]:
                 aspect=first.aspect, metric=first.metric, n_metrics=len(criteria),
                 n_peers=first.n, figure=low.centre, median=high.centre, unit=first.unit,
                 attribute=first.variant,
-                sentence=f"{len(criteria)} metrics of {first.sku} have two modes ({names}): "
+                sentence=f"{counted(len(criteria), 'metric')} of {first.sku} with two modes "
+                f"({names}): "
                 f"{low.share:.0%} of devices around {low.centre:.4g}, the others around "
                 f"{high.centre:.4g} {first.unit}",
                 remedy="compare versions of drivers and libraries of both kinds of host",
@@ -167,11 +198,11 @@ def _modes(held: Held) -> list[FleetFinding]:
 def _racks(about_hosts: Sequence[FleetFinding]) -> list[FleetFinding]:
     """Return causes that several slow hosts have in common."""
     found = []
-    by_cause: dict[Cause | None, list[FleetFinding]] = {}
+    by_cause: dict[tuple[Cause | None, str | None], list[FleetFinding]] = {}
     for finding in about_hosts:
         if finding.code == "slow-host":
-            by_cause.setdefault(finding.cause, []).append(finding)
-    for cause, members in by_cause.items():
+            by_cause.setdefault((finding.cause, finding.attribute), []).append(finding)
+    for (cause, attribute), members in by_cause.items():
         if len(members) < _LEAST_HOSTS:
             continue
         hosts = [finding.host or "" for finding in members]
@@ -179,13 +210,13 @@ def _racks(about_hosts: Sequence[FleetFinding]) -> list[FleetFinding]:
         more = f" and {len(hosts) - _NAMED} more" if len(hosts) > _NAMED else ""
         found.append(
             FleetFinding(
-                code="throttling-hosts" if cause == "clock" else "slow-hosts",
+                code="throttling-hosts" if (cause, attribute) == ("clock", None) else "slow-hosts",
                 judgement="fail" if any(f.judgement == "fail" for f in members) else "warn",
                 scope="fleet", hosts=tuple(hosts), cause=cause, effect=effect,
                 n_devices=sum(finding.n_devices or 0 for finding in members),
                 sentence=f"{len(hosts)} whole hosts are {-effect:.1%} below their equals"
-                f"{_why(cause)}: {', '.join(hosts[:_NAMED])}{more}",
-                remedy=_remedy(cause),
+                f"{_why(cause, attribute)}: {', '.join(hosts[:_NAMED])}{more}",
+                attribute=attribute, remedy=_remedy(cause, attribute),
             )
         )  # fmt: skip
     return found
@@ -209,7 +240,7 @@ def _power_limits(present: Present) -> list[FleetFinding]:
                     hosts=tuple(hosts[:100]), n_devices=len(members),
                     figure=float(cast("float", limit)), bound=usual, unit="W", cause="clock",
                     effect=float(cast("float", limit)) / usual - 1,
-                    sentence=f"{len(members):,} devices are limited to {limit:g} W where "
+                    sentence=f"{are(len(members), 'device')} limited to {limit:g} W where "
                     f"{counts.iloc[0]:,} others have {usual:g} W",
                     remedy="see who lowered it (nvidia-smi -q -d POWER) and set it back",
                 )
@@ -217,13 +248,18 @@ def _power_limits(present: Present) -> list[FleetFinding]:
     return found
 
 
-def _why(cause: Cause | None) -> str:
+def _why(cause: Cause | None, attribute: str | None = None, since: str | None = None) -> str:
+    if attribute is not None:
+        when = f" since {since[:10]}" if since else ""
+        return f", and have another driver than those ({attribute.partition('=')[2]}{when})"
     if cause == "clock":
         return " at a lower clock: power or heat of the place, not the devices"
     return ""
 
 
-def _remedy(cause: Cause | None) -> str:
+def _remedy(cause: Cause | None, attribute: str | None = None) -> str:
+    if attribute is not None:
+        return "give it the driver of the others and repeat its run, before anything is replaced"
     if cause == "clock":
         return "look at the cooling and power supply of these hosts, then repeat their runs"
     return "look at what these hosts have in common: settings, driver, neighbours"

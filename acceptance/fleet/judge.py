@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import numpy as np
 
 from roofprobe.acceptance.fleet.criteria import Held, hold
-from roofprobe.acceptance.fleet.drivers import drivers_apart
+from roofprobe.acceptance.fleet.drivers import drivers_apart, suspect_drivers
 from roofprobe.acceptance.fleet.expected import (
     ORDER,
     duplicate_ids,
     expected_devices,
     missing_devices,
     missing_hosts,
+    told_counts,
     worst_first,
 )
 from roofprobe.acceptance.fleet.fleet_verdict import (
@@ -36,9 +37,10 @@ from roofprobe.acceptance.fleet.fleet_verdict import (
 )
 from roofprobe.acceptance.fleet.groups import group_findings, host_findings
 from roofprobe.acceptance.fleet.identity import unlike
-from roofprobe.acceptance.fleet.over_time import drifts, driver_changes
+from roofprobe.acceptance.fleet.over_time import drifts, driver_changes, stayed
 from roofprobe.acceptance.fleet.present import Present, read_present
-from roofprobe.acceptance.fleet.shortfall import Flags, flags_of, shortfalls
+from roofprobe.acceptance.fleet.shortfall import RETEST, Flags, flags_of, shortfalls
+from roofprobe.acceptance.fleet.wording import counted
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.fleet.dataset import Fleet, State
 from roofprobe.records.fleet.query import connect
@@ -80,6 +82,8 @@ def fleet_verdict(
     missing, past = missing_devices(connection, present, expected)
     duplicates = duplicate_ids(connection)
     by_device = _device_findings(present, held, flags, options)
+    _look_again(connection, by_device, options)
+    suspect_drivers(connection, present, held, by_device)
     _add_from_outside(present, by_device, [*drifts(connection, options), *duplicates])
     devices = _devices(present, flags, by_device, past)
     about_hosts = [*missing_hosts(connection, present, options), *missing, *duplicates,
@@ -106,7 +110,7 @@ def fleet_verdict(
         skus=_skus(present, devices, past), criteria=tuple(held.criteria),
         device_counts=_counts(counts), host_counts=_counts(host_counts),
         devices=tuple(devices), hosts=tuple(hosts), findings=tuple(findings),
-        summary=_summary(judgement, source, counts, host_counts, findings),
+        summary=_summary(judgement, source, counts, _n_hosts(present, past), findings),
     )  # fmt: skip
 
 
@@ -137,9 +141,23 @@ def _device_findings(
         if status != "complete":
             found.setdefault(row, []).append(
                 _about(present, row, "incomplete-run", "unknown",
-                       "its run was not finished", "finish it: probe all --resume RUN")
+                       "its run was not finished",
+                       f"finish it on {present.devices.host.iloc[row]}: probe all --out RUNS "
+                       "--resume, where RUNS is the folder that its run folder lies in")
             )  # fmt: skip
     return found
+
+
+def _look_again(
+    connection: duckdb.DuckDBPyConnection, by_device: dict[int, list[FleetFinding]],
+    options: FleetOptions,
+) -> None:  # fmt: skip
+    """Hold figures that fall short alone against the device's run before."""
+    for findings in by_device.values():
+        findings[:] = [
+            stayed(connection, each, options) if each.remedy == RETEST else each
+            for each in findings
+        ]
 
 
 def _about(
@@ -258,7 +276,7 @@ def _hosts(
     for finding in about:
         for host in finding.hosts or (finding.host or "",):
             by_host.setdefault(host, []).append(finding)
-    made = []
+    made, listed = [], told_counts(options)
     for host in sorted({*of_host, *by_host} - {""}):
         own = of_host.get(host, [])
         judgement = worst_of(
@@ -269,10 +287,11 @@ def _hosts(
         if own:
             first = own[0]
             sentences.append(
-                f"{len(own)} of {there[host]} devices are no pass; the worst is position "
+                f"{len(own)} of {counted(there[host], 'device')} "
+                f"{'is' if len(own) == 1 else 'are'} no pass; the worst is position "
                 f"{first.position}: {first.findings[0].sentence}"
             )
-        n_expected = options.expected.get(host)
+        n_expected = listed.get(host.casefold())
         made.append(
             HostVerdict(
                 host=host, judgement=judgement, worst_device_id=worst.device_id if worst else None,
@@ -287,6 +306,11 @@ def _hosts(
     return made, counts
 
 
+def _n_hosts(present: Present, past: set[int]) -> int:
+    """Return how many hosts have devices now: one that is only expected has none."""
+    return len({host for row, host in enumerate(present.devices.host) if row not in past})
+
+
 def _refused(state: State | None) -> list[FleetFinding]:
     if state is None or not state.refused:
         return []
@@ -296,7 +320,7 @@ def _refused(state: State | None) -> list[FleetFinding]:
         FleetFinding(
             code="refused-files", judgement="unknown", scope="fleet",
             figure=float(len(refused)), unit="files",
-            sentence=f"{len(refused)} files could not be merged ("
+            sentence=f"{counted(len(refused), 'file')} could not be merged ("
             + ", ".join(f"{count} {code}" for code, count in codes.most_common())
             + f"); the first: {refused[0].sentence}",
             remedy="mend or remove them, and merge again",
@@ -345,7 +369,7 @@ def _counts(counts: Counter[Any]) -> dict[Judgement, int]:
 
 
 def _summary(
-    judgement: str, source: FleetSource, counts: Counter[Any], hosts: Counter[str],
+    judgement: str, source: FleetSource, counts: Counter[Any], n_hosts: int,
     findings: Sequence[FleetFinding],
 ) -> str:  # fmt: skip
     bad = ", ".join(f"{counts[j]:,} {j}" for j in _JUDGEMENTS if counts.get(j))
@@ -353,6 +377,6 @@ def _summary(
     more = "".join(f"; {count} {code}" for code, count in also.most_common())
     made_up = "SIMULATED, nothing was measured: " if source.simulated else ""
     return (
-        f"{made_up}{judgement}: {sum(counts.values()):,} devices on "
-        f"{sum(hosts.values()):,} hosts ({bad}){more}"
+        f"{made_up}{judgement}: {counted(sum(counts.values()), 'device')} on "
+        f"{counted(n_hosts, 'host')} ({bad}){more}"
     )

@@ -32,6 +32,7 @@ from roofprobe.acceptance.fleet.robust import (
     z_of,
 )
 from roofprobe.acceptance.fleet.shortfall import JUDGED
+from roofprobe.acceptance.fleet.wording import are
 
 if TYPE_CHECKING:
     import duckdb
@@ -169,6 +170,48 @@ def _drift(
     )  # fmt: skip
 
 
+def stayed(
+    connection: duckdb.DuckDBPyConnection, finding: FleetFinding, options: FleetOptions
+) -> FleetFinding:
+    """Return a warning about one figure as a fail where the device's run before had it too.
+
+    That is a run of the same driver, power limit and way of measuring, in which the figure was
+    below the median of now by ``fail_effect`` at least, as it is now.
+    """
+    if finding.metric is None or finding.median is None:
+        return finding
+    if finding.effect is None or finding.effect > -options.fail_effect:
+        return finding
+    row = connection.execute(
+        """
+        WITH own AS (
+            SELECT started_at, driver, power_limit_w, method_version, value, better FROM metrics
+            WHERE host = ? AND device_id = ? AND metric = ? ORDER BY started_at DESC LIMIT 2
+        )
+        SELECT b.value, b.better, b.started_at FROM own a JOIN own b
+            ON b.started_at < a.started_at AND a.driver IS NOT DISTINCT FROM b.driver
+            AND a.power_limit_w IS NOT DISTINCT FROM b.power_limit_w
+            AND a.method_version = b.method_version
+        """,
+        [finding.host, finding.device_id, finding.metric],
+    ).fetchone()
+    if row is None:
+        return finding
+    value, better, at = row
+    speed = finding.median / value if better == "lower" else value / finding.median
+    if speed > 1 - options.fail_effect:
+        return finding
+    return finding.model_copy(
+        update={
+            "judgement": "fail",
+            "since": at.isoformat(),
+            "sentence": f"{finding.sentence}; so it was in its run of {at:%F}: it stays",
+            "remedy": "see probe show for this figure on the host; if nothing there explains it, "
+            "have the device replaced",
+        }
+    )
+
+
 def driver_changes(
     connection: duckdb.DuckDBPyConnection, options: FleetOptions
 ) -> list[FleetFinding]:
@@ -226,7 +269,7 @@ def _change(
         aspect=aspect, effect=effect, effect_low=float(np.expm1(low)),
         effect_high=float(np.expm1(high)), n_devices=len(part),
         hosts=tuple(sorted(set(part["host"]))[:100]), attribute=f"driver={new}", since=since,
-        sentence=f"After driver {old} became {new}, {len(part)} devices are {abs(effect):.1%} "
+        sentence=f"After driver {old} became {new}, {are(len(part), 'device')} {abs(effect):.1%} "
         f"{word} in {aspect} than they were (99.9 % interval {np.expm1(low):+.1%} to "
         f"{np.expm1(high):+.1%}{control})",
         remedy="hold the new driver back, or compare the kernels of both" if slower else None,

@@ -13,7 +13,9 @@ verdict:
   precision does too, or two of any. A metric alone must lie further off than any but
   ``FALSE_ALONE`` of the devices lies off *to the better side*, and by ``MARGIN`` more: faults make
   slower, chance does both, so that the better side shows what chance does in this fleet, whatever
-  its tails. (The same symmetry carries the knockoff filter of Barber & Candès 2015.)
+  its tails. (The same symmetry carries the knockoff filter of Barber & Candès 2015.) Few devices
+  show little of that tail, so that a metric alone is a ``warn`` and a reason to repeat the run; it
+  fails from twice ``fail_effect`` on, or where it stays in a second run (`over_time.stayed`).
 
 Levels and metrics of one device make one finding, with the worst metric as evidence and the cause
 that they have in common.
@@ -37,6 +39,7 @@ from roofprobe.acceptance.fleet.fleet_verdict import (
 )
 from roofprobe.acceptance.fleet.present import Present
 from roofprobe.acceptance.fleet.robust import Array, Bools
+from roofprobe.acceptance.fleet.wording import counted
 from roofprobe.records.schema import Judgement
 
 FALSE_SHARE: Final = 5e-4  # of healthy devices, by chance, in all aspects together
@@ -47,6 +50,7 @@ JUDGED: Final[tuple[Aspect, ...]] = tuple(
 )
 _CLOCK_EXPLAINS: Final = 0.5  # of a shortfall, so that the clock is its cause
 _FAR_ALONE: Final = 2.0  # times the fail effect: then a metric alone needs no better side
+RETEST: Final = "repeat the run: one figure alone may be chance, and fails where it stays"
 _MANY: Final = 3  # metrics of any kind that are company to each other
 _NAMED: Final = 3
 _CAUSES: Final[dict[Cause, tuple[str, str]]] = {
@@ -74,10 +78,11 @@ _CAUSES: Final[dict[Cause, tuple[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """What fell short: (devices, aspects) and (devices, metrics); ``count`` metrics per device."""
+    """What fell short: (devices, aspects) and (devices, metrics); ``several`` are in company."""
 
     levels: Bools
     metrics: Bools
+    several: Bools
     z_needed: float
     z_alone: float
 
@@ -115,7 +120,7 @@ def flags_of(present: Present, held: Held, options: FleetOptions) -> Flags:
     with np.errstate(invalid="ignore"):
         counts = (held.rest_z <= -alone) | (held.deviation <= far)
     metrics = short & (several | counts)
-    return Flags(levels, metrics, needed, alone)
+    return Flags(levels, metrics, several, needed, alone)
 
 
 def _in_company(present: Present, short: Bools) -> Bools:
@@ -152,7 +157,8 @@ def shortfalls(
     columns = np.flatnonzero(flags.metrics[row]).tolist()
     if low:
         return [_of_levels(present, held, row, low, columns, options)]
-    return [_of_metrics(present, held, row, columns, options)] if columns else []
+    alone = not flags.several[row].any()
+    return [_of_metrics(present, held, row, columns, alone, options)] if columns else []
 
 
 def _of_levels(
@@ -170,34 +176,37 @@ def _of_levels(
     z = float(held.level_z[row, ASPECTS.index(worst)])
     judgement: Judgement = "fail" if effect <= -options.fail_effect else "warn"
     names = ", ".join(shown)
-    counted = [at for at in columns if np.isfinite(held.deviation[row, at])]
+    told = [at for at in columns if np.isfinite(held.deviation[row, at])]
     return _finding(
         "slow", judgement, present, held, row, at, cause,
         f"{names}: {_percent(effect)} the median of {{n}} equal devices over "
-        f"{len([c for c in counted if present.metrics[c].aspect == worst])} figures, "
+        f"{counted(sum(present.metrics[at].aspect == worst for at in told), 'figure')}, "
         f"{_CAUSES[cause][0]}",
-        effect=effect, z=z, n_metrics=len({*counted, *more}), aspect=worst,
+        effect=effect, z=z, n_metrics=len({*told, *more}), aspect=worst,
     )  # fmt: skip
 
 
 def _of_metrics(
-    present: Present, held: Held, row: int, columns: list[int], options: FleetOptions
-) -> FleetFinding:
+    present: Present, held: Held, row: int, columns: list[int], alone: bool,
+    options: FleetOptions,
+) -> FleetFinding:  # fmt: skip
     at = min(columns, key=lambda at: held.deviation[row, at])
     metric = present.metrics[at]
     effect = float(np.expm1(held.deviation[row, at]))
-    judgement: Judgement = "fail" if effect <= -options.fail_effect else "warn"
+    far = _FAR_ALONE if alone else 1.0
+    judgement: Judgement = "fail" if effect <= -far * options.fail_effect else "warn"
     aspects = Counter(present.metrics[each].aspect for each in columns)
     many = [aspect for aspect, count in aspects.items() if 3 * count >= len(columns)]
     cause = cause_of(dict.fromkeys(many or aspects, effect))
     labels = list(dict.fromkeys(present.metrics[each].label for each in columns))
     more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
-    return _finding(
+    found = _finding(
         "slow-metric", judgement, present, held, row, at, cause,
         f"{', '.join(labels[:_NAMED])}{more}: {_percent(effect)} the median of {{n}} equal "
         f"devices, while its other figures are as theirs",
         effect=effect, z=float(held.z[row, at]), n_metrics=len(columns), aspect=metric.aspect,
     )  # fmt: skip
+    return found.model_copy(update={"remedy": RETEST}) if alone and judgement == "warn" else found
 
 
 def _finding(

@@ -29,6 +29,7 @@ from roofprobe.acceptance.fleet.simulate_nominal import Nominal, nominals
 from roofprobe.acceptance.fleet.simulate_records import Template, device_json, template_of
 from roofprobe.peaks.accelerator import Accelerator
 from roofprobe.peaks.catalogue import load
+from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import METHOD_VERSION, SCHEMA_VERSION
 
 SKU: Final = "nvidia_h100_sxm5_80gb"
@@ -55,8 +56,10 @@ def simulate(
 ) -> Truth:
     """Write the runs of a fleet below ``out`` and return what is true of it.
 
-    Runs of one host lie a month apart. Raises ``RoofprobeError`` (``bad-fault``, ``unknown-sku``).
+    Runs of one host lie a month apart. Raises ``RoofprobeError`` (``bad-fault``, ``unknown-sku``,
+    ``used-folder`` where runs or a truth lie in ``out`` already).
     """
+    _require_new(Path(out))
     kind = catalogue_row(sku)
     numbers = nominals(kind, linked=gpus > 1)
     plan = draw([fault_of(text) for text in faults], hosts, gpus, numbers, seed)
@@ -74,6 +77,17 @@ def simulate(
     expected = "".join(f"{host_name(host)} {gpus}\n" for host in range(hosts))
     (Path(out) / "hosts.txt").write_text(expected)
     return truth
+
+
+def _require_new(out: Path) -> None:
+    """Raise where runs of another fleet would mix with these, or its truth would be lost."""
+    runs = out / "runs"
+    if (out / "truth.json").exists() or (runs.is_dir() and any(runs.iterdir())):
+        raise RoofprobeError(
+            "used-folder",
+            f"{out} has the runs of a simulated fleet already, and two would be one; name another "
+            "folder with --out, or remove this one",
+        )
 
 
 class _Writer:

@@ -6,9 +6,9 @@
 
 An entry names the parts that it adds, the records of parts that no longer count (an older state of
 a run that went on since, or the same one merged twice at once), and the files that were refused,
-each with its reason. A merge that dies leaves parts that no entry names: they do not count. Two
-merges at once write two entries; which is first is decided by whose file is made first, and the
-other looks at what changed and takes the next number.
+each with its reason, until they are mended or removed. A merge that dies leaves parts that no entry
+names: they do not count. Two merges at once write two entries; which is first is decided by whose
+file is made first, and the other looks at what changed and takes the next number.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Refused(_Frozen):
 
 
 class Entry(_Frozen):
-    """One merge."""
+    """One merge; ``cleared`` are sources refused before that were mended or removed since."""
 
     format: Literal["roofprobe-fleet"] = FORMAT
     schema_version: Literal[1] = VERSION
@@ -73,6 +73,7 @@ class Entry(_Frozen):
     dropped_parts: tuple[str, ...] = ()
     excluded: tuple[Excluded, ...] = ()
     refused: tuple[Refused, ...] = ()
+    cleared: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -101,6 +102,8 @@ class State:
             self.dropped[name] = entry.at
         for each in entry.excluded:
             self.excluded[each.part, each.digest] = each
+        for source in entry.cleared:
+            self.refused.pop(source, None)
         for refused in entry.refused:
             self.refused[refused.source] = refused
         self.excluded = {

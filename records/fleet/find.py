@@ -7,6 +7,7 @@ on, the journal beside it holds what was measured, and the run is made from it.
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import hashlib
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from roofprobe.records.errors import RoofprobeError
-from roofprobe.records.fleet.dataset import LOG, MANIFEST, Refused
+from roofprobe.records.fleet.dataset import LOG, MANIFEST, PARTS, Refused
 from roofprobe.records.journal import NAME as JOURNAL_NAME
 from roofprobe.records.reading import is_folder, read_bytes, said
 from roofprobe.records.runfolder import MAX_RUN_BYTES, RUN_FILE
@@ -66,12 +67,56 @@ def _below(path: Path) -> Iterator[Path]:
             yield path
         return
     for folder, folders, files in os.walk(path, followlinks=False):
-        if MANIFEST in files and LOG in folders:  # a fleet, not runs
-            folders.clear()
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        # a fleet may lie among the runs that it is made from: only what is its own is passed over
+        own = {LOG, PARTS} if MANIFEST in files and LOG in folders else set()
+        folders[:] = sorted(each for each in folders if each not in own and each[0] != ".")
         if RUN_FILE in files or JOURNAL_NAME in files:
             yield Path(folder)
+
+
+def cleared(
+    refused: Iterable[Refused], sources: Sequence[str | os.PathLike[str]], good: Iterable[Path]
+) -> tuple[str, ...]:
+    """Return the places of ``refused`` that say nothing against a fleet any more, sorted.
+
+    ``good`` are the runs that were found and counted now: what was refused there is mended. What
+    lies at or below one of ``sources`` and is gone was removed, where that source itself is there:
+    a disk that is not mounted removes nothing.
+    """
+    mended = {_run_folder(path) for path in good}
+    named = [os.path.abspath(os.fspath(source)) for source in sources]
+
+    def is_over(place: str, code: str) -> bool:
+        path = Path(os.path.abspath(place))
+        if path.exists() and _run_folder(path) in mended:
+            return True
+        if os.path.lexists(path):
+            return code == "not-found"
+        above = [str(each) for each in path.parents]
+        return any(
+            source in above and os.path.isdir(source)
+            if not glob.has_magic(source)
+            else any(fnmatch.fnmatchcase(each, source) for each in (str(path), *above))
+            and os.path.isdir(_before_magic(source))
+            for source in named
+        )
+
+    return tuple(
+        sorted(
+            each.source
+            for each in refused
+            if "://" not in each.source and is_over(each.source, each.code)
+        )
+    )
+
+
+def _run_folder(path: Path) -> Path:
+    return path.parent if path.name == RUN_FILE else path
+
+
+def _before_magic(pattern: str) -> Path:
+    path = Path(pattern)
+    return next(each for each in path.parents if not glob.has_magic(str(each)))
 
 
 def look(path: Path) -> Found | Refused:

@@ -37,6 +37,7 @@ class Merged:
     """What a merge did; ``total_runs`` and the like are of the fleet after it.
 
     ``known`` files were merged, or refused, before; ``replaced`` states of runs no longer count.
+    ``cleared`` are places refused before, where the file was mended or removed since.
     """
 
     where: str
@@ -46,6 +47,7 @@ class Merged:
     known: int
     replaced: int
     refused: tuple[Refused, ...]
+    cleared: tuple[str, ...]
     total_runs: int
     total_devices: int
     total_metrics: int
@@ -83,7 +85,11 @@ def merge(
     refused += [each for made in batches for each in made.refused]
     alike = _refused_alike(again, refused, state)
     refused += alike
-    replaced = _commit(fleet, state, batches, refused, began)
+    bad = {each.digest for each in (*state.refused.values(), *refused)}
+    good = [each.path for each in (*new, *again) if each.digest not in bad]
+    replaced, cleared = _commit(
+        fleet, state, batches, refused, lambda them: find.cleared(them, sources, good), began
+    )
     compact(fleet, state)
     fleet.write_manifest(state)
     total_runs, total_devices, total_metrics = _totals(fleet, state)
@@ -95,6 +101,7 @@ def merge(
         known=len(again) - len(alike),
         replaced=replaced,
         refused=tuple(refused),
+        cleared=cleared,
         total_runs=total_runs,
         total_devices=total_devices,
         total_metrics=total_metrics,
@@ -151,9 +158,12 @@ def _read(
 
 def _commit(
     fleet: Fleet, state: State, batches: Sequence[Batch], refused: Sequence[Refused],
-    began: datetime,
-) -> int:  # fmt: skip
-    """Write the log entry, on top of whatever others wrote meanwhile; return how many it replaces.
+    over: Callable[[Iterable[Refused]], tuple[str, ...]], began: datetime,
+) -> tuple[int, tuple[str, ...]]:  # fmt: skip
+    """Write the log entry, on top of whatever others wrote meanwhile.
+
+    Return how many states it replaces, and which refused places it clears: those that are ``over``
+    and were not refused again.
 
     Without anything new nothing is written, so that merging again leaves the fleet as it is.
     """
@@ -162,8 +172,10 @@ def _commit(
     standings = [each for made in batches for each in made.standings]
     while True:
         unheard = tuple(each for each in refused if state.refused.get(each.source) != each)
-        if not standings and not unheard:
-            return 0
+        anew = {each.source for each in refused}
+        cleared = over(each for each in state.refused.values() if each.source not in anew)
+        if not standings and not unheard and not cleared:
+            return 0, ()
         excluded = losers(standings_in(fleet, state), standings)
         entry = Entry(
             at=began.isoformat(timespec="seconds"),
@@ -171,10 +183,11 @@ def _commit(
             parts=tuple(made.part for made in batches if made.part),
             excluded=excluded,
             refused=unheard,
+            cleared=cleared,
         )
         if fleet.commit(entry, state.version + 1):
             state.apply(entry)
-            return len(excluded)
+            return len(excluded), cleared
         fleet.state(state)
 
 

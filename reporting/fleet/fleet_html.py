@@ -19,7 +19,7 @@ from roofprobe.reporting import numbers
 from roofprobe.reporting.fleet import fleet_rows as rows
 from roofprobe.reporting.fleet import fleet_svg as svg
 from roofprobe.reporting.pages.shell import page
-from roofprobe.reporting.plain_text import clean, listed
+from roofprobe.reporting.plain_text import clean, listed, plural
 from roofprobe.reporting.svg import StyleSheet
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 MOST_DEVICES: Final = 100
+MOST_FAILING: Final = 5  # in the box of the verdict
 MOST_HOSTS: Final = 200
 MOST_CRITERIA: Final = 400
 MOST_REFUSED: Final = 100
@@ -113,6 +114,7 @@ def to_html(
     main = _main(spreads)
     findings = [found for found in verdict.findings if found.judgement != "pass"]
     shown = verdict.devices[:MOST_DEVICES]
+    failing, more = rows.failing_rows(verdict, MOST_FAILING)
     return page(
         "fleet.html.j2",
         StyleSheet(),
@@ -125,6 +127,10 @@ def to_html(
         device_counts=rows.counts_text(verdict.device_counts, "device"),
         host_counts=rows.counts_text(verdict.host_counts, "host"),
         skus=rows.sku_lines(verdict),
+        failing=failing,
+        more_failing=f"{plural(more, 'more device')} {'fails' if more == 1 else 'fail'}"
+        if more
+        else "",
         findings=rows.folded(rows.finding_rows(findings)),
         passed=rows.finding_rows([f for f in verdict.findings if f.judgement == "pass"]),
         trends=_trends(verdict, connection),

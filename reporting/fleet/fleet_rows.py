@@ -162,6 +162,32 @@ def device_lines(devices: Iterable[DeviceVerdict]) -> tuple[DeviceLine, ...]:
     )  # fmt: skip
 
 
+def other_codes(device: DeviceVerdict) -> tuple[str, ...]:
+    """Return the codes of what was found about a device beside the worst, each once."""
+    return tuple(dict.fromkeys(row.code for row in finding_rows(device.findings)))[1:]
+
+
+def failing_rows(verdict: FleetVerdict, most: int) -> tuple[tuple[FleetRow, ...], int]:
+    """Return the worst finding of the worst devices that fail, and how many more fail.
+
+    Devices of one host that fail for one reason are one row, which says how many they are; there
+    are ``most`` rows at most.
+    """
+    groups: dict[tuple[str, str], list[DeviceVerdict]] = {}
+    for device in verdict.devices:
+        if device.judgement == "fail" and device.findings:
+            code = finding_rows(device.findings)[0].code
+            groups.setdefault((device.host, code), []).append(device)
+    made = []
+    for group in list(groups.values())[:most]:
+        row = finding_rows(group[0].findings)[0]
+        others = len(group) - 1
+        more = f" and {plural(others, 'more device')} of this host" if others else ""
+        place = place_of(group[0].host, group[0].position)
+        made.append(replace(row, place=f"{place}{more}"))
+    return tuple(made), sum(map(len, list(groups.values())[most:]))
+
+
 def finding_rows(findings: Sequence[FleetFinding]) -> tuple[FleetRow, ...]:
     """Return findings as text, the worst first, else in their order."""
     ordered = sorted(findings, key=lambda found: WORST_FIRST.index(found.judgement))

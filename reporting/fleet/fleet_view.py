@@ -78,13 +78,12 @@ def render(
 
 
 def _devices(verdict: FleetVerdict, page: Page, *, full: bool) -> None:
-    """Print devices; of those of one host for one reason only the first, unless ``full``."""
+    """Print devices; of those of one host for the same reasons the first, unless ``full``."""
     groups: dict[tuple[object, ...], list[DeviceVerdict]] = {}
     for number, device in enumerate(verdict.devices):
-        code = device.findings[0].code if device.findings else ""
-        groups.setdefault((number,) if full else (device.host, device.judgement, code), []).append(
-            device
-        )
+        codes = tuple(dict.fromkeys(finding.code for finding in device.findings))
+        key = (number,) if full else (device.host, device.judgement, codes)
+        groups.setdefault(key, []).append(device)
     told = list(groups.values())[: None if full else MOST_DEVICES]
     if told:
         page.gap()
@@ -95,6 +94,7 @@ def _devices(verdict: FleetVerdict, page: Page, *, full: bool) -> None:
         more = f" and {plural(others, 'more device')} of this host" if others else ""
         figures = f"{line.metric} {line.effect}, z {line.z}; {line.flagged} metrics off"
         reasons = line.rows if full else line.rows[:1]
+        also = () if full else rows.other_codes(group[0])
         page.marked(
             line.judgement.upper(), JUDGEMENT_STYLES[line.judgement],
             (
@@ -102,6 +102,7 @@ def _devices(verdict: FleetVerdict, page: Page, *, full: bool) -> None:
                 *((figures,) if group[0].worst_metric else ()),
                 *(f"{with_remedy(row.sentence, row.remedy)} ({row.code})" for row in reasons),
                 *(row.held for row in reasons if row.held and full),
+                *((f"also {', '.join(also)}",) if also else ()),
             ),
         )  # fmt: skip
     _more(page, len(verdict.devices) - sum(map(len, told)), "device")

@@ -44,6 +44,7 @@ def render_merged(merged: Merged, console: Console) -> None:
         f"{plural(merged.looked_at, 'run')} looked at in {seconds(merged.seconds)}: "
         f"{merged.added} added, {merged.known} known before, {merged.replaced} replaced, "
         f"{len(merged.refused)} refused"
+        + (f"; {len(merged.cleared)} refused before are mended or gone" if merged.cleared else "")
     )
     line(
         f"{clean(merged.where)}: {plural(merged.total_runs, 'run')} of "

@@ -148,6 +148,31 @@ def test_each_kind_of_fault_is_called_by_its_name(thousand: tuple[Truth, FleetVe
     assert rack.cause == "clock"
 
 
+@pytest.mark.parametrize(("hosts", "seed", "racks"), [(16, 7, 4), (32, 5, 8)])
+def test_racks_that_are_a_quarter_of_the_fleet_throttle_and_are_no_other_kind(
+    tmp_path: Path, hosts: int, seed: int, racks: int
+) -> None:
+    truth = fleet_of(tmp_path, hosts, seed, [f"throttling-rack:{racks}"])
+    verdict = verdict_of(tmp_path, truth)
+    found = {finding.code: finding for finding in verdict.findings}
+    assert "bimodal" not in found
+    assert set(found["throttling-hosts"].hosts) == set(truth.faults[0].hosts)
+    assert {device.device_id for device in verdict.devices} == set(truth.flawed)
+    assert verdict.judgement == "fail"
+
+
+@pytest.mark.parametrize("seed", [108, 115])
+def test_a_lone_figure_of_chance_in_a_small_fleet_is_a_reason_to_repeat_and_no_fail(
+    tmp_path: Path, seed: int
+) -> None:
+    verdict = verdict_of(tmp_path, fleet_of(tmp_path, 12, seed, []))
+    (device,) = verdict.devices
+    (finding,) = device.findings
+    assert (verdict.judgement, finding.n_metrics) == ("warn", 1)
+    assert (finding.remedy or "").startswith("repeat the run")
+    assert "replaced" not in (finding.remedy or "")
+
+
 @pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_ten_thousand_devices_from_files_are_judged_right(tmp_path: Path) -> None:

@@ -242,12 +242,54 @@ def test_a_batch_of_boards_is_one_finding_and_its_bad_boards_are_still_found(
 
 
 def test_two_kinds_without_a_reason_are_one_finding(equals: Any, judge: Judge) -> None:
-    lower = [times(d, 0.96, "compute") for d in equals(60, spread=0.003)]
-    verdict = judge([*lower, *equals(100, first=100, spread=0.003)])
+    devices = [
+        times(d, 0.96, "burst", "settled") if n % 8 in (0, 2, 5) else d
+        for n, d in enumerate(equals(160, spread=0.003))
+    ]
+    verdict = judge(devices)
     (found,) = verdict.findings
     assert (found.code, found.scope, found.n_devices) == ("bimodal", "sku", 60)
     assert found.effect == pytest.approx(-0.04, abs=0.004)
+    assert found.cause is None
+    assert "which was ordered" in (found.remedy or "")
     assert verdict.devices == ()
+
+
+@pytest.mark.parametrize("n_slow", [40, 60])
+def test_many_hosts_at_a_lower_clock_throttle_and_are_no_kind(
+    equals: Any, judge: Judge, n_slow: int
+) -> None:
+    devices = equals(160, spread=0.002)
+    devices[:n_slow] = [times(d, 0.92, "settled", "clock") for d in devices[:n_slow]]
+    verdict = judge(devices)
+    assert {d.device_id for d in verdict.devices} == {uuid(n) for n in range(n_slow)}
+    assert {f.cause for d in verdict.devices for f in d.findings} == {"clock"}
+    found = {f.code: f for f in verdict.findings}
+    assert set(found) == {"throttling-hosts", "slow-host"}
+    assert "power or heat of the place" in found["throttling-hosts"].sentence
+    assert found["throttling-hosts"].n_devices == n_slow
+    assert found["throttling-hosts"].effect == pytest.approx(-0.08, abs=0.005)
+
+
+def test_most_devices_at_a_lower_clock_are_a_mode_whose_cause_is_the_clock(
+    equals: Any, judge: Judge
+) -> None:
+    devices = equals(160, spread=0.002)
+    devices[:100] = [times(d, 0.92, "settled", "clock") for d in devices[:100]]
+    (found,) = judge(devices).findings
+    assert (found.code, found.cause, found.n_devices) == ("bimodal", "clock", 100)
+    assert "they fill whole hosts" in found.sentence
+    assert "cooling" in (found.remedy or "")
+
+
+def test_whole_hosts_that_are_slower_at_the_same_clock_are_said_to_be_that(
+    equals: Any, judge: Judge
+) -> None:
+    devices = equals(160, spread=0.002)
+    devices[:60] = [times(d, 0.92, "settled") for d in devices[:60]]
+    (found,) = judge(devices).findings
+    assert (found.code, found.cause) == ("bimodal", None)
+    assert "at the same clock; they fill whole hosts" in found.sentence
 
 
 def test_one_metric_with_two_modes_is_one_finding(equals: Any, judge: Judge) -> None:
@@ -301,6 +343,25 @@ def test_an_expected_host_without_a_run_is_unknown(equals: Any, judge: Judge) ->
     assert (finding.code, finding.judgement, finding.host) == ("missing-host", "unknown", "h777")
     assert verdict.judgement == "unknown"
     assert verdict.host_counts == {"fail": 0, "unknown": 1, "warn": 0, "pass": 10}
+    assert "40 devices on 10 hosts" in verdict.summary  # the missing one has none
+
+
+def test_a_host_is_the_one_that_is_expected_whatever_the_case_of_its_name(
+    equals: Any, judge: Judge
+) -> None:
+    verdict = judge(equals(39), expected={f"H{n:03}": 4 for n in range(11)})
+    assert [(f.code, f.host) for f in verdict.findings] == [
+        ("missing-host", "H010"), ("missing-device", "h009"),
+    ]  # fmt: skip
+    assert {h.host: h.n_expected for h in verdict.hosts} == {"H010": 4, "h009": 4}
+
+
+def test_one_is_no_plural(told: Any, judge: Judge) -> None:
+    verdict = judge([told(figures={"compute bf16 burst": 1.0})], expected={"b": 1})
+    assert "1 device on 1 host (" in verdict.summary
+    assert "b and its 1 device should be there" in verdict.findings[0].sentence
+    host = next(host for host in verdict.hosts if host.host == "a")
+    assert "1 of 1 device is no pass" in host.sentence
 
 
 def test_a_host_with_fewer_devices_than_expected_is_unknown(equals: Any, judge: Judge) -> None:
@@ -369,6 +430,7 @@ def test_a_run_that_was_cut_short_is_unknown(equals: Any, judge: Judge) -> None:
     devices[:4] = [replace(d, status="incomplete") for d in devices[:4]]
     verdict = judge(devices)
     assert [codes(d) for d in verdict.devices] == [["incomplete-run"]] * 4
+    assert "on h000: probe all --out RUNS --resume" in (verdict.devices[0].findings[0].remedy or "")
     assert [(h.host, h.judgement) for h in verdict.hosts] == [("h000", "unknown")]
 
 
@@ -438,6 +500,38 @@ def test_too_few_runs_tell_of_no_drift(equals: Any, judge: Judge) -> None:
     assert judge(months(equals(40, spread=0.002), 4, change)).devices == ()
 
 
+@pytest.mark.parametrize(
+    ("factors", "judgement"),
+    [((0.93,), "warn"), ((1.0, 0.93), "warn"), ((0.93, 0.93), "fail"), ((0.88,), "fail"),
+     ((0.97, 0.93), "warn")],
+)  # fmt: skip
+def test_a_figure_that_falls_short_alone_fails_where_it_stays_or_is_far_off(
+    equals: Any, judge: Judge, factors: tuple[float, ...], judgement: str
+) -> None:
+    def change(device: Any, month: int) -> Any:
+        own = device.device_id == uuid(4)
+        return times(device, factors[month], "memory copy") if own else device
+
+    (device,) = judge(months(equals(40, spread=0.002), len(factors), change)).devices
+    (finding,) = device.findings
+    assert (finding.code, finding.metric) == ("slow-metric", "memory copy burst")
+    assert finding.judgement == judgement
+    assert ("repeat the run:" in (finding.remedy or "")) == (judgement == "warn")
+    assert ("it stays" in finding.sentence) == (factors == (0.93, 0.93))
+
+
+def test_a_figure_alone_that_stays_with_another_driver_is_no_second_run(
+    equals: Any, judge: Judge
+) -> None:
+    def change(device: Any, month: int) -> Any:
+        own = device.device_id == uuid(4)
+        device = replace(device, driver="590") if month else device
+        return times(device, 0.93, "memory copy") if own else device
+
+    (device,) = judge(months(equals(40, spread=0.002), 2, change)).devices
+    assert device.judgement == "warn"
+
+
 @pytest.mark.parametrize("factor", [0.95, 1.06])
 def test_a_driver_that_costs_or_gives_speed_is_found_on_the_boards_themselves(
     equals: Any, judge: Judge, factor: float
@@ -458,6 +552,33 @@ def test_a_driver_that_costs_or_gives_speed_is_found_on_the_boards_themselves(
     assert finding.effect_high is not None
     assert finding.effect_low < factor - 1 < finding.effect_high
     assert verdict.devices == ()
+
+
+def test_one_host_that_is_slow_since_its_driver_changed_is_told_to_change_it_back(
+    equals: Any, judge: Judge
+) -> None:
+    def change(device: Any, month: int) -> Any:
+        if month == 0 or device.host != "h003":
+            return device
+        return times(replace(device, driver="590"), 0.93, "compute")
+
+    verdict = judge(months(equals(40, spread=0.002), 2, change))
+    assert [d.host for d in verdict.devices] == ["h003"] * 4
+    for device in verdict.devices:
+        (finding,) = device.findings
+        assert (finding.attribute, finding.since) == ("driver=590", "2026-04-01T06:00:00")
+        assert "it has driver 590 since 2026-04-01, after 580, where 36 of" in finding.sentence
+        assert "give it the driver of its equals" in (finding.remedy or "")
+    host = next(f for f in verdict.findings if f.code == "slow-host")
+    assert "another driver than those (590 since 2026-04-01)" in host.sentence
+    assert "give it the driver" in (host.remedy or "")
+
+
+def test_a_rare_driver_without_history_is_told_without_a_date(equals: Any, judge: Judge) -> None:
+    devices = equals(40, spread=0.002)
+    devices[9] = times(replace(devices[9], driver="590"), 0.9, "compute")
+    (device,) = judge(devices).devices
+    assert "it has driver 590, where 39 of its 40 equals have 580" in device.findings[0].sentence
 
 
 def test_an_update_that_changes_nothing_is_no_finding(equals: Any, judge: Judge) -> None:

@@ -426,3 +426,34 @@ def test_a_fleet_beside_its_runs_is_not_searched_for_runs(hosts: Any, tmp_path: 
     merge([tmp_path], inside)
     again = merge([tmp_path], inside)
     assert (again.looked_at, again.added) == (1, 0)
+
+
+def test_a_fleet_in_the_folder_of_its_runs_leaves_the_runs_to_be_found(
+    hosts: Any, tmp_path: Path
+) -> None:
+    hosts[0].write()
+    assert merge([tmp_path], tmp_path).added == 1
+    folders = sorted(path.name for path in tmp_path.iterdir())
+    hosts[1].write()
+    again = merge([tmp_path], tmp_path)
+    assert (again.looked_at, again.added, again.known, again.refused) == (2, 1, 1, ())
+    assert {"log", "parts", "manifest.json"} < set(folders)
+
+
+def test_a_disk_that_is_not_there_clears_no_refusal_and_an_old_log_is_read(
+    hosts: Any, fleet: Path, tmp_path: Path
+) -> None:
+    good, bad = hosts[0].write(), hosts[1].write()
+    (bad / "run.json").write_text("{}")
+    merge([hosts[0].out, hosts[1].out], fleet)
+    entry = fleet / "log/00000001.json"
+    document = json.loads(entry.read_text())
+    del document["cleared"]
+    entry.write_text(json.dumps(document))
+    shutil.move(hosts[1].out, tmp_path / "unmounted")
+    merge([hosts[0].out, hosts[1].out], fleet)
+    assert str(bad / "run.json") in Fleet(open_store(fleet)).state().refused
+    hosts[1].out.mkdir()
+    last = merge([good, hosts[1].out], fleet)
+    assert set(last.cleared) == {str(bad / "run.json"), str(hosts[1].out)}
+    assert not Fleet(open_store(fleet)).state().refused

@@ -32,6 +32,21 @@ def test_the_page_tells_verdict_evidence_missing_hosts_and_refused_files(
     assert html.index("SIMULATED") < html.index("<header>") < html.index("Verdict: ")
 
 
+def test_the_box_of_the_verdict_names_the_worst_failing_devices_before_all_else(
+    verdict: FleetVerdict, large_verdict: FleetVerdict, fleet: Opened
+) -> None:
+    box = to_html(verdict, fleet.connection, ()).partition("Kinds of devices</h2>")[0]
+    first, second = re.findall(r"<li>(.*?)</li>", box)[:2]
+    assert "node-03:1" in first
+    assert "20.0 % slower than 47 equal devices" in first
+    assert "node-05:0" not in box  # it is a warning
+    assert "missing-host" in second
+    large = to_html(large_verdict, fleet.connection, ()).partition("Kinds of devices</h2>")[0]
+    assert large.count("<code>slow</code>") == 5
+    assert "and 3 more devices of this host" in large
+    assert "4980 more devices fail" in large
+
+
 def test_the_map_has_the_worst_device_of_each_host_the_worst_host_first(
     verdict: FleetVerdict, fleet: Opened
 ) -> None:

@@ -61,6 +61,18 @@ def test_of_many_devices_the_worst_are_told_and_the_rest_counted(
     assert len(text.splitlines()) < 120
 
 
+def test_what_else_is_found_about_a_device_is_named_beside_the_worst(
+    verdict: FleetVerdict,
+) -> None:
+    slow, drifting = verdict.devices
+    both = slow.model_copy(update={"findings": (*slow.findings, *drifting.findings)})
+    same_host = slow.model_copy(update={"position": 0})
+    text = shown(verdict.model_copy(update={"devices": (both, same_host)}))
+    assert "also drift" in text
+    assert "more device" not in text  # the other one does not drift
+    assert "also" not in shown(verdict)
+
+
 def test_a_terminal_without_unicode_gets_plain_signs(verdict: FleetVerdict) -> None:
     assert "-20.0%" in shown(verdict, encoding="ascii")
 
