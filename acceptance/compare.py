@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,8 @@ from roofprobe.acceptance.comparison import (
     Remark,
     Side,
 )
-from roofprobe.records.schema import Family
+from roofprobe.records.runfolder import read_run
+from roofprobe.records.schema import Family, Run
 
 # A factor that the whole device has in common: this share of its rows on one side of 1, at least
 # so many rows, and at least this large.
@@ -45,12 +46,15 @@ def compare(
     *,
     families: Sequence[Family] | None = None,
     fail_on: float | None = None,
+    read: Callable[[Path], Run] = read_run,
 ) -> Comparison:
     """Compare the runs at ``a`` with those at ``b``; raises ``RoofprobeError`` as reading does.
 
-    ``families`` leaves only these, ``fail_on`` is the slowdown (0.05 is 5 %) that is a regression.
+    ``families`` leaves only these, ``fail_on`` is the slowdown (0.05 is 5 %) that is a regression;
+    ``read`` reads one run.
     """
-    return compare_runs(read_side(a, "A"), read_side(b, "B"), families=families, fail_on=fail_on)
+    sides = read_side(a, "A", read), read_side(b, "B", read)
+    return compare_runs(*sides, families=families, fail_on=fail_on)
 
 
 def compare_runs(

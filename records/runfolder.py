@@ -93,6 +93,25 @@ def locked(out: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_going_on(folder: Path) -> bool:
+    """Return whether a process measures the run in ``folder``: its runs are locked, it is newest.
+
+    A run that is resumed by the name of its folder, with newer ones beside it, is not told.
+    """
+    out = folder.resolve().parent
+    try:
+        descriptor = os.open(out / _LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return newest(out).resolve() == folder.resolve()
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def new_run_folder(out: Path, started_at: str, host: str) -> Path:
     """Make ``OUT/<UTC start>-<host>`` (a number is added when it exists) and return it."""
     stamp = datetime.fromisoformat(started_at).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")

@@ -11,10 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from roofprobe.cli import app
+from roofprobe.opening import readable
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.runfolder import read_run, write_run
 from roofprobe.records.schema import Run
-from roofprobe.rendering import readable, report, write_index
+from roofprobe.rendering import report, write_index
 
 REFERENCE = Path(__file__).parents[1] / "reports/reference/cpu-amd-epyc-2-cores"
 JOURNAL = """{"kind": "header", "schema_version": 1, "run_id": "killed", "started_at":
