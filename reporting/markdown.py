@@ -166,7 +166,7 @@ def _result_table(first: str, rows: Sequence[HeadlineRow]) -> str:
     columns = tables.shown_columns(rows, _RESULT_COLUMNS)
     lines = [
         [
-            named(row.title, row.label),
+            named(row.title, row.label) + (" **fallback**" if row.fallback else ""),
             f"**{row.burst}** {escape(row.unit)}" if row.burst != UNKNOWN else UNKNOWN,
             *(_cell(row, column) for column in columns),
             _how(row),
@@ -186,7 +186,8 @@ def _cell(row: HeadlineRow, column: Column) -> str:
 def _how(row: HeadlineRow) -> str:
     kernel = "" if row.kernel in (UNKNOWN, row.route) else f" {code(row.kernel)}"
     known = [row.shape, row.variant, row.regime, row.sm_clock]
-    return f"{code(row.route)}{kernel} {escape(', '.join(k for k in known if k != UNKNOWN))}"
+    told = f"{code(row.route)}{kernel} {escape(', '.join(k for k in known if k != UNKNOWN))}"
+    return f"{told}<br>**fallback**: {escape(row.fallback)}" if row.fallback else told
 
 
 def _absent_table(groups: Sequence[AbsentGroup]) -> str:

@@ -130,6 +130,21 @@ def measurements_of(run: Run, device_id: str) -> tuple[Measurement, ...]:
     return tuple(m for m in run.measurements if m.device_id == device_id)
 
 
+def fallbacks_marked(
+    run: Run, device_id: str, headlines: Iterable[Headline]
+) -> tuple[Headline, ...]:
+    """Return headlines whose labels say so where another kernel ran than was asked for."""
+    fallen = {
+        m.case.case_id
+        for m in measurements_of(run, device_id)
+        if m.status == "ok" and m.identity is not None and m.identity.fallback
+    }
+    return tuple(
+        h.model_copy(update={"label": f"{h.label} (fallback)"}) if h.case_id in fallen else h
+        for h in headlines
+    )
+
+
 def headline_rows(run: Run, device_id: str, family: Family) -> tuple[HeadlineRow, ...]:
     """Return the result lines of one device and family."""
     sources = {
