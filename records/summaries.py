@@ -7,8 +7,9 @@ tenth of the time of a whole reading. A run that cannot be read is in the list, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -96,6 +97,7 @@ class RunSummary(_Part):
     devices: tuple[DeviceSummary, ...] = ()
     headlines: tuple[HeadlineSummary, ...] = ()
     verdict: VerdictSummary | None = None
+    simulated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Listed:
 
 
 def run_folders(out: Path) -> tuple[Path, ...]:
-    """Return the run folders in ``out``, the newest first; raises ``RoofprobeError``.
+    """Return the run folders in ``out``, the newest by name first; raises ``RoofprobeError``.
 
     Names begin with the time of the start, so their order is that of time.
     """
@@ -137,6 +139,20 @@ def summaries(
             yield Listed(folder, _summary(folder, rebuild), None, has_report)
         except RoofprobeError as error:
             yield Listed(folder, None, error.sentence, has_report)
+
+
+def newest_first(found: Sequence[Listed]) -> list[Listed]:
+    """Sort runs by when they started, as their records tell, else their names; names break ties."""
+    return sorted(found, key=lambda each: (_started(each), each.folder.name), reverse=True)
+
+
+def _started(listed: Listed) -> datetime:
+    told = listed.run.started_at if listed.run else listed.folder.name.partition("-")[0]
+    try:
+        started = datetime.fromisoformat(told)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return started if started.tzinfo else started.replace(tzinfo=UTC)
 
 
 def _summary(folder: Path, rebuild: Callable[[Path], Run] | None) -> RunSummary:

@@ -149,3 +149,9 @@ def test_a_kept_record_stands_beside_itself(tmp_path: Path) -> None:
     assert text.count("+0.0%") > 20
     assert text.count("<svg") == 3
     assert len(text.encode()) < 100_000
+
+
+def test_a_folder_of_one_run_gets_its_index_too(runs: Runs) -> None:
+    folder = runs("20000101T000000Z-a")
+    assert report([folder.parent], None)[-1] == folder.parent / "index.html"
+    assert not (folder / "index.html").exists()

@@ -32,7 +32,7 @@ def report(
 ) -> tuple[Path, ...]:
     """Write what ``probe report`` is asked for and return the paths of the files.
 
-    One run gives its report.html and report.md, a folder of several runs also its index.html, and
+    One run gives its report.html and report.md, a folder of runs also its index.html, and
     several paths (or ``side_by_side``) one page of all their devices. Raises
     ``RoofprobeError`` for what cannot be read or written.
     """
@@ -42,7 +42,7 @@ def report(
         return (_write_comparison(paths, out),)
     (path,) = paths
     written = _write_reports(path, out)
-    if out is None and _holds_runs(path) and len(run_folders(path)) > 1:
+    if out is None and _holds_runs(path):
         written += (write_index(path, None),)
     return written
 
