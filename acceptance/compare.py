@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from roofprobe.acceptance.compare_conditions import warnings_of
+from roofprobe.acceptance.compare_conditions import simulated_in, warnings_of
 from roofprobe.acceptance.compare_headlines import compared_headlines
 from roofprobe.acceptance.compare_match import match_rows
 from roofprobe.acceptance.compare_noise import minimum_effect
@@ -78,7 +78,10 @@ def compare_runs(
         a=_side(a),
         b=_side(b),
         pairs=records,
-        warnings=(*a.warnings, *b.warnings, *warnings_of(a.runs, b.runs, pairs)),
+        warnings=(
+            *simulated_in("A", a.runs), *simulated_in("B", b.runs), *a.warnings, *b.warnings,
+            *warnings_of(a.runs, b.runs, pairs),
+        ),
         findings=tuple(
             finding for number, pair in enumerate(records)
             for finding in _findings(number, pair, [r for r in rows if r.pair == number])

@@ -88,6 +88,8 @@ def calibrate(
                 points[key].append(one)
         else:
             run = read(path)
+            if run.simulated is not None:
+                notes.append(f"nothing in {path} was measured: {run.simulated}")
             for device in run.devices:
                 devices[device.device_id] = device_of(run, device)
                 points[device.device_id] += points_of(run, device)

@@ -43,14 +43,14 @@ def calibrate(
 
         progress = (lambda _: None) if quiet else say
         outcome = calibrate(sources, gpu=gpu, framework=framework, progress=progress, read=read)
+        for note in () if quiet else outcome.notes:
+            say(f"Note: {note}")
         document = calibration_bytes(outcome.file)
         write_whole(out, document, advice="choose another --out", exit_code=2)
         if json_:
             write_stdout(document)
         elif not quiet:
             render_calibration(outcome.file, console())
-        for note in () if quiet else outcome.notes:
-            say(f"Note: {note}")
         return 0
 
     exit_with(run, json_)
