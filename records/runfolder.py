@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -250,7 +251,8 @@ def run_file(path: Path) -> Path:
     raise RoofprobeError(
         "unfinished-run",
         f"{which} has no record yet, since it was killed or still runs: go on with "
-        "`probe all --resume`, or name the folder of another run",
+        f"`probe all --out {shlex.quote(str(folder.parent))} --resume`, or name the folder of "
+        "another run",
         exit_code=3,
     )
 
