@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from roofprobe.acceptance.compare_conditions import warnings_of
+from roofprobe.acceptance.compare_conditions import simulated_in, warnings_of
 from roofprobe.acceptance.compare_headlines import compared_headlines
 from roofprobe.acceptance.compare_match import match_rows
 from roofprobe.acceptance.compare_noise import minimum_effect
@@ -29,7 +29,8 @@ from roofprobe.acceptance.comparison import (
     Remark,
     Side,
 )
-from roofprobe.records.schema import Family
+from roofprobe.records.runfolder import read_run
+from roofprobe.records.schema import Family, Run
 
 # A factor that the whole device has in common: this share of its rows on one side of 1, at least
 # so many rows, and at least this large.
@@ -45,12 +46,15 @@ def compare(
     *,
     families: Sequence[Family] | None = None,
     fail_on: float | None = None,
+    read: Callable[[Path], Run] = read_run,
 ) -> Comparison:
     """Compare the runs at ``a`` with those at ``b``; raises ``RoofprobeError`` as reading does.
 
-    ``families`` leaves only these, ``fail_on`` is the slowdown (0.05 is 5 %) that is a regression.
+    ``families`` leaves only these, ``fail_on`` is the slowdown (0.05 is 5 %) that is a regression;
+    ``read`` reads one run.
     """
-    return compare_runs(read_side(a, "A"), read_side(b, "B"), families=families, fail_on=fail_on)
+    sides = read_side(a, "A", read), read_side(b, "B", read)
+    return compare_runs(*sides, families=families, fail_on=fail_on)
 
 
 def compare_runs(
@@ -74,7 +78,10 @@ def compare_runs(
         a=_side(a),
         b=_side(b),
         pairs=records,
-        warnings=(*a.warnings, *b.warnings, *warnings_of(a.runs, b.runs, pairs)),
+        warnings=(
+            *simulated_in("A", a.runs), *simulated_in("B", b.runs), *a.warnings, *b.warnings,
+            *warnings_of(a.runs, b.runs, pairs),
+        ),
         findings=tuple(
             finding for number, pair in enumerate(records)
             for finding in _findings(number, pair, [r for r in rows if r.pair == number])

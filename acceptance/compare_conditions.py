@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from roofprobe.acceptance.compare_sides import Pair, Place
-from roofprobe.acceptance.comparison import Remark
+from roofprobe.acceptance.comparison import SIMULATED, Remark
 from roofprobe.records.schema import NOT_ALONE, Device, Run
 
 T = TypeVar("T")
@@ -54,6 +54,12 @@ _DEVICE_FACTS: tuple[_Fact[Device], ...] = (
     _Fact("pcie-width", "PCIe width", lambda device: device.limits.pcie_width_max),
 )
 _MOST_LIBRARIES = 5
+
+
+def simulated_in(letter: str, runs: Sequence[Run]) -> Iterator[Remark]:
+    """Yield what simulated runs say of themselves, each sentence once."""
+    for sentence in dict.fromkeys(run.simulated for run in runs if run.simulated is not None):
+        yield Remark(code=SIMULATED, sentence=f"nothing of {letter} was measured: {sentence}")
 
 
 def warnings_of(a: Sequence[Run], b: Sequence[Run], pairs: Sequence[Pair]) -> tuple[Remark, ...]:

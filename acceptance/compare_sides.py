@@ -9,7 +9,7 @@ processor's id is ``cpu`` on every host, so it also needs the same kind to be th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,27 +41,27 @@ class Pair:
     peers_b: dict[str, str] = field(default_factory=dict)
 
 
-def read_side(path: Path, letter: str) -> Runs:
+def read_side(path: Path, letter: str, read: Callable[[Path], Run] = read_run) -> Runs:
     """Read all runs at ``path``; raises ``RoofprobeError`` where there is none to read.
 
     In a folder of runs, one that cannot be read is left out with a warning.
     """
     try:
-        return _read_side(path, letter)
+        return _read_side(path, letter, read)
     except OSError as error:
         raise RoofprobeError("unreadable", f"cannot read {path} ({error.strerror})") from error
 
 
-def _read_side(path: Path, letter: str) -> Runs:
+def _read_side(path: Path, letter: str, read: Callable[[Path], Run]) -> Runs:
     if not path.is_dir() or is_run_folder(path):
-        return Runs(path, (read_run(path),))
+        return Runs(path, (read(path),))
     runs: dict[str, Run] = {}
     warnings = []
     for folder in sorted(each for each in path.iterdir() if each.is_dir()):
         if folder.name == LATEST or not is_run_folder(folder):
             continue
         try:
-            run = read_run(folder)
+            run = read(folder)
         except RoofprobeError as error:
             warnings.append(
                 Remark(code="left-out", sentence=f"a run of {letter} is left out: {error.sentence}")
@@ -71,7 +71,7 @@ def _read_side(path: Path, letter: str) -> Runs:
     if not runs:
         if warnings:
             raise RoofprobeError("not-a-run", f"no run in {path} can be read; name a run folder")
-        return Runs(path, (read_run(path),))
+        return Runs(path, (read(path),))
     ordered = sorted(runs.values(), key=lambda run: (run.started_at, run.run_id))
     return Runs(path, tuple(ordered), tuple(warnings))
 

@@ -9,7 +9,7 @@ more than was seen.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ Pairing = Literal["same-device", "same-kind-and-index", "different-devices", "un
 # What a row's change follows from: another clock (power, heat), or other cycles (kernel, memory,
 # neighbours). Absent where no clock was counted on both sides.
 Cause = Literal["clock", "cycles"]
+SIMULATED: Final = "simulated"  # the code of the warning that nothing of a side was measured
 JUDGED: tuple[Change, ...] = ("faster", "slower", "~", "ambiguous")
 
 

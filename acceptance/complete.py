@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from roofprobe.acceptance.checks import finding
+from roofprobe.acceptance.resuming import resume_command
 from roofprobe.records.schema import Device, Finding, Measurement, Run
 
 # Reasons that say something about the run and nothing about the case: it was not run.
@@ -22,7 +24,7 @@ def complete(run: Run) -> Iterator[Finding]:
     """Yield one answer for each device, and one for the host where the run itself lacks parts."""
     lacking = list(_lacking(run))
     if lacking:
-        yield finding("RP-COMPLETE", "unknown", f"The run {'; it '.join(lacking)}")
+        yield _unknown(run, f"The run {'; it '.join(lacking)}")
     for device in run.devices:
         yield _of_device(run, device)
 
@@ -41,8 +43,8 @@ def _lacking(run: Run) -> Iterator[str]:
 def _of_device(run: Run, device: Device) -> Finding:
     planned = run.planned.get(device.device_id)
     if not planned:
-        return finding(
-            "RP-COMPLETE", "unknown",
+        return _unknown(
+            run,
             "The record does not say what was planned, so nobody knows what is missing",
             device=device,
         )  # fmt: skip
@@ -59,12 +61,20 @@ def _of_device(run: Run, device: Device) -> Finding:
             device=device, figure=1.0, bound=1.0, unit="share of the planned cases",
         )  # fmt: skip
     kinds = Counter(_kind(case_id) for case_id in missing)
-    return finding(
-        "RP-COMPLETE", "unknown",
+    return _unknown(
+        run,
         f"{len(missing)} of {count} planned cases have no result: {_told(kinds)}",
         device=device, figure=1 - len(missing) / count, bound=1.0,
         unit="share of the planned cases", case_id=missing[0],
     )  # fmt: skip
+
+
+def _unknown(run: Run, sentence: str, **more: Any) -> Finding:
+    """Return that something is missing, with the command that goes on with this run."""
+    command = resume_command(run)
+    if command is not None:
+        more["remedy"] = f"go on with `{command}`, or run it again with more time"
+    return finding("RP-COMPLETE", "unknown", sentence, **more)
 
 
 def _not_run(measurement: Measurement) -> bool:

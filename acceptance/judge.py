@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from roofprobe.acceptance.absolute import absolute
+from roofprobe.acceptance.checks import finding
 from roofprobe.acceptance.health import health
 from roofprobe.acceptance.identity import identity
 from roofprobe.acceptance.integrity import integrity
@@ -25,7 +26,12 @@ from roofprobe.records.schema import Finding, Judgement, Run, Verdict
 
 
 def judge(run: Run, against: Sequence[Run] = ()) -> Verdict:
-    """Return the findings on ``run``, held against earlier runs too, and what they amount to."""
+    """Return the findings on ``run``, held against earlier runs too, and what they amount to.
+
+    A simulated run has one finding: that nothing in it was measured.
+    """
+    if run.simulated is not None:
+        return _of_nothing(run, run.simulated)
     fresh, references = recomputed(run), [recomputed(reference) for reference in against]
     judged = judge_once(fresh, references)
     if fresh.retests:
@@ -39,6 +45,20 @@ def judge(run: Run, against: Sequence[Run] = ()) -> Verdict:
         },
         host=rolled_up(f for f in findings if f.device_id is None),
         findings=findings,
+    )
+
+
+def _of_nothing(run: Run, simulated: str) -> Verdict:
+    """Return the verdict on a record that nobody measured: unknown, and nothing else is asked."""
+    told = finding(
+        "RP-COMPLETE", "unknown", f"Nothing here was measured: {simulated}",
+        remedy="measure a device; a simulated record proves nothing of one",
+    )  # fmt: skip
+    return Verdict(
+        judgement="unknown",
+        devices={device.device_id: "unknown" for device in run.devices},
+        host="unknown",
+        findings=(told,),
     )
 
 

@@ -66,11 +66,13 @@ def calibrate(
     framework: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
     settings: Settings | None = None,
+    read: Callable[[Path], Run] = read_run,
 ) -> Outcome:
     """Calibrate every device of ``sources``: runs, op tables, or planners' folders of tables.
 
     ``gpu`` names the only GPU wanted, and that of tables which do not tell; ``framework`` an engine
-    by the beginning of its name. Raises ``RoofprobeError`` with what is wrong and what to do.
+    by the beginning of its name; ``read`` reads one run. Raises ``RoofprobeError`` with what
+    is wrong and what to do.
     """
     wanted = accelerator_of(gpu).key if gpu else None
     notes: list[str] = []
@@ -85,7 +87,9 @@ def calibrate(
                 devices.setdefault(key, datasheet_device(load()[key].per_device()))
                 points[key].append(one)
         else:
-            run = read_run(path)
+            run = read(path)
+            if run.simulated is not None:
+                notes.append(f"nothing in {path} was measured: {run.simulated}")
             for device in run.devices:
                 devices[device.device_id] = device_of(run, device)
                 points[device.device_id] += points_of(run, device)

@@ -152,11 +152,12 @@ def _residue(case: Case, device: Device, work: Work, moved: int) -> tuple[Note, 
     cache = device.last_level_cache_bytes or 0
     if case.family != "memory" or cache <= _RESIDUE_SHARE * moved:
         return ()
+    bound = min(1.0, cache / moved)
+    part = "all" if bound >= 1 else f"up to {bound:.0%}"
     return (
         Note(
             code="cache-residue",
-            sentence=f"up to {cache / moved:.0%} of the bytes of a pass can stay in the "
-            "last-level cache",
-            figures={"bound": cache / moved, "array_bytes": float(work.array_bytes)},
+            sentence=f"{part} of the bytes of a pass can stay in the last-level cache",
+            figures={"bound": bound, "array_bytes": float(work.array_bytes)},
         ),
     )

@@ -169,6 +169,17 @@ def read_journal(folder: Path) -> Journal:
     return Journal(header, tuple(measurements), tuple(events), valid, tuple(health))
 
 
+def has_begun(folder: Path) -> bool:
+    """Return whether ``folder`` has a journal whose first line is whole, or is not to be read."""
+    try:
+        with open(folder / NAME, "rb") as file:
+            return file.readline(MAX_LINE_BYTES + 1).endswith(b"\n")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # whoever reads it says why it cannot be read
+
+
 def settled(measurements: Sequence[Measurement]) -> tuple[Measurement, ...]:
     """Return what a resumed run need not look at again: all but what time ran out for."""
     return tuple(m for m in measurements if m.reason is None or m.reason.code != "time-budget")

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -91,6 +92,25 @@ def locked(out: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_going_on(folder: Path) -> bool:
+    """Return whether a process measures the run in ``folder``: its runs are locked, it is newest.
+
+    A run that is resumed by the name of its folder, with newer ones beside it, is not told.
+    """
+    out = folder.resolve().parent
+    try:
+        descriptor = os.open(out / _LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return newest(out).resolve() == folder.resolve()
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def new_run_folder(out: Path, started_at: str, host: str) -> Path:
@@ -231,7 +251,8 @@ def run_file(path: Path) -> Path:
     raise RoofprobeError(
         "unfinished-run",
         f"{which} has no record yet, since it was killed or still runs: go on with "
-        "`probe all --resume`, or name the folder of another run",
+        f"`probe all --out {shlex.quote(str(folder.parent))} --resume`, or name the folder of "
+        "another run",
         exit_code=3,
     )
 

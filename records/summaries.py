@@ -7,8 +7,9 @@ tenth of the time of a whole reading. A run that cannot be read is in the list, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.journal import NAME as JOURNAL_NAME
-from roofprobe.records.journal import check_version, first_problem
+from roofprobe.records.journal import check_version, first_problem, has_begun
 from roofprobe.records.reading import MIB, is_folder, read_bytes, said
 from roofprobe.records.runfolder import LATEST, RUN_FILE, is_run_folder
-from roofprobe.records.schema import Family, Judgement, NonNegative, RunStatus
+from roofprobe.records.schema import Family, Judgement, NonNegative, Run, RunStatus
 
 _MOST_BYTES: Final = 128 * MIB
 
@@ -96,6 +97,7 @@ class RunSummary(_Part):
     devices: tuple[DeviceSummary, ...] = ()
     headlines: tuple[HeadlineSummary, ...] = ()
     verdict: VerdictSummary | None = None
+    simulated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Listed:
 
 
 def run_folders(out: Path) -> tuple[Path, ...]:
-    """Return the run folders in ``out``, the newest first; raises ``RoofprobeError``.
+    """Return the run folders in ``out``, the newest by name first; raises ``RoofprobeError``.
 
     Names begin with the time of the start, so their order is that of time.
     """
@@ -124,14 +126,50 @@ def run_folders(out: Path) -> tuple[Path, ...]:
     return tuple(sorted(found, key=lambda path: path.name, reverse=True))
 
 
-def summaries(folders: tuple[Path, ...]) -> Iterator[Listed]:
-    """Yield what each folder holds; one that cannot be read says why."""
+def summaries(
+    folders: tuple[Path, ...], rebuild: Callable[[Path], Run] | None = None
+) -> Iterator[Listed]:
+    """Yield what each folder holds; one that cannot be read says why.
+
+    ``rebuild`` makes a record of the journal of a run that did not complete its own.
+    """
     for folder in folders:
         has_report = (folder / "report.html").is_file()
         try:
-            yield Listed(folder, read_summary(folder / RUN_FILE), None, has_report)
+            yield Listed(folder, _summary(folder, rebuild), None, has_report)
         except RoofprobeError as error:
             yield Listed(folder, None, error.sentence, has_report)
+
+
+def newest_first(found: Sequence[Listed]) -> list[Listed]:
+    """Sort runs by when they started, as their records tell, else their names; names break ties."""
+    return sorted(found, key=lambda each: (_started(each), each.folder.name), reverse=True)
+
+
+def _started(listed: Listed) -> datetime:
+    told = listed.run.started_at if listed.run else listed.folder.name.partition("-")[0]
+    try:
+        started = datetime.fromisoformat(told)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return started if started.tzinfo else started.replace(tzinfo=UTC)
+
+
+def _summary(folder: Path, rebuild: Callable[[Path], Run] | None) -> RunSummary:
+    try:
+        found = read_summary(folder / RUN_FILE)
+    except RoofprobeError as error:
+        if error.code != "unfinished-run" or rebuild is None or not has_begun(folder):
+            raise
+        return summary_of(rebuild(folder))
+    if found.status == "running" and rebuild is not None and has_begun(folder):
+        return summary_of(rebuild(folder))
+    return found
+
+
+def summary_of(run: Run) -> RunSummary:
+    """Return of a whole record what a table of runs shows."""
+    return RunSummary.model_validate(run.model_dump(mode="json"))
 
 
 def read_summary(file: Path) -> RunSummary:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from roofprobe.records.schema import Judgement, Run, Verdict
 from roofprobe.reporting import tables, verdict_rows
 from roofprobe.reporting.check_json import check_json_schema, to_json
-from roofprobe.reporting.markdown_text import code, escape, folded, table
+from roofprobe.reporting.markdown_text import code, escape, folded, prose, table
 from roofprobe.reporting.page import JUDGEMENT_STYLES, Page
 from roofprobe.reporting.plain_text import (
     as_sentence,
@@ -168,7 +168,7 @@ def _finding_table(rows: Sequence[FindingRow]) -> str:
             f"**{row.judgement}**",
             code(row.code),
             code(row.scope) if row.scope else "",
-            escape(with_remedy(row.sentence, row.remedy)),
+            prose(with_remedy(row.sentence, row.remedy)),
             escape(row.figure),
             escape(f"{row.bound} ({row.source})" if row.bound and row.source else row.bound),
         ]

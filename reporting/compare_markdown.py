@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from roofprobe.acceptance.comparison import Comparison
+from roofprobe.acceptance.comparison import SIMULATED, Comparison
 from roofprobe.reporting import compare_tables as tables
 from roofprobe.reporting.markdown_text import code, escape, folded, opening, table
 from roofprobe.reporting.plain_text import clean, listed, plural
@@ -13,7 +13,12 @@ _MOST_KEYS = 12
 def to_markdown(comparison: Comparison) -> str:
     """Return the comparison as Markdown; the summary comes first."""
     several = len(comparison.pairs) > 1
-    parts = ["# roofprobe: A compared with B", f"**{escape(clean(comparison.summary))}**"]
+    parts = [
+        "# roofprobe: A compared with B",
+        *(f"**Warning: {escape(clean(r.sentence))}**" for r in comparison.warnings
+          if r.code == SIMULATED),
+        f"**{escape(clean(comparison.summary))}**",
+    ]  # fmt: skip
     parts.append(
         _bullets(
             [
@@ -26,7 +31,8 @@ def to_markdown(comparison: Comparison) -> str:
             ]
         )
     )
-    for title, remarks in (("Warnings", comparison.warnings), ("Found", comparison.findings)):
+    warnings = [remark for remark in comparison.warnings if remark.code != SIMULATED]
+    for title, remarks in (("Warnings", warnings), ("Found", comparison.findings)):
         if remarks:
             said = [f"{opening(clean(r.sentence))} {code(clean(r.code))}" for r in remarks]
             parts += [f"## {title}", _bullets(said)]

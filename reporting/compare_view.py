@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from roofprobe.acceptance.comparison import ComparedRow, Comparison
+from roofprobe.acceptance.comparison import SIMULATED, ComparedRow, Comparison
 from roofprobe.reporting import compare_tables as tables
 from roofprobe.reporting.plain_text import clean, in_encoding, listed, plural
 
@@ -36,11 +36,16 @@ def render(comparison: Comparison, console: Console, *, full: bool = False) -> N
         console.print(Text(in_encoding(text, console.encoding), style=style))
 
     several = len(comparison.pairs) > 1
+    made_up = [remark for remark in comparison.warnings if remark.code == SIMULATED]
+    for remark in made_up:
+        line(f"warning: {clean(remark.sentence)}", "bold yellow")
     for letter, side in (("A", comparison.a), ("B", comparison.b)):
         line(tables.side_text(letter, side.path, side.runs))
     for number, pair in enumerate(comparison.pairs):
         line(tables.pair_text(number, pair, several=several), "bold")
     for remark in comparison.warnings:
+        if remark in made_up:
+            continue
         line(f"warning: {_placed(remark.pair, several)}{clean(remark.sentence)}", "yellow")
     for remark in comparison.findings:
         line(f"found: {_placed(remark.pair, several)}{clean(remark.sentence)}", "bold")

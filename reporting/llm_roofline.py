@@ -8,7 +8,7 @@ works on data that was just written may lie above the slope: it comes out of a c
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -82,7 +82,7 @@ def llm_roofline(run: Run, device_id: str, beside: Beside) -> Exhibit | None:
         return None
     return Exhibit(
         title="Language-model operations on the roofline",
-        sentence=_sentence(counted, roofs),
+        sentence=_sentence(ops, roofs),
         drawings=(_drawing(counted, roofs),),
         tables=(op_table(ops),),
     )
@@ -148,23 +148,31 @@ def _op(m: Measurement, roofs: Roofs) -> Op | None:
 
 
 def _sentence(ops: Sequence[Op], roofs: Roofs) -> str:
-    bound = [op for op in ops if op.intensity * roofs.memory / 1e3 < _peak(op, roofs)]
-    kinds = {
-        kind: statistics.median(op.share for op in ops if op.kind == kind)
-        for kind in _ORDER
-        if any(op.kind == kind for op in ops)
-    }
+    counted = [op for op in ops if op.rate > 0]
+    bound = [op for op in counted if op.intensity * roofs.memory / 1e3 < _peak(op, roofs)]
+    kinds = {name: _median_share(own) for name, own in _classes(ops)}
     best, worst = max(kinds, key=kinds.__getitem__), min(kinds, key=kinds.__getitem__)
-    told = (
-        f"{len(bound)} of {plural(len(ops), 'operation')} lie under the slope: memory bounds them"
-    )
+    of_all = plural(len(counted), "operation")
+    told = f"{len(bound)} of {of_all} lie under the slope: memory bounds them"
     told += f". Nearest to their roof are {best} ({numbers.share(kinds[best])} in the median)"
     if worst != best:
         told += f", furthest below {worst} ({numbers.share(kinds[worst])})"
-    above = sum(op.share > 1.05 for op in ops)
+    above = sum(op.share > 1.05 for op in counted)
     if above:
         told += f". {above} lie above their roof: caches serve them faster than memory could"
     return f"{told}."
+
+
+def _classes(ops: Sequence[Op]) -> Iterator[tuple[str, list[Op]]]:
+    """Yield the lines of the table: the operations of a class in one precision, named."""
+    for kind in _ORDER:
+        for precision in dict.fromkeys(op.precision for op in ops if op.kind == kind):
+            own = [op for op in ops if op.kind == kind and op.precision == precision]
+            yield f"{kind}, {precision}", own
+
+
+def _median_share(ops: Sequence[Op]) -> float:
+    return statistics.median(op.share for op in ops)
 
 
 def _peak(op: Op, roofs: Roofs) -> float:
@@ -174,20 +182,18 @@ def _peak(op: Op, roofs: Roofs) -> float:
 def op_table(ops: Sequence[Op]) -> SmallTable:
     """Return one line per class and precision: how far from the roof, and what was reached."""
     rows = []
-    for kind in _ORDER:
-        for precision in dict.fromkeys(op.precision for op in ops if op.kind == kind):
-            own = [op for op in ops if op.kind == kind and op.precision == precision]
-            shares = sorted(op.share for op in own)
-            best = max(op.rate for op in own)
-            rows.append(
-                (
-                    f"{kind}, {precision}",
-                    _range([op.intensity for op in own if op.rate > 0]),
-                    numbers.rate(best, "TFLOPS") if best else numbers.UNKNOWN,
-                    numbers.rate(max(op.gbps for op in own), "GB/s"),
-                    f"{numbers.share(statistics.median(shares))}, {numbers.share(shares[-1])}",
-                )
+    for name, own in _classes(ops):
+        best = max(op.rate for op in own)
+        most = max(op.share for op in own)
+        rows.append(
+            (
+                name,
+                _range([op.intensity for op in own if op.rate > 0]),
+                numbers.rate(best, "TFLOPS") if best else numbers.UNKNOWN,
+                numbers.rate(max(op.gbps for op in own), "GB/s"),
+                f"{numbers.share(_median_share(own))}, {numbers.share(most)}",
             )
+        )
     return SmallTable(
         "Language-model operations and their roofs",
         "The share of the roof (the smaller of the compute roof and of what memory delivers) in "
@@ -210,9 +216,8 @@ def _drawing(ops: Sequence[Op], roofs: Roofs) -> Drawing:
         for precision in _precisions(ops)
     ]
     kinds = [
-        f"{kind} {plural(sum(op.kind == kind for op in ops), 'case')}, "
-        f"{numbers.share(statistics.median(op.share for op in ops if op.kind == kind))} of the roof"
-        for kind in _kinds(ops)
+        f"{name} {plural(len(own), 'case')}, {numbers.share(_median_share(own))} of the roof"
+        for name, own in _classes(ops)
     ]
     slowest_first = sorted(_precisions(ops), key=lambda precision: roofs.compute[precision])
     hollow = f" Hollow marks are {slowest_first[0]}." if len(slowest_first) > 1 else ""

@@ -24,7 +24,15 @@ from roofprobe.reporting.facts import (
 from roofprobe.reporting.llm_tables import llm_tables
 from roofprobe.reporting.markdown_compute import compute_parts, support_matrix_table
 from roofprobe.reporting.markdown_parts import Part, joined, lookup, opened
-from roofprobe.reporting.markdown_text import code, escape, named, opening, table
+from roofprobe.reporting.markdown_text import (
+    code,
+    escape,
+    named,
+    opening,
+    opening_prose,
+    prose,
+    table,
+)
 from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.pair_tables import pair_tables
@@ -77,14 +85,14 @@ def to_markdown(run: Run, beside: Beside = NOTHING) -> str:
     for pairs in pair_tables(run):
         parts.append(Part(f"## {escape(pairs.title)}"))
         parts += [opened(small.title, _small_table(small), _READ) for small in pairs.tables]
-        parts.append(Part(_bullets(opening(note) for note in pairs.notes)))
+        parts.append(Part(_bullets(opening_prose(note) for note in pairs.notes)))
     matrix = support_matrix(run, {d.device_id: short_address(d) for d in run.devices})
     if matrix:
         parts.append(lookup("Support on all devices", [support_matrix_table(matrix)], _LOOKED_UP))
     if not device_ids(run):
         parts.append(Part("No device was found, so nothing was measured."))
     if run.events:
-        events = _bullets(opening(line) for line in tables.event_lines(run))
+        events = _bullets(opening_prose(line) for line in tables.event_lines(run))
         parts.append(opened("Events", [events], _READ, level=2))
     parts.append(lookup("How to read this", [HOW_TO_READ], _READ))
     parts.append(lookup("Conditions", [_facts(run_facts(run))], _READ))
@@ -105,14 +113,14 @@ def _summary(run: Run) -> str:
         lines.append(f"**{status}**")
     rows = verdict_rows.finding_rows(run, verdict)
     lines.append(_bullets(_finding(row) for row in verdict_rows.pressing(rows)))
-    lines += [escape(line) for line in verdict_rows.quiet_lines(run, verdict)]
+    lines += [prose(line) for line in verdict_rows.quiet_lines(run, verdict)]
     lines.append(f"Measured: {tables.counts_text(run)}.")
     return "\n\n".join(line for line in lines if line)
 
 
 def _finding(row: FindingRow) -> str:
     place = f" {code(row.scope)}" if row.scope else ""
-    said = escape(with_remedy(row.sentence, row.remedy))
+    said = prose(with_remedy(row.sentence, row.remedy))
     return f"**{row.judgement}**{place}: {said} {code(row.code)}"
 
 
@@ -148,7 +156,9 @@ def _device(run: Run, device_id: str, beside: Beside) -> list[Part]:
         )
     notes = tables.note_groups(run, device_id)
     if notes:
-        said = [f"{opening(n.sentence)} ({_code_list(n.labels)}) {code(n.code)}" for n in notes]
+        said = [
+            f"{opening_prose(n.sentence)} ({_code_list(n.labels)}) {code(n.code)}" for n in notes
+        ]
         parts.append(lookup("Notes", [_bullets(said)], _READ))
     facts = [*(device_facts(device) if device else ()), *observed_facts(run, device_id)]
     if facts:
@@ -166,7 +176,7 @@ def _result_table(first: str, rows: Sequence[HeadlineRow]) -> str:
     columns = tables.shown_columns(rows, _RESULT_COLUMNS)
     lines = [
         [
-            named(row.title, row.label),
+            named(row.title, row.label) + (" **fallback**" if row.fallback else ""),
             f"**{row.burst}** {escape(row.unit)}" if row.burst != UNKNOWN else UNKNOWN,
             *(_cell(row, column) for column in columns),
             _how(row),
@@ -186,7 +196,8 @@ def _cell(row: HeadlineRow, column: Column) -> str:
 def _how(row: HeadlineRow) -> str:
     kernel = "" if row.kernel in (UNKNOWN, row.route) else f" {code(row.kernel)}"
     known = [row.shape, row.variant, row.regime, row.sm_clock]
-    return f"{code(row.route)}{kernel} {escape(', '.join(k for k in known if k != UNKNOWN))}"
+    told = f"{code(row.route)}{kernel} {escape(', '.join(k for k in known if k != UNKNOWN))}"
+    return f"{told}<br>**fallback**: {prose(row.fallback)}" if row.fallback else told
 
 
 def _absent_table(groups: Sequence[AbsentGroup]) -> str:
@@ -194,7 +205,7 @@ def _absent_table(groups: Sequence[AbsentGroup]) -> str:
         [
             group.status,
             f"{plural(group.count, 'case')}: {_code_list(group.labels)}",
-            escape(with_remedy(group.sentence, group.remedy)),
+            prose(with_remedy(group.sentence, group.remedy)),
             code(group.code),
         ]
         for group in groups

@@ -19,7 +19,7 @@ from roofprobe.reporting.compute_tables import (
     support_lines,
 )
 from roofprobe.reporting.markdown_parts import Part, lookup, opened
-from roofprobe.reporting.markdown_text import code, escape, folded, named, opening, table
+from roofprobe.reporting.markdown_text import code, escape, folded, named, opening, prose, table
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.plain_text import with_remedy
 from roofprobe.reporting.search_tables import SearchRow, search_rows
@@ -88,7 +88,7 @@ def _route_table(groups: Sequence[RouteGroup]) -> str:
             figure = f"**{escape(r.rate)}**" if r.wins else escape(r.rate)
             kernel = code(r.kernel)
             if r.fallback:
-                kernel += f"<br>**fallback**: {escape(r.fallback)}"
+                kernel += f"<br>**fallback**: {prose(r.fallback)}"
             cells = [first, f"{code(r.route)}{tried}", figure, r.gain, escape(r.instruction)]
             lines.append([*cells, kernel, r.clock])
     heads = ["row and shape", "route", "burst", "to winner", "instruction", "kernel", "clock"]
@@ -159,7 +159,7 @@ def _trace_table(rows: Sequence[TraceRow]) -> str:
 def _support_table(rows: Sequence[SupportLine]) -> str:
     lines = []
     for r in rows:
-        why = escape(with_remedy(r.sentence, r.remedy))
+        why = prose(with_remedy(r.sentence, r.remedy))
         told = f"{why} {code(r.code)}".strip() if r.code else ""
         lines.append(
             [named(r.title, r.label), r.status, code(r.route), escape(r.instruction), told]

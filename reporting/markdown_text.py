@@ -17,9 +17,23 @@ def escape(text: str) -> str:
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
 
 
+def prose(text: str) -> str:
+    """Return a sentence escaped but for its code spans, whose text Markdown shows as it is."""
+    parts = re.split(r"(?<!`)`([^`]+)`(?!`)", text)
+    return "".join(code(part) if n % 2 else escape(part) for n, part in enumerate(parts))
+
+
 def opening(text: str) -> str:
     """Return ``text`` escaped for the start of a line, where ``-`` or ``1.`` begin a list."""
-    text = escape(text)
+    return _beginning_no_list(escape(text))
+
+
+def opening_prose(text: str) -> str:
+    """Return a sentence as `prose` for the start of a line."""
+    return _beginning_no_list(prose(text))
+
+
+def _beginning_no_list(text: str) -> str:
     return re.sub(r"^(\d*)([-+.)])", r"\1\\\2", text)
 
 

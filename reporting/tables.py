@@ -10,11 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from roofprobe.records.schema import (
+    NOT_ALONE,
     Family,
     Headline,
     Measurement,
+    Note,
     Reason,
     Run,
     Status,
@@ -29,6 +32,10 @@ from roofprobe.reporting.naming import (
 )
 from roofprobe.reporting.plain_text import clean, plural
 
+# The figure that a note warns of, which is worse the greater it is.
+_WARNED_OF: Final = {
+    "cache-residue": "bound", "noisy": "relative_ci_halfwidth", NOT_ALONE: "share",
+}  # fmt: skip
 _WORST_FIRST: tuple[Status, ...] = ("failed", "invalid", "skipped")
 
 
@@ -130,6 +137,21 @@ def measurements_of(run: Run, device_id: str) -> tuple[Measurement, ...]:
     return tuple(m for m in run.measurements if m.device_id == device_id)
 
 
+def fallbacks_marked(
+    run: Run, device_id: str, headlines: Iterable[Headline]
+) -> tuple[Headline, ...]:
+    """Return headlines whose labels say so where another kernel ran than was asked for."""
+    fallen = {
+        m.case.case_id
+        for m in measurements_of(run, device_id)
+        if m.status == "ok" and m.identity is not None and m.identity.fallback
+    }
+    return tuple(
+        h.model_copy(update={"label": f"{h.label} (fallback)"}) if h.case_id in fallen else h
+        for h in headlines
+    )
+
+
 def headline_rows(run: Run, device_id: str, family: Family) -> tuple[HeadlineRow, ...]:
     """Return the result lines of one device and family."""
     sources = {
@@ -227,21 +249,32 @@ def absent_groups(run: Run, device_id: str) -> tuple[AbsentGroup, ...]:
 
 
 def note_groups(run: Run, device_id: str) -> tuple[NoteGroup, ...]:
-    """Group the warnings of a device's measurements by what they say, figures aside."""
-    members: dict[tuple[str, str], list[tuple[str, Measurement]]] = {}
+    """Group the warnings of a device's measurements by what they say, figures aside.
+
+    A group is told by the sentence of its worst figure.
+    """
+    members: dict[tuple[str, str], list[tuple[Note, Measurement]]] = {}
     for measurement in measurements_of(run, device_id):
         for note in measurement.notes:
-            key = (note.code, figureless(note.sentence))
-            members.setdefault(key, []).append((note.sentence, measurement))
+            key = (note.code, "" if note.code in _WARNED_OF else figureless(note.sentence))
+            members.setdefault(key, []).append((note, measurement))
     return tuple(
         NoteGroup(
             clean(code),
-            _told([sentence for sentence, _ in found]),
+            _told([note.sentence for note in _worst_first([note for note, _ in found])]),
             _labels(measurement for _, measurement in found),
             len(found),
         )
         for (code, _), found in members.items()
     )
+
+
+def _worst_first(notes: Sequence[Note]) -> list[Note]:
+    """Sort notes of one code by the figure that they warn of, the greatest first."""
+    name = _WARNED_OF.get(notes[0].code)
+    if name is None:
+        return list(notes)
+    return sorted(notes, key=lambda note: -note.figures.get(name, 0.0))
 
 
 def figureless(sentence: str) -> str:

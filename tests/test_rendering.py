@@ -11,10 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from roofprobe.cli import app
+from roofprobe.opening import readable
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.runfolder import read_run, write_run
 from roofprobe.records.schema import Run
-from roofprobe.rendering import readable, report, write_index
+from roofprobe.rendering import report, write_index
 
 REFERENCE = Path(__file__).parents[1] / "reports/reference/cpu-amd-epyc-2-cores"
 JOURNAL = """{"kind": "header", "schema_version": 1, "run_id": "killed", "started_at":
@@ -148,3 +149,9 @@ def test_a_kept_record_stands_beside_itself(tmp_path: Path) -> None:
     assert text.count("+0.0%") > 20
     assert text.count("<svg") == 3
     assert len(text.encode()) < 100_000
+
+
+def test_a_folder_of_one_run_gets_its_index_too(runs: Runs) -> None:
+    folder = runs("20000101T000000Z-a")
+    assert report([folder.parent], None)[-1] == folder.parent / "index.html"
+    assert not (folder / "index.html").exists()

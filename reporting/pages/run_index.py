@@ -7,12 +7,12 @@ reports in the folders beside the page, so that the whole folder can be moved.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from roofprobe.records.summaries import HeadlineSummary, Listed, RunSummary
+from roofprobe.records.summaries import HeadlineSummary, Listed, RunSummary, newest_first
 from roofprobe.reporting import numbers
 from roofprobe.reporting.pages.shell import page
 from roofprobe.reporting.pages.trends import trends_of
@@ -45,6 +45,7 @@ class RunRow:
 
 def to_index(found: Sequence[Listed], title: str, n_unread: int = 0) -> str:
     """Return the page of a folder of runs, newest first; ``n_unread`` older ones were not read."""
+    found = newest_first(found)
     runs = [each.run for each in found if each.run is not None]
     hosts = _numbered(clean(run.environment.host) for run in runs)
     kinds = _numbered(clean(device.kind) for run in runs for device in run.devices)
@@ -101,7 +102,7 @@ def _row(listed: Listed, hosts: dict[str, int], kinds: dict[str, int]) -> RunRow
         host=host,
         devices=", ".join(f"{n} × {each}" if n > 1 else each for each, n in counts.items()),
         verdict=run.verdict.judgement if run.verdict else "unknown",
-        status="" if run.status == "complete" else run.status,
+        status=", ".join(_not_what_it_seems(run)),
         figures=_figures(run),
         versions=clean(
             f"roofprobe {run.environment.roofprobe}{torch}, method {run.method_version}"
@@ -110,6 +111,13 @@ def _row(listed: Listed, hosts: dict[str, int], kinds: dict[str, int]) -> RunRow
         host_number=hosts[host],
         kind_numbers=tuple(sorted({kinds[clean(device.kind)] for device in run.devices})),
     )
+
+
+def _not_what_it_seems(run: RunSummary) -> Iterator[str]:
+    if run.simulated is not None:
+        yield "simulated"
+    if run.status != "complete":
+        yield run.status
 
 
 def _figures(run: RunSummary) -> tuple[str, ...]:

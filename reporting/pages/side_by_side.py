@@ -8,11 +8,11 @@ tells.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from roofprobe.records.schema import Device, Family, Headline, Run
+from roofprobe.records.schema import NOT_ALONE, Device, Family, Headline, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.drawing import Drawing
 from roofprobe.reporting.pages.conditions import Condition, conditions_of
@@ -20,6 +20,7 @@ from roofprobe.reporting.pages.shell import page
 from roofprobe.reporting.pages.side_by_side_figures import bars_side_by_side, rooflines
 from roofprobe.reporting.plain_text import clean, plural
 from roofprobe.reporting.svg import StyleSheet, figure_style, inline_svg
+from roofprobe.reporting.tables import measurements_of
 from roofprobe.reporting.verdict_rows import verdict_of
 
 FAMILIES: Final[dict[Family, str]] = {
@@ -74,6 +75,7 @@ class Head:
     started: str
     verdict: str
     status: str
+    doubts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,11 @@ def to_comparison(runs: Sequence[Run], command: str) -> str:
         groups=list(zip(groups, drawn, strict=True)),
         command=clean(command),
         methods=len(methods) > 1,
+        simulated=tuple(
+            dict.fromkeys(
+                clean(f"{run.run_id}: {run.simulated}") for run in runs if run.simulated is not None
+            )
+        ),
     )
 
 
@@ -168,7 +175,18 @@ def _head(column: Column) -> Head:
         started=clean(run.started_at.replace("T", " ")[:16]),
         verdict=verdict.devices.get(device.device_id, verdict.judgement),
         status="" if run.status == "complete" else run.status,
+        doubts=tuple(_doubts(column)),
     )
+
+
+def _doubts(column: Column) -> Iterator[str]:
+    """Yield why the figures of a column may not be what the device does."""
+    if column.run.simulated is not None:
+        yield "simulated"
+    own = measurements_of(column.run, column.device.device_id)
+    disturbed = [m for m in own if any(note.code == NOT_ALONE for note in m.notes)]
+    if disturbed:
+        yield f"disturbed by others in {len(disturbed)} of {plural(len(own), 'measurement')}"
 
 
 def lines_of(columns: Sequence[Column], family: Family) -> tuple[Line, ...]:

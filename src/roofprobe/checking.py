@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roofprobe.acceptance.judge import judge
+from roofprobe.opening import read
 from roofprobe.records.errors import RoofprobeError
-from roofprobe.records.runfolder import read_run, write_whole
+from roofprobe.records.runfolder import write_whole
 from roofprobe.records.schema import Run, Verdict
 from roofprobe.reporting.junit import junit_bytes
 from roofprobe.reporting.prometheus import prometheus_bytes
@@ -40,7 +41,7 @@ def check(
     (exit code 3), and where the run would be held against itself.
     """
     _check_files(junit, prometheus)
-    record = read_run(run)
+    record = read(run)
     references = [_reference(path, record) for path in against]
     verdict = judge(record, references)
     judged = record.model_copy(update={"verdict": verdict})
@@ -51,7 +52,7 @@ def check(
 
 
 def _reference(path: Path, run: Run) -> Run:
-    reference = read_run(path)
+    reference = read(path)
     if reference.run_id == run.run_id:
         raise RoofprobeError(
             "same-run",

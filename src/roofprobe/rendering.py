@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from roofprobe.records import journal, runfolder
+from roofprobe.opening import from_journal, readable
+from roofprobe.records import runfolder
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.reading import is_folder
-from roofprobe.records.schema import Run
 from roofprobe.records.summaries import run_folders, summaries
 from roofprobe.reporting.beside import NOTHING, beside_of
 from roofprobe.reporting.files import render_reports
@@ -32,7 +32,7 @@ def report(
 ) -> tuple[Path, ...]:
     """Write what ``probe report`` is asked for and return the paths of the files.
 
-    One run gives its report.html and report.md, a folder of several runs also its index.html, and
+    One run gives its report.html and report.md, a folder of runs also its index.html, and
     several paths (or ``side_by_side``) one page of all their devices. Raises
     ``RoofprobeError`` for what cannot be read or written.
     """
@@ -42,26 +42,9 @@ def report(
         return (_write_comparison(paths, out),)
     (path,) = paths
     written = _write_reports(path, out)
-    if out is None and _holds_runs(path) and len(run_folders(path)) > 1:
+    if out is None and _holds_runs(path):
         written += (write_index(path, None),)
     return written
-
-
-def readable(path: Path) -> tuple[Run, Path]:
-    """Return a run and its folder: its record, or, where that was not completed, its journal."""
-    from roofprobe.run import record_of  # which itself draws the page of a folder at its end
-
-    path = runfolder.newest(path)
-    folder = path if is_folder(path) else path.parent
-    try:
-        run = runfolder.read_run(path)
-    except RoofprobeError as error:
-        if error.code != "unfinished-run":
-            raise
-        return record_of(journal.read_journal(folder)), folder
-    if run.status == "running" and (folder / journal.NAME).exists():
-        return record_of(journal.read_journal(folder)), folder
-    return run, folder
 
 
 def write_index(folder: Path, out: Path | None = None, *, within_s: float | None = None) -> Path:
@@ -69,7 +52,7 @@ def write_index(folder: Path, out: Path | None = None, *, within_s: float | None
     end = None if within_s is None else time.monotonic() + within_s
     folders = run_folders(folder)
     found = []
-    for listed in summaries(folders):
+    for listed in summaries(folders, from_journal):
         found.append(listed)
         if end is not None and time.monotonic() > end:
             break

@@ -478,7 +478,7 @@ def test_a_newest_run_without_record_is_named_and_no_older_one_is_judged(
         assert done.stdout == ""
         assert killed.name in done.stderr
         assert "has no record yet" in done.stderr
-        assert "probe all --resume" in done.stderr
+        assert f"`probe all --out {runs} --resume`" in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
 

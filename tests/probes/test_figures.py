@@ -161,6 +161,13 @@ def test_what_a_cache_could_keep_of_a_stream_is_noted_above_3_percent(
     assert [note.code for note in notes] == (["cache-residue"] if noted else [])
     if noted:
         assert notes[0].figures == {"bound": 121 / 4000, "array_bytes": 4000.0}
+    whole = device.model_copy(update={"last_level_cache_bytes": 8000})
+    fields = figures_of(memory, whole, work_of(), sampled(), WallTimer(), None)
+    (held,) = Measurement.model_validate(
+        {"case": memory, "device_id": "cpu", "status": "ok", **fields}
+    ).notes
+    assert held.sentence == "all of the bytes of a pass can stay in the last-level cache"
+    assert held.figures["bound"] == 1.0
     product = figures_of(case_of(), device, work_of(), sampled(), WallTimer(), None)
     assert product["notes"] == (), "a product goes round its buffers"
 

@@ -460,3 +460,18 @@ def test_runs_are_filtered_by_choice_and_by_words_and_all_there_without_script(
     assert page.locator(".runs tbody tr:visible").count() == 4
     assert not page.get_by_label("verdict").is_visible()
     context.close()
+
+
+@pytest.mark.parametrize("width", [1000, 1200, 390])
+def test_verdicts_stay_whole_words_and_reasons_in_view(
+    width: int, browser: Browser, many: dict[str, Path]
+) -> None:
+    page = browser.new_page(viewport=ViewportSize(width=width, height=900))
+    page.goto(many["index"].as_uri())
+    heights = page.evaluate(
+        "[...document.querySelectorAll('td.judged .word')].map(w => w.getClientRects().length)"
+    )
+    assert heights == [1, 1, 1]
+    right = page.evaluate("() => document.querySelector('.problem').getBoundingClientRect().right")
+    assert right <= width
+    page.close()

@@ -10,6 +10,7 @@ from roofprobe.reporting.llm_roofline import (
     CLASSES,
     Op,
     Roofs,
+    _sentence,
     _thinned,
     llm_roofline,
     op_table,
@@ -106,3 +107,17 @@ def test_many_points_are_thinned_and_every_class_stays() -> None:
 def test_a_line_has_the_median_and_the_best_share() -> None:
     table = op_table([op("layers", 1.0, 0.1, share) for share in (0.2, 0.4, 0.9)])
     assert table.rows == (("layers, bf16", "1.00–1.00", "100 GFLOPS", "100 GB/s", "40%, 90%"),)
+
+
+def test_the_sentence_names_the_lines_of_the_table() -> None:
+    ops = [
+        Op("layers", "bf16", 100.0, 49.0, 490.0, 0.49, "words"),
+        Op("layers", "fp32", 100.0, 5.0, 50.0, 0.05, "words"),
+        Op("experts", "bf16", 100.0, 31.0, 310.0, 0.31, "words"),
+        Op("row by row", "bf16", 0.0, 0.0, 140.0, 0.02, "words"),
+    ]
+    sentence = _sentence(ops, Roofs(1000.0, {"bf16": 100.0, "fp32": 100.0}, ""))
+    assert "Nearest to their roof are layers, bf16 (49% in the median)" in sentence
+    assert "furthest below row by row, bf16 (2%)" in sentence
+    assert sentence.startswith("0 of 3 operations")
+    assert {"layers, bf16", "row by row, bf16"} <= {row[0] for row in op_table(ops).rows}

@@ -1,6 +1,14 @@
 import pytest
 
-from roofprobe.reporting.markdown_text import code, escape, named, opening, table
+from roofprobe.reporting.markdown_text import (
+    code,
+    escape,
+    named,
+    opening,
+    opening_prose,
+    prose,
+    table,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +36,27 @@ def test_markup_in_text_is_shown_as_text(text: str, escaped: str) -> None:
 )
 def test_text_at_the_start_of_a_line_begins_no_list(text: str, escaped: str) -> None:
     assert opening(text) == escaped
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "with `probe all --resume`, or <b>",
+            "with `probe all --resume`, or &lt;b&gt;",
+        ),
+        ("`<b>|*x*`", "`<b>|*x*`"),
+        ("one ` and *two*", "one \\` and \\*two\\*"),
+        ("``a`` b", "\\`\\`a\\`\\` b"),
+    ],
+)
+def test_a_sentence_keeps_its_code_spans_and_nothing_else(text: str, shown: str) -> None:
+    assert prose(text) == shown
+
+
+def test_a_sentence_at_the_start_of_a_line_begins_no_list() -> None:
+    assert opening_prose("- `a`") == "\\- `a`"
+    assert opening("a `b`") == "a \\`b\\`"  # a name
 
 
 @pytest.mark.parametrize(

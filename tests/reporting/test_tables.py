@@ -1,4 +1,4 @@
-from roofprobe.records.schema import Measurement, Reason, Run
+from roofprobe.records.schema import Measurement, Note, Reason, Run
 from roofprobe.reporting import tables
 
 GPU = "GPU-00000000-example"
@@ -105,6 +105,22 @@ def test_equal_notes_are_told_once(example_run: Run) -> None:
     twice = example_run.model_copy(update={"measurements": (copy, copy)})
     (note,) = tables.note_groups(twice, GPU)
     assert (note.code, note.labels, note.count) == ("noisy", ("copy fp32 triton",), 2)
+
+
+def test_notes_of_one_kind_are_told_by_the_worst(example_run: Run) -> None:
+    found = next(m for m in example_run.measurements if m.notes)
+
+    def with_note(bound: float) -> Measurement:
+        note = Note(
+            code="cache-residue", figures={"bound": bound},
+            sentence=f"up to {bound:.0%} of the bytes stay",
+        )  # fmt: skip
+        return found.model_copy(update={"notes": (note,)})
+
+    measurements = (with_note(0.12), with_note(0.9), with_note(0.3))
+    run = example_run.model_copy(update={"measurements": measurements})
+    (group,) = tables.note_groups(run, GPU)
+    assert group.sentence == "up to 90% of the bytes stay (and 2 more with other figures)"
 
 
 def test_counts_tell_how_cases_ended(example_run: Run, empty_run: Run) -> None:

@@ -104,6 +104,7 @@ def compare(
     def run() -> int:
         from roofprobe.acceptance import compare as comparing
         from roofprobe.acceptance.compare_options import families_of, share_of
+        from roofprobe.opening import read
         from roofprobe.records.errors import RoofprobeError
         from roofprobe.reporting import compare_view
 
@@ -111,7 +112,7 @@ def compare(
             raise RoofprobeError("two-formats", "--json and --markdown exclude each other")
         bound = None if fail_on is None else share_of(fail_on)
         families = None if family is None else families_of(family)
-        found = comparing.compare(a, b, families=families, fail_on=bound)
+        found = comparing.compare(a, b, families=families, fail_on=bound, read=read)
         if json_:
             write_stdout(compare_view.to_json(found))
         elif markdown:

@@ -23,10 +23,11 @@ def show(
     """Show the result tables of a run."""
 
     def show_run() -> int:
-        from roofprobe.records.runfolder import read_run, run_bytes
+        from roofprobe.opening import read
+        from roofprobe.records.runfolder import run_bytes
         from roofprobe.reporting.terminal import render_run
 
-        record = read_run(run)
+        record = read(run)
         if json_:
             write_stdout(run_bytes(record))
         else:

@@ -37,19 +37,20 @@ def calibrate(
     def run() -> int:
         from roofprobe.costmodel.calibrate import calibrate
         from roofprobe.costmodel.calibration_file import calibration_bytes
+        from roofprobe.opening import read
         from roofprobe.records.runfolder import write_whole
         from roofprobe.reporting.calibration_view import render_calibration
 
         progress = (lambda _: None) if quiet else say
-        outcome = calibrate(sources, gpu=gpu, framework=framework, progress=progress)
+        outcome = calibrate(sources, gpu=gpu, framework=framework, progress=progress, read=read)
+        for note in () if quiet else outcome.notes:
+            say(f"Note: {note}")
         document = calibration_bytes(outcome.file)
         write_whole(out, document, advice="choose another --out", exit_code=2)
         if json_:
             write_stdout(document)
         elif not quiet:
             render_calibration(outcome.file, console())
-        for note in () if quiet else outcome.notes:
-            say(f"Note: {note}")
         return 0
 
     exit_with(run, json_)

@@ -3,7 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from roofprobe.records.summaries import Listed, RunSummary, read_summary, run_folders, summaries
+from roofprobe.records.summaries import (
+    Listed,
+    RunSummary,
+    newest_first,
+    read_summary,
+    run_folders,
+    summaries,
+)
 from roofprobe.reporting.pages.run_index import to_index
 from roofprobe.reporting.pages.trends import MOST_POINTS, trends_of
 
@@ -102,3 +109,20 @@ def test_a_whole_record_reads_as_its_summary() -> None:
     run = read_summary(root / "reports/reference/cpu-amd-epyc-2-cores/run.json")
     assert run.environment.host == "host-1"
     assert len(run.headlines) > 20
+
+
+def test_runs_are_listed_by_their_start_and_names_break_ties() -> None:
+    found = [
+        listed("z", summary(1)), listed("a", summary(3)), listed("b", summary(3)),
+        listed("20000102T000000Z-h", None, "broken"), listed("m", None, "broken"),
+    ]  # fmt: skip
+    names = [each.folder.name for each in newest_first(found)]
+    assert names == ["b", "a", "20000102T000000Z-h", "z", "m"]
+    page = to_index(found, "out")
+    assert page.index("<td>b</td>") < page.index("<td>a</td>") < page.index("<td>z</td>")
+
+
+def test_a_simulated_run_says_so_beside_its_verdict() -> None:
+    page = to_index([listed("a", summary(1, simulated="made up", status="incomplete"))], "out")
+    assert "</span><br>simulated, incomplete</td>" in page
+    assert "simulated" not in to_index([listed("a", summary(1))], "out")

@@ -1,6 +1,6 @@
 import re
 
-from roofprobe.records.schema import Run
+from roofprobe.records.schema import NOT_ALONE, Note, Run
 from roofprobe.reporting.pages.side_by_side import columns_of, groups_of, lines_of, to_comparison
 from roofprobe.reporting.svg import figure_style
 
@@ -73,3 +73,20 @@ def test_hostile_names_are_text(hostile_run: Run) -> None:
     assert "&lt;script&gt;alert(1)" in page
     assert "\x1b" not in page
     assert not re.search(r'(?:href|src)="[^#]', page)
+
+
+def test_a_column_that_was_disturbed_or_made_up_says_so_at_its_head(example_run: Run) -> None:
+    note = Note(code=NOT_ALONE, sentence="others took half of the cores")
+    first, *others = example_run.measurements
+    noted = first.model_copy(update={"notes": (note,)})
+    disturbed = example_run.model_copy(update={"measurements": (noted, *others)})
+    n = sum(m.device_id == first.device_id for m in example_run.measurements)
+    page = to_comparison([example_run, disturbed], "probe compare a b")
+    said = f"disturbed by others in 1 of {n} measurements"
+    assert page.count(f"<strong>{said}</strong>") == 1
+    assert f'<br><span class="quiet">{said}</span></th>' in page
+    assert "Nothing here was measured" not in page
+    made_up = example_run.model_copy(update={"simulated": "made up by <b>"})
+    page = to_comparison([example_run, made_up], "probe compare a b")
+    assert f"Nothing here was measured: {made_up.run_id}: made up by &lt;b&gt;</strong>" in page
+    assert page.count("<strong>simulated</strong>") == len(example_run.devices)
