@@ -7,6 +7,7 @@ planner does with it, and what it loses.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,8 @@ from roofprobe.costmodel.exporters.files import Export
 from roofprobe.costmodel.exporters.planners import PLANNERS, Planner
 from roofprobe.costmodel.exporters.subject import DEGREES, MODELS, Subject, read_subject
 from roofprobe.records.errors import RoofprobeError
-from roofprobe.records.runfolder import write_whole
+from roofprobe.records.runfolder import read_run, write_whole
+from roofprobe.records.schema import Run
 
 PROVENANCE: Final = "PROVENANCE.md"
 
@@ -56,14 +58,15 @@ def export(
     gpu: str | None = None,
     models: tuple[str, ...] = MODELS,
     degrees: tuple[int, ...] = DEGREES,
+    read: Callable[[Path], Run] = read_run,
 ) -> Exported:
     """Write the files of ``planner`` for ``source`` (a run or a calibration) into ``out``.
 
-    ``models`` and ``degrees`` are those whose shapes the tables hold. Raises ``RoofprobeError``
-    with what is wrong and what to do.
+    ``models`` and ``degrees`` are those whose shapes the tables hold, ``read`` reads a run. Raises
+    ``RoofprobeError`` with what is wrong and what to do.
     """
     chosen = planner_of(planner)
-    subject = read_subject(source, gpu=gpu, models=models, degrees=degrees)
+    subject = read_subject(source, gpu=gpu, models=models, degrees=degrees, read=read)
     assert chosen.export is not None, "planner_of() told"
     made = chosen.export(subject)
     load = chosen.load.format(out=out, label=subject.label, model=_model_of(made))

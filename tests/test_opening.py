@@ -66,6 +66,10 @@ def test_a_killed_run_is_read_from_its_journal_by_every_command(
     assert compared["compared"] > 20
     fitted = probe("calibrate", killed, "--out", killed.parent / "c.json", "--json")
     assert json.loads(fitted.stdout)["devices"][0]["stream"]
+    if record == "left running":
+        out = killed.parent.parent / "exported"
+        exported = probe("export", killed, "--to", "genz", "--out", out)
+        assert exported.exit_code == 0, exported.output
     page = write_index(killed.parent).read_text()
     assert "<br>incomplete" in page
     assert "read fp32" in page

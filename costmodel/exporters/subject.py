@@ -8,7 +8,7 @@ other shapes than the model's own. `local_ops` lists them with the same inventor
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -112,13 +112,14 @@ def read_subject(
     gpu: str | None = None,
     models: tuple[str, ...] = MODELS,
     degrees: tuple[int, ...] = DEGREES,
+    read: Callable[[Path], Run] = read_run,
 ) -> Subject:
-    """Read a run (folder or ``run.json``) or a ``calibration.json`` to export.
+    """Read a run (by ``read``: its folder or ``run.json``) or a ``calibration.json`` to export.
 
     Raises ``RoofprobeError``: what reading raises, ``other-device``, ``not-calibrated``,
     ``unknown-model``.
     """
-    file, run = _read(source)
+    file, run = _read(source, read)
     chosen = _device_of(file, gpu, source)
     if not chosen.device.ops:
         raise RoofprobeError(
@@ -142,7 +143,7 @@ def read_subject(
     )
 
 
-def _read(source: Path) -> tuple[CalibrationFile, Run | None]:
+def _read(source: Path, read: Callable[[Path], Run]) -> tuple[CalibrationFile, Run | None]:
     """Return the calibration of a source, and its run where there is one."""
     if is_folder(source):
         has_run = (source / "run.json").exists() or (source / "latest").exists()
@@ -154,7 +155,7 @@ def _read(source: Path) -> tuple[CalibrationFile, Run | None]:
                     "what `probe calibrate` wrote",
                 )
             return read_calibration(source), None
-        run = read_run(source)
+        run = read(source)
         folder = run_file(source).parent
         if (folder / CALIBRATION).exists():
             return read_calibration(folder), run
@@ -162,7 +163,7 @@ def _read(source: Path) -> tuple[CalibrationFile, Run | None]:
     if _format_of(source) == FORMAT:
         return read_calibration(source), None
     try:
-        run = read_run(source)
+        run = read(source)
     except RoofprobeError as error:
         if error.code in ("damaged-run", "not-a-run") and is_file(source):
             raise RoofprobeError(

@@ -177,10 +177,11 @@ def export(
     def run() -> int:
         from roofprobe.costmodel.export import export
         from roofprobe.costmodel.exporters.subject import MODELS
+        from roofprobe.opening import read
         from roofprobe.reporting.export_view import render_export, to_json
 
         names = tuple(part.strip() for part in models.split(",")) if models else MODELS
-        written = export(source, to, out, gpu=gpu, models=names)
+        written = export(source, to, out, gpu=gpu, models=names, read=read)
         if json_:
             print_json(to_json(written))
         else:
