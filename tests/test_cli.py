@@ -19,6 +19,8 @@ from roofprobe.costmodel.validation import validation_json_schema
 from roofprobe.kernels.rows import ROWS, select
 from roofprobe.records.schema import run_json_schema
 
+pytestmark = pytest.mark.whole
+
 OP_TABLE = Path(__file__).parent / "costmodel" / "data" / "gemm.csv"
 PROBE = (sys.executable, "-m", "roofprobe")
 # The whole command with little time per case: every row, route, search and follow-up is there. A

@@ -163,6 +163,7 @@ def test_the_guard_against_the_network_works(guarded: Any, tmp_path: Path) -> No
     assert (tmp_path / "l").read_text() == "look up 192.0.2.1\n"
 
 
+@pytest.mark.whole
 @pytest.mark.timeout(300)
 def test_a_run_and_what_is_made_of_it_need_no_network(guarded: Any, tmp_path: Path) -> None:
     done = guarded("compute", "--tier", "quick", "--precision", "fp32", "--time-budget", "8s",
@@ -180,6 +181,7 @@ def test_a_run_and_what_is_made_of_it_need_no_network(guarded: Any, tmp_path: Pa
     guarded("export", "reports/latest", "--to", "llm-analysis", "--out", "planner")
 
 
+@pytest.mark.whole
 @pytest.mark.timeout(300)
 def test_ranks_of_one_host_speak_through_the_loopback_device(
     guarded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -34,6 +34,8 @@ from roofprobe.records.schema import Environment, Options, Run
 from roofprobe.reporting.files import render_files
 from roofprobe.reporting.validation_view import summary
 
+pytestmark = pytest.mark.whole
+
 LITTLE = validate_shapes.Model("little", Sizes(2, 128, 4, 2, 32, 256, 1000))
 STEPS = ((PREFILL, 1, 32), (DECODE, 1, 33), (PREFILL, 2, 32), (DECODE, 2, 64))
 

@@ -170,6 +170,7 @@ def test_results_survive_json(measured: tuple[CollectiveResult, ...]) -> None:
         assert RESULT.validate_json(RESULT.dump_json(result)) == result
 
 
+@pytest.mark.faults
 def test_wrong_results_and_missing_operations_are_told_and_the_ranks_go_on() -> None:
     fault = """
 def wrong(call, tensor, *rest):
@@ -203,6 +204,7 @@ plant("all_to_all_single", missing)
     assert missing.correctness is None
 
 
+@pytest.mark.faults
 def test_a_killed_and_a_hanging_rank_cost_their_cases_only() -> None:
     fault = """
 def killed(call, *rest):
@@ -238,6 +240,7 @@ plant("all_reduce", hanging)
     assert kept == list(results)
 
 
+@pytest.mark.faults
 def test_a_rank_that_falls_behind_is_named_and_one_that_raises_is_quoted() -> None:
     fault = """
 from roofprobe.kernels import collectives
