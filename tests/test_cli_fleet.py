@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.whole
+
 RUN: dict[str, Any] = {
     "schema_version": 1,
     "run_id": "20260101T000000Z-a1",
