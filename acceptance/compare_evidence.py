@@ -7,7 +7,7 @@ negative or not finite are no times; where a side has none, there is nothing to 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from roofprobe.records.schema import Measurement
 _FAST_TAIL = 10  # percentile
 # Between a picosecond and thirty years; a time outside is no time.
 _LEAST_TIME, _MOST_TIME = 1e-6, 1e15
-_CLOCKS_MHZ = (1.0, 1e6)
+_LEAST_CLOCK_MHZ, _MOST_CLOCK_MHZ = 1.0, 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,8 @@ def _values(measurement: Measurement) -> Array:
     """Return the usable samples; of a record without samples its median."""
     latency = measurement.latency
     told = measurement.samples_us or ((latency.median,) if latency else ())
-    values = np.array(told, dtype=np.float64) * _scale(measurement)
+    scale = _scale(measurement)
+    values = np.array([time * scale for time in told], dtype=np.float64)
     return values[(values >= _LEAST_TIME) & (values <= _MOST_TIME)]
 
 
@@ -148,6 +149,12 @@ def evidence_of(match: Match) -> Evidence | None:
     )
 
 
+def median_clock_mhz(clocks_mhz: Iterable[float]) -> float | None:
+    """Return the median of those that can be clocks; None where none is."""
+    told = [clock for clock in clocks_mhz if _LEAST_CLOCK_MHZ <= clock <= _MOST_CLOCK_MHZ]
+    return float(np.median(told)) if told else None
+
+
 def clock_change(a: Sequence[Measurement], b: Sequence[Measurement]) -> float | None:
     """Return the logarithm of B's clock over A's, counted or else reported on both sides.
 
@@ -162,9 +169,8 @@ def clock_change(a: Sequence[Measurement], b: Sequence[Measurement]) -> float | 
         readings[2].append([t.sm_clock_mhz.median for t in told if t.sm_clock_mhz])
     changes = []
     for sides in readings:
-        clocks = [float(np.median(side)) for side in sides if side]
-        least, most = _CLOCKS_MHZ
-        if len(clocks) == 2 and all(least <= clock <= most for clock in clocks):
+        clocks = [clock for side in sides for clock in [median_clock_mhz(side)] if clock]
+        if len(clocks) == 2:
             changes.append(math.log(clocks[1] / clocks[0]))
     if changes and changes[0] == 0 and len(changes) > 1 and a[0].case.family == "memory":
         return changes[1]

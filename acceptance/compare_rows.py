@@ -24,6 +24,7 @@ from roofprobe.acceptance.compare_evidence import (
     Evidence,
     Times,
     evidence_of,
+    median_clock_mhz,
     times_of,
     undisturbed,
 )
@@ -218,8 +219,6 @@ def _figure(match: Match, times: Times | None, *, left: bool) -> SideFigure | No
     logs = times.logs
     many = len(times.intervals) > 1
     rates = [m.rate for m in times.measurements if m.rate is not None and m.rate.median > 0]
-    clocks = [m.clock_mhz.median for m in times.measurements if m.clock_mhz]
-    clocks = [clock for clock in clocks if clock > 0]
     return SideFigure(
         status=status,
         runs=len(times.intervals),
@@ -230,7 +229,9 @@ def _figure(match: Match, times: Times | None, *, left: bool) -> SideFigure | No
         ci_high=max(i.value if many else i.high for i in times.intervals),
         rate=float(np.exp(np.mean([math.log(r.median) for r in rates]))) if rates else None,
         rate_unit=rates[0].unit if rates else None,
-        clock_mhz=float(np.median(clocks)) if clocks else None,
+        clock_mhz=median_clock_mhz(
+            m.clock_mhz.median for m in times.measurements if m.clock_mhz is not None
+        ),
     )
 
 

@@ -432,3 +432,15 @@ def test_a_note_of_another_kind_does_not_disturb(built: ModuleType) -> None:
     assert of_one(built, a, built.measured("x", built.steady(110), notes=(note,))).verdict == (
         "slower"
     )
+
+
+def test_clocks_that_no_clock_can_have_are_left_out(built: ModuleType) -> None:
+    clocks = (1e308, 1e308, 0.0)
+    runs = [
+        built.run([built.measured("x", built.steady(100), clock_mhz=clock)], run_id=f"a{number}")
+        for number, clock in enumerate((*clocks, 1980.0))
+    ]
+    row = only_row(compare_runs(side(*runs), side(*runs[:3])))
+    assert row.a is not None
+    assert row.b is not None
+    assert (row.a.clock_mhz, row.b.clock_mhz) == (1980.0, None)
