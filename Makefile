@@ -2,6 +2,7 @@
 # make test    run the tests
 # make test-planners  load exports in the planners themselves, in environments of their own
 # make test-aot  compile every Triton configuration for every architecture
+# make fuzz    look for new examples that break a reader or a formula (the tests keep to the same ones)
 # make docs    build the pages of docs/ as a site into site/, warnings are errors
 # make screenshots  pictures of a report's first screen into docs/images/ (REPORT names another than the newest)
 # make reference  draw the kept reports in reports/reference/ as the code draws them now
@@ -15,7 +16,7 @@ REPORT := reports/latest
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 export PYTHON
 
-.PHONY: probe test test-planners test-aot docs screenshots reference check bench clean
+.PHONY: probe test test-planners test-aot fuzz docs screenshots reference check bench clean
 
 probe: $(VENV)/.ready
 	$(VENV)/bin/probe all --out $(OUT)
@@ -43,6 +44,9 @@ test-planners: $(VENV)/.ready-test
 # Every Triton configuration for every architecture: instructions, shared memory, spills.
 test-aot: $(VENV)/.ready-test
 	$(VENV)/bin/python -m pytest -n auto -m aot_all
+
+fuzz: $(VENV)/.ready-test
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m hypothesis --hypothesis-profile fuzz
 
 docs: $(VENV)/.ready-dev
 	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs site

@@ -6,6 +6,7 @@ Test files cannot import each other, so doubles come from here.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,11 +16,19 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.support.doctor_machine import Machine
 
 CORES = sorted(os.sched_getaffinity(0))
+
+# The same examples each time, so that a change is judged by what it changed, on a busy host too.
+# New ones are for ``make fuzz``, where a failure is a find and ends as an example of its own.
+_patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("fuzz", _patient)
+settings.register_profile("repeatable", _patient, derandomize=True, database=None)
+settings.load_profile("repeatable")
 
 
 def _load(name: str) -> ModuleType:
@@ -40,6 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
     A product waits for the slowest of its threads, so two processes that both use every core mostly
     wait for each other: small products were seen to take four times the processor time.
     """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as of a job in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what a test starts must see it
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None:
         workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
