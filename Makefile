@@ -21,13 +21,11 @@ export PYTHON
 probe: $(VENV)/.ready
 	$(VENV)/bin/probe all --out $(OUT)
 
-# First what is fast, then pages in a browser, whole runs and those with planted faults, a Ray
-# cluster; tests that time something run alone, last.
+# First what is fast; then pages in a browser, whole runs, those with planted faults and a Ray cluster,
+# which wait more than they compute; tests that time something run alone, last.
 test: $(VENV)/.ready-test
 	$(VENV)/bin/python -m pytest $(PARALLEL) -m "not browser and not whole and not faults and not alone and not ray and not aot_all and not planners"
-	$(VENV)/bin/python -m pytest $(PARALLEL) -m browser
-	$(VENV)/bin/python -m pytest $(PARALLEL) -m "(whole or faults) and not alone"
-	$(VENV)/bin/python -m pytest -m ray
+	$(VENV)/bin/python -m pytest $(PARALLEL) -n $$(($$(nproc) + 1)) -m "(browser or whole or faults or ray) and not alone"
 	$(VENV)/bin/python -m pytest -m alone
 
 check: $(VENV)/.ready-dev

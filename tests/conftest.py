@@ -44,7 +44,7 @@ def _load(name: str) -> ModuleType:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each of xdist's workers, and all that it starts, cores of its own.
+    """Give each of xdist's workers, and all that it starts, its own cores; one too many has all.
 
     A product waits for the slowest of its threads, so two processes that both use every core mostly
     wait for each other: small products were seen to take four times the processor time.

@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,15 @@ CHEAP = ("memory", "--tier", "quick", "--time-budget", "2s", "--device", "cpu", 
 LONG = ("memory", "--tier", "quick", "--device", "cpu", "--no-install")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def whole_host(every_core: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Let the nodes' probes, and Ray itself, have all cores: they are several at a time."""
+    with every_core():
+        yield
+
+
 @pytest.fixture(scope="module")
-def host(cluster: FakeFleet) -> FakeFleet:
+def host(whole_host: None, cluster: FakeFleet) -> FakeFleet:
     """Give the cluster with one node of two GPUs."""
     cluster.add("gpu-a", 2)
     return cluster
