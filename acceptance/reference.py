@@ -6,7 +6,7 @@ median of their medians, and its interval spans all of theirs. A row is slower o
 intervals are apart, and a line of the result (all rows of ``bf16``, all sizes of ``triad fp32``)
 only where most of its rows are, by more than the noise that such figures have from run to run: a
 floor per kind of device and family, or 3.5 times the spread that the other lines show between
-these very runs (`compare_noise`). Rows during which others were at work say nothing about the
+these very runs (`compare.noise`). Rows during which others were at work say nothing about the
 device and are left out. A baseline of zero, or none, judges nothing and stops nothing.
 """
 
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from roofprobe.acceptance.checks import finding
-from roofprobe.acceptance.compare_noise import SIGMAS, Movement, backgrounds, device_class
+from roofprobe.acceptance.compare.noise import SIGMAS, Movement, backgrounds, device_class
 from roofprobe.acceptance.relative import FAIL_SLOWER, WARN_SLOWER
 from roofprobe.acceptance.subject import subject_of
 from roofprobe.records.schema import (

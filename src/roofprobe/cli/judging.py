@@ -102,8 +102,8 @@ def compare(
     """Say what changed between two runs, or two sets of runs, and how surely."""
 
     def run() -> int:
-        from roofprobe.acceptance import compare as comparing
-        from roofprobe.acceptance.compare_options import families_of, share_of
+        from roofprobe.acceptance.compare import judge as comparing
+        from roofprobe.acceptance.compare.options import families_of, share_of
         from roofprobe.opening import read
         from roofprobe.records.errors import RoofprobeError
         from roofprobe.reporting import compare_view

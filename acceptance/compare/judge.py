@@ -1,8 +1,8 @@
 """Compare two sides, each one run or many: what changed, how surely, and from what.
 
 The main flow: read both sides, pair their devices, match their cases, judge each row, and say once
-what many rows have in common. How a row is judged stands in ``compare_rows``, what counts as noise
-in ``compare_noise``.
+what many rows have in common. How a row is judged stands in ``rows``, what counts as noise in
+``noise``.
 """
 
 from __future__ import annotations
@@ -14,13 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from roofprobe.acceptance.compare_conditions import simulated_in, warnings_of
-from roofprobe.acceptance.compare_headlines import compared_headlines
-from roofprobe.acceptance.compare_match import match_rows
-from roofprobe.acceptance.compare_noise import minimum_effect
-from roofprobe.acceptance.compare_rows import judge_rows
-from roofprobe.acceptance.compare_sides import Runs, pair_devices, read_side
-from roofprobe.acceptance.comparison import (
+from roofprobe.acceptance.compare.comparison import (
     JUDGED,
     Change,
     ComparedRow,
@@ -29,6 +23,12 @@ from roofprobe.acceptance.comparison import (
     Remark,
     Side,
 )
+from roofprobe.acceptance.compare.conditions import simulated_in, warnings_of
+from roofprobe.acceptance.compare.headlines import compared_headlines
+from roofprobe.acceptance.compare.match import match_rows
+from roofprobe.acceptance.compare.noise import minimum_effect
+from roofprobe.acceptance.compare.rows import judge_rows
+from roofprobe.acceptance.compare.sides import Runs, pair_devices, read_side
 from roofprobe.records.runfolder import read_run
 from roofprobe.records.schema import Family, Run
 

@@ -2,7 +2,7 @@
 
 Within one run the samples of a row are many and alike, so that a test over them finds nearly any
 difference significant; what it does not see is how far the same machine drifts from run to run
-(clock, neighbours, where memory came to lie). ``compare_noise`` adds that. Here are the parts:
+(clock, neighbours, where memory came to lie). ``noise`` adds that. Here are the parts:
 
 - a ratio of medians with a percentile bootstrap interval (both sides resampled, seeded);
 - Mann-Whitney's U over the raw samples, two-sided, with the correction for ties;

@@ -2,7 +2,7 @@
 
 A change is proven where all hold: the test says so after correction for the number of rows, the
 interval of the ratio leaves 1 out, the median *and* the fast tail (the 10th percentile) moved by
-at least the floor of ``compare_noise``. Where both sides together have several runs, the spread
+at least the floor of ``noise``. Where both sides together have several runs, the spread
 between a side's runs takes the place of σ. What moved by the minimum but is not proven is ambiguous
 and says which condition it misses, and so is what cannot exclude the minimum. ``~`` is the rest.
 
@@ -19,8 +19,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from roofprobe.acceptance import compare_noise as noise
-from roofprobe.acceptance.compare_evidence import (
+from roofprobe.acceptance.compare import noise
+from roofprobe.acceptance.compare.comparison import Cause, Change, ComparedRow, SideFigure
+from roofprobe.acceptance.compare.evidence import (
     Evidence,
     Times,
     evidence_of,
@@ -28,8 +29,8 @@ from roofprobe.acceptance.compare_evidence import (
     times_of,
     undisturbed,
 )
-from roofprobe.acceptance.compare_match import Match, measured
-from roofprobe.acceptance.compare_statistics import (
+from roofprobe.acceptance.compare.match import Match, measured
+from roofprobe.acceptance.compare.statistics import (
     Interval,
     TTest,
     adjusted,
@@ -38,7 +39,6 @@ from roofprobe.acceptance.compare_statistics import (
     rank_test,
     ratio_interval,
 )
-from roofprobe.acceptance.comparison import Cause, Change, ComparedRow, SideFigure
 from roofprobe.records.schema import Reason
 from roofprobe.records.titles import label_of
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from roofprobe.acceptance import compare_noise as noise
-from roofprobe.acceptance.compare_match import Match, Seen, measured
-from roofprobe.acceptance.compare_statistics import Array, BetweenRuns, Interval, median_interval
+from roofprobe.acceptance.compare import noise
+from roofprobe.acceptance.compare.match import Match, Seen, measured
+from roofprobe.acceptance.compare.statistics import Array, BetweenRuns, Interval, median_interval
 from roofprobe.records.schema import Measurement
 
 _FAST_TAIL = 10  # percentile

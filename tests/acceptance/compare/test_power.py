@@ -14,9 +14,9 @@ from types import ModuleType
 
 import pytest
 
-from roofprobe.acceptance.compare import compare_runs
-from roofprobe.acceptance.compare_sides import Runs
-from roofprobe.acceptance.comparison import Comparison
+from roofprobe.acceptance.compare.comparison import Comparison
+from roofprobe.acceptance.compare.judge import compare_runs
+from roofprobe.acceptance.compare.sides import Runs
 from roofprobe.records.runfolder import read_run
 from roofprobe.records.schema import NOT_ALONE, Run
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from roofprobe.acceptance.compare_sides import Pair, Place
-from roofprobe.acceptance.comparison import ComparedHeadline
+from roofprobe.acceptance.compare.comparison import ComparedHeadline
+from roofprobe.acceptance.compare.sides import Pair, Place
 from roofprobe.records.schema import Family, Headline
 
 _RATES = (1e-12, 1e12)  # outside, a rate is a mistake and its ratio may not be a number

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from roofprobe.acceptance.compare import compare_runs, exit_code
-from roofprobe.acceptance.compare_sides import Runs
-from roofprobe.acceptance.comparison import ComparedRow, Comparison
+from roofprobe.acceptance.compare.comparison import ComparedRow, Comparison
+from roofprobe.acceptance.compare.judge import compare_runs, exit_code
+from roofprobe.acceptance.compare.sides import Runs
 from roofprobe.records.schema import Limits, Note, Peer, Run, Span, Telemetry
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from roofprobe.acceptance.comparison import DevicePair, Pairing, Remark
+from roofprobe.acceptance.compare.comparison import DevicePair, Pairing, Remark
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.runfolder import LATEST, is_run_folder, read_run
 from roofprobe.records.schema import Device, Run

@@ -18,10 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from roofprobe.acceptance.compare import compare, compare_runs, exit_code
-from roofprobe.acceptance.compare_options import families_of, share_of
-from roofprobe.acceptance.compare_sides import Runs
-from roofprobe.acceptance.comparison import ComparedHeadline, Comparison, comparison_json_schema
+from roofprobe.acceptance.compare.comparison import (
+    ComparedHeadline,
+    Comparison,
+    comparison_json_schema,
+)
+from roofprobe.acceptance.compare.judge import compare, compare_runs, exit_code
+from roofprobe.acceptance.compare.options import families_of, share_of
+from roofprobe.acceptance.compare.sides import Runs
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import Run
 from roofprobe.reporting.compare_markdown import to_markdown

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from roofprobe.acceptance.compare_sides import Pair, Place
-from roofprobe.acceptance.comparison import SIMULATED, Remark
+from roofprobe.acceptance.compare.comparison import SIMULATED, Remark
+from roofprobe.acceptance.compare.sides import Pair, Place
 from roofprobe.records.schema import NOT_ALONE, Device, Run
 
 T = TypeVar("T")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roofprobe.acceptance import compare_noise as noise
-from roofprobe.acceptance.compare_statistics import (
+from roofprobe.acceptance.compare import noise
+from roofprobe.acceptance.compare.statistics import (
     PRIOR_DEGREES,
     BetweenRuns,
     adjusted,

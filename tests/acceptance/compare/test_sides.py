@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from roofprobe.acceptance.compare import compare, compare_runs
-from roofprobe.acceptance.compare_sides import Runs, pair_devices, read_side
+from roofprobe.acceptance.compare.judge import compare, compare_runs
+from roofprobe.acceptance.compare.sides import Runs, pair_devices, read_side
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import Headline, Run
 

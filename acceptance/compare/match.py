@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from roofprobe.acceptance.compare_sides import Pair, Place
+from roofprobe.acceptance.compare.sides import Pair, Place
 from roofprobe.records.schema import Case, Measurement, Reason, Role, Run
 
 # Roles of cases whose shape a search may have chosen.
