@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from roofprobe.acceptance.absolute import absolute
 from roofprobe.acceptance.checks import finding
-from roofprobe.acceptance.health import health
+from roofprobe.acceptance.health.judge import health
 from roofprobe.acceptance.identity import identity
 from roofprobe.acceptance.integrity import integrity
 from roofprobe.acceptance.recomputed import recomputed, record

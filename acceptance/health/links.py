@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from roofprobe.acceptance.checks import finding
-from roofprobe.acceptance.subject_health import Patient, untold
+from roofprobe.acceptance.health.patient import Patient, untold
 from roofprobe.records.schema import Finding
 
 # Ours, not yet tuned on hardware: single repeats are what links are made to survive.

@@ -1,45 +1,29 @@
-"""Do the device's own counters say that it is well, before and after the work.
+"""Is the device there, whole and used by nobody else, and does it give the same bits each time.
 
-Passive: a device can be slow without any of these signs. What a device does not tell is unknown,
-never fine, and leaves the verdict alone where it cannot be told at all.
+One that fell off the bus tells nothing more; a slice of a GPU (MIG) is not the whole of one, and
+others on the device take their share of it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from roofprobe.acceptance.checks import finding
-from roofprobe.acceptance.health_heat import temperature, throttling
-from roofprobe.acceptance.health_links import nvlink, pcie
-from roofprobe.acceptance.health_memory import ecc, remapping, retirement
-from roofprobe.acceptance.health_xid import xids
-from roofprobe.acceptance.subject_health import Patient, patients_of, untold
-from roofprobe.records.schema import Finding, Judgement, Run
+from roofprobe.acceptance.health.patient import Patient, untold
+from roofprobe.records.schema import Finding, Judgement
 
 # Backends of which something tells the health wherever they work at all.
 _ALWAYS_TOLD: Final = frozenset({"cuda"})
 _STATES: Final[dict[str, Judgement]] = {
     "ok": "pass", "warning": "warn", "alarm": "fail", "critical": "fail",
 }  # fmt: skip
-_SAID_ONCE: Final = frozenset({"RP-HEALTH", "RP-LOST"})
 _LOST = re.compile(
     r"\bgpu-is-lost\b|\bgpu-not-found\b|\breset-required\b|GPU is lost|fallen off the bus|"
     r"device (?:is )?lost",
     re.IGNORECASE,
 )
-
-
-def health(run: Run) -> Iterator[Finding]:
-    """Yield the answer to each health check of each device.
-
-    Where nothing told anything, that is one answer, and not the same one to each check.
-    """
-    for patient in patients_of(run):
-        for found in (found for check in _CHECKS for found in check(patient)):
-            if patient.latest or found.judgement != "unknown" or found.code in _SAID_ONCE:
-                yield found
 
 
 def readable(patient: Patient) -> Iterator[Finding]:
@@ -183,9 +167,3 @@ def _losses(patient: Patient) -> Iterator[str]:
     for when, reading in (("before", patient.before), ("after", patient.after)):
         if reading is not None and reading.lost:
             yield f"{when} the run it did not answer ({reading.lost})"
-
-
-_CHECKS: Final[tuple[Callable[[Patient], Iterator[Finding]], ...]] = (
-    readable, lost, ecc, remapping, retirement, xids, throttling, temperature, processes, mig,
-    persistence, pcie, nvlink, corruption,
-)  # fmt: skip

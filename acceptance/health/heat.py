@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from roofprobe.acceptance.checks import finding
-from roofprobe.acceptance.subject_health import Patient, difference, untold
+from roofprobe.acceptance.health.patient import Patient, difference, untold
 from roofprobe.records.schema import Finding
 
 # Ours, not yet tuned on hardware: less of the measured time than this is a moment, not a state.

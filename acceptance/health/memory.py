@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from roofprobe.acceptance.checks import finding
-from roofprobe.acceptance.subject_health import NOT_APPLICABLE, Patient, untold
+from roofprobe.acceptance.health.patient import NOT_APPLICABLE, Patient, untold
 from roofprobe.records.schema import Finding
 
 # Ours, not yet tuned on hardware: corrected errors during one run that are more than chance.

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from roofprobe.acceptance import health as subject
 from roofprobe.acceptance.checks import CHECKS
-from roofprobe.acceptance.health_xid import ACTIONS
+from roofprobe.acceptance.health import judge
+from roofprobe.acceptance.health.xid import ACTIONS
 from roofprobe.acceptance.judge import rolled_up
 from roofprobe.probes import devices, health
 from roofprobe.probes.backends import CpuBackend
@@ -76,7 +76,7 @@ def run_of(
 def answers(run: Run) -> dict[str, Finding]:
     """Return the worst answer to each check."""
     worst: dict[str, Finding] = {}
-    for found in subject.health(run):
+    for found in judge.health(run):
         known = worst.get(found.code)
         if known is None or ORDER.index(found.judgement) > ORDER.index(known.judgement):
             worst[found.code] = found
@@ -268,13 +268,13 @@ def test_repeated_work_with_the_same_bits_is_a_pass_and_other_bits_are_not() -> 
 def test_a_device_of_which_nothing_is_told_gets_one_answer(backend: str, required: bool) -> None:
     silent = Health(missing={"health": "binding-missing (x)"})
     run = run_of(health_before=silent, health_after=silent, backend=backend, limits=Limits())
-    (found,) = subject.health(run)
+    (found,) = judge.health(run)
     assert (found.code, found.judgement, found.required) == ("RP-HEALTH", "unknown", required)
     assert "binding-missing (x)" in found.sentence
 
 
 def test_a_record_that_never_asked_says_so_and_requires_nothing() -> None:
-    (found,) = subject.health(run_of(health_before=None, health_after=None, limits=Limits()))
+    (found,) = judge.health(run_of(health_before=None, health_after=None, limits=Limits()))
     assert (found.code, found.required) == ("RP-HEALTH", False)
     assert found.sentence == "its health is not known: the record has none"
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 from roofprobe.acceptance.checks import finding
-from roofprobe.acceptance.subject_health import Patient, untold
+from roofprobe.acceptance.health.patient import Patient, untold
 from roofprobe.records.schema import Finding, Judgement
 
 Action = Literal["isolate", "reboot", "reset", "monitor"]
