@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from roofprobe.acceptance.redaction_forms import (
+from roofprobe.acceptance.bundle.redaction_forms import (
     ASSIGNMENT,
     CASE_ID,
     CONTAINER,
@@ -32,7 +32,7 @@ from roofprobe.acceptance.redaction_forms import (
     is_private,
     remainder,
 )
-from roofprobe.acceptance.redaction_words import (
+from roofprobe.acceptance.bundle.redaction_words import (
     COMMON_USERS,
     case_words,
     names_someone,

@@ -24,7 +24,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from roofprobe import __version__
-from roofprobe.acceptance.redaction import KINDS, Redactor
+from roofprobe.acceptance.bundle.redaction import KINDS, Redactor
 from roofprobe.records import journal
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.reading import MIB, is_file, is_folder, json_object, read_bytes

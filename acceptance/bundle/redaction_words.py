@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
-from roofprobe.acceptance.redaction_forms import FORMS, is_private
+from roofprobe.acceptance.bundle.redaction_forms import FORMS, is_private
 from roofprobe.records import schema
 
 COMMON_USERS: Final = frozenset({"root", "user", "ubuntu", "admin", "ec2-user", "nobody", "home"})

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from roofprobe.acceptance.bundle import LOG_TAIL_BYTES, Bundle, write_bundle, zip_bytes
-from roofprobe.acceptance.redaction import Redactor
+from roofprobe.acceptance.bundle.archive import LOG_TAIL_BYTES, Bundle, write_bundle, zip_bytes
+from roofprobe.acceptance.bundle.redaction import Redactor
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.journal import Header, JournalWriter
 from roofprobe.records.runfolder import read_run, write_run

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from roofprobe.acceptance.redaction import KEEPABLE, Redactor
-from roofprobe.acceptance.redaction_words import vocabulary
+from roofprobe.acceptance.bundle.redaction import KEEPABLE, Redactor
+from roofprobe.acceptance.bundle.redaction_words import vocabulary
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import Run
 
