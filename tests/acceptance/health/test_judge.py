@@ -14,7 +14,7 @@ import pytest
 from roofprobe.acceptance.checks import CHECKS
 from roofprobe.acceptance.health import judge
 from roofprobe.acceptance.health.xid import ACTIONS
-from roofprobe.acceptance.judge import rolled_up
+from roofprobe.acceptance.verdict.judge import rolled_up
 from roofprobe.probes import devices, health
 from roofprobe.probes.backends import CpuBackend
 from roofprobe.records.schema import (

@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterator, Sequence
 
 from roofprobe.acceptance.checks import device_of, finding
-from roofprobe.acceptance.complete import complete
-from roofprobe.acceptance.formats import WIDER, slow_formats
+from roofprobe.acceptance.verdict.complete import complete
+from roofprobe.acceptance.verdict.formats import WIDER, slow_formats
 from roofprobe.records.ceilings import ceiling_for
 from roofprobe.records.schema import (
     NOT_ALONE,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from roofprobe.acceptance.checks import finding
-from roofprobe.acceptance.resuming import resume_command
+from roofprobe.acceptance.verdict.resuming import resume_command
 from roofprobe.records.schema import Device, Finding, Measurement, Run
 
 # Reasons that say something about the run and nothing about the case: it was not run.

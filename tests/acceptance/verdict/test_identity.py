@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from roofprobe.acceptance.identity import identity
+from roofprobe.acceptance.verdict.identity import identity
 from roofprobe.records.schema import Finding, Health, Limits, Measurement, Run, Span, Telemetry
 
 

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from roofprobe.acceptance.absolute import absolute
 from roofprobe.acceptance.checks import finding
 from roofprobe.acceptance.health.judge import health
-from roofprobe.acceptance.identity import identity
-from roofprobe.acceptance.integrity import integrity
-from roofprobe.acceptance.recomputed import recomputed, record
-from roofprobe.acceptance.reference import reference_relative
-from roofprobe.acceptance.relative import host_relative
-from roofprobe.acceptance.retest import after_retest, on_repeats
+from roofprobe.acceptance.verdict.absolute import absolute
+from roofprobe.acceptance.verdict.identity import identity
+from roofprobe.acceptance.verdict.integrity import integrity
+from roofprobe.acceptance.verdict.recomputed import recomputed, record
+from roofprobe.acceptance.verdict.reference import reference_relative
+from roofprobe.acceptance.verdict.relative import host_relative
+from roofprobe.acceptance.verdict.retest import after_retest, on_repeats
 from roofprobe.records.schema import Finding, Judgement, Run, Verdict
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from roofprobe.acceptance.formats import slow_formats
+from roofprobe.acceptance.verdict.formats import slow_formats
 from roofprobe.records.headlines import headlines_of
 from roofprobe.records.schema import (
     Case,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from roofprobe.acceptance.integrity import bad_ends, fallbacks, not_alone
-from roofprobe.acceptance.judge import judge
-from roofprobe.acceptance.validity import invalidate
+from roofprobe.acceptance.verdict.integrity import bad_ends, fallbacks, not_alone
+from roofprobe.acceptance.verdict.judge import judge
+from roofprobe.acceptance.verdict.validity import invalidate
 from roofprobe.records.ceilings import ceilings_of
 from roofprobe.records.headlines import headlines_of
 from roofprobe.records.schema import (

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from roofprobe.acceptance.checks import finding
-from roofprobe.acceptance.retest import (
+from roofprobe.acceptance.verdict.retest import (
     after_retest,
     breaches,
     control_of,

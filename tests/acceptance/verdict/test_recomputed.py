@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from roofprobe.acceptance.judge import judge
-from roofprobe.acceptance.recomputed import recomputed, record
+from roofprobe.acceptance.verdict.judge import judge
+from roofprobe.acceptance.verdict.recomputed import recomputed, record
 from roofprobe.records.schema import Measurement, Run
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from roofprobe.acceptance.complete import complete
-from roofprobe.acceptance.resuming import resume_command
+from roofprobe.acceptance.verdict.complete import complete
+from roofprobe.acceptance.verdict.resuming import resume_command
 from roofprobe.records.schema import Run
 
 

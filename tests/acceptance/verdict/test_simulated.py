@@ -7,7 +7,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from roofprobe.acceptance.fleet.simulate import simulate
-from roofprobe.acceptance.judge import judge
+from roofprobe.acceptance.verdict.judge import judge
 from roofprobe.cli import app
 from roofprobe.records.runfolder import read_run
 from roofprobe.reporting.verdict_rows import exit_code

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 from roofprobe.acceptance.checks import finding
 from roofprobe.acceptance.compare.noise import SIGMAS, Movement, backgrounds, device_class
-from roofprobe.acceptance.relative import FAIL_SLOWER, WARN_SLOWER
-from roofprobe.acceptance.subject import subject_of
+from roofprobe.acceptance.verdict.relative import FAIL_SLOWER, WARN_SLOWER
+from roofprobe.acceptance.verdict.subject import subject_of
 from roofprobe.records.schema import (
     NOT_ALONE,
     Case,

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 
 from roofprobe.acceptance.checks import finding
-from roofprobe.acceptance.subject import with_rows
-from roofprobe.acceptance.validity import invalidate
+from roofprobe.acceptance.verdict.subject import with_rows
+from roofprobe.acceptance.verdict.validity import invalidate
 from roofprobe.records.ceilings import ceilings_of
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.headlines import headlines_of

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from roofprobe.acceptance.bands import Band, Kind, load_bands
 from roofprobe.acceptance.checks import finding
-from roofprobe.acceptance.subject import Subject, subjects
+from roofprobe.acceptance.verdict.subject import Subject, subjects
 from roofprobe.peaks.accelerator import Accelerator
 from roofprobe.peaks.derive import has_inline_ecc, inline_ecc_payload_gbps
 from roofprobe.records.ceilings import ceiling_for

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from roofprobe.acceptance.bands import load_bands
 from roofprobe.acceptance.checks import finding
-from roofprobe.acceptance.subject import Subject
+from roofprobe.acceptance.verdict.subject import Subject
 from roofprobe.peaks.links import PCIE_FULL_WIDTH, pcie_peak_gbps
 from roofprobe.records.schema import Finding, Judgement, Run
 

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from roofprobe.acceptance.judge import judge
+from roofprobe.acceptance.verdict.judge import judge
 from roofprobe.records.runfolder import write_run
 from roofprobe.records.schema import NOT_ALONE, Health, Judgement, Measurement, Note, Run, Span
 from roofprobe.reporting.check_json import check_json_schema

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from roofprobe.acceptance.judge import judge
+from roofprobe.acceptance.verdict.judge import judge
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import (
     Device,

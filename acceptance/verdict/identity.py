@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from roofprobe.acceptance.checks import finding
-from roofprobe.acceptance.link_identity import links
-from roofprobe.acceptance.subject import Subject, subjects
+from roofprobe.acceptance.verdict.link_identity import links
+from roofprobe.acceptance.verdict.subject import Subject, subjects
 from roofprobe.peaks.find import UnknownAcceleratorError, find
 from roofprobe.peaks.match import MEMORY_SHARE
 from roofprobe.records.schema import Device, Finding, Judgement, Run

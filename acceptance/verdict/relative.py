@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from roofprobe.acceptance.checks import finding
-from roofprobe.acceptance.subject import Subject, subjects
+from roofprobe.acceptance.verdict.subject import Subject, subjects
 from roofprobe.records.schema import Case, Distribution, Finding, Judgement, Run
 from roofprobe.records.titles import label_of
 
