@@ -11,12 +11,6 @@ from roofprobe.acceptance.verdict.identity import identity
 from roofprobe.records.schema import Finding, Health, Limits, Measurement, Run, Span, Telemetry
 
 
-@pytest.fixture(scope="module")
-def healthy(h100: ModuleType) -> Run:
-    made: Run = h100.run()
-    return made
-
-
 def found(run: Run, code: str) -> Finding:
     (finding,) = [f for f in identity(run) if f.code == code]
     return finding

@@ -12,12 +12,6 @@ from roofprobe.acceptance.verdict.recomputed import recomputed, record
 from roofprobe.records.schema import Measurement, Run
 
 
-@pytest.fixture(scope="module")
-def healthy(h100: ModuleType) -> Run:
-    made: Run = h100.run()
-    return made
-
-
 def sentence(run: Run) -> str:
     (finding,) = [f for f in record(run, recomputed(run)) if f.code == "RP-RECORD"]
     return f"{finding.judgement}: {finding.sentence}"
