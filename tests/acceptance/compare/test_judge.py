@@ -11,7 +11,7 @@ import pytest
 from roofprobe.acceptance.compare.comparison import ComparedRow, Comparison
 from roofprobe.acceptance.compare.judge import compare_runs, exit_code
 from roofprobe.acceptance.compare.sides import Runs
-from roofprobe.records.schema import Limits, Note, Peer, Run, Span, Telemetry
+from roofprobe.records.schema import Note, Peer, Run, Span, Telemetry
 
 
 def run_of(built: ModuleType, measurements: list[Any], **more: Any) -> Run:
@@ -372,46 +372,6 @@ def test_fail_on_takes_the_bound_itself_and_nothing_less(built: ModuleType) -> N
     assert (exit_code(found), found.regressions) == (0, ())
     assert found.rows[0].verdict == "slower"
     assert exit_code(compared(b, a, fail_on=0.05)) == 0, "faster is no regression"
-
-
-def test_conditions_that_differ_are_warned_about(built: ModuleType) -> None:
-    a = built.run([])
-    changed = built.device(
-        driver="560.2",
-        limits=Limits(power_limit_w=500.0, ecc_enabled=False, mig_enabled=True),
-        other_processes=("1234 python",),
-    )
-    plain = built.device(limits=Limits(power_limit_w=700.0, ecc_enabled=True, mig_enabled=False))
-    b = built.run(
-        [built.measured("x", [1.0], notes=(built.CROWDED,))],
-        devices=[changed],
-        environment={"torch": "2.7", "host": "other", "libraries": {"nvidia-cublas": "13.1"}},
-        options={"tier": "soak"},
-        status="incomplete",
-    )
-    a = built.run(
-        [], devices=[plain],
-        environment={"torch": "2.6", "libraries": {"nvidia-cublas": "13.0"}},
-    )  # fmt: skip
-    found = compared(a, b)
-    assert warned(found) == {
-        "differs-driver", "differs-power-limit", "differs-ecc", "differs-mig", "differs-torch",
-        "differs-host", "differs-library", "differs-tier", "incomplete-run", "other-processes",
-        "not-alone",
-    }  # fmt: skip
-    sentences = {remark.code: remark.sentence for remark in found.warnings}
-    assert sentences["differs-power-limit"] == "power limit in W: 700 in A, 500 in B"
-    assert sentences["differs-ecc"] == "ECC mode: on in A, off in B"
-    same = built.run([], devices=[plain])
-    assert compared(same, same).warnings == ()
-
-
-def test_throttling_on_one_side_is_warned_about(built: ModuleType) -> None:
-    hot = Telemetry(throttle_reasons=("hw-thermal",))
-    a = built.run([built.measured("x", [1.0])])
-    b = built.run([built.measured("x", [1.0], more={"telemetry": hot})])
-    (warning,) = compared(a, b).warnings
-    assert warning.sentence == "reasons for low clocks: none in A, hw-thermal in B"
 
 
 def test_a_peer_is_matched_by_its_pair_and_not_by_its_id(built: ModuleType) -> None:
