@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from roofprobe.acceptance.redaction import KINDS
+from roofprobe.acceptance.bundle.redaction import KINDS
 from roofprobe.reporting.plain_text import clean, plural
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from roofprobe.acceptance.bundle import Bundle
+    from roofprobe.acceptance.bundle.archive import Bundle
 
 
 def to_json(bundle: Bundle) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from roofprobe.acceptance.comparison import SIMULATED, Comparison
+from roofprobe.acceptance.compare.comparison import SIMULATED, Comparison
 from roofprobe.reporting import compare_tables as tables
 from roofprobe.reporting.markdown_text import code, escape, folded, opening, table
 from roofprobe.reporting.plain_text import clean, listed, plural

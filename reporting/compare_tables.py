@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from roofprobe.acceptance.comparison import (
+from roofprobe.acceptance.compare.comparison import (
     Change,
     ComparedHeadline,
     ComparedRow,

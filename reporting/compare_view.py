@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from roofprobe.acceptance.comparison import SIMULATED, ComparedRow, Comparison
+from roofprobe.acceptance.compare.comparison import SIMULATED, ComparedRow, Comparison
 from roofprobe.reporting import compare_tables as tables
 from roofprobe.reporting.plain_text import clean, in_encoding, listed, plural
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from roofprobe.acceptance.validity import invalidate
+from roofprobe.acceptance.verdict.validity import invalidate
 from roofprobe.records.ceilings import ceiling_for, ceilings_of
 from roofprobe.records.headlines import competitors
 from roofprobe.records.schema import Case, Ceiling, Device, Measurement

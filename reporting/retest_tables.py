@@ -6,7 +6,7 @@ healthy one of its kind where there is one. The median of the repeats is judged 
 
 from __future__ import annotations
 
-from roofprobe.acceptance.retest import first_of
+from roofprobe.acceptance.verdict.retest import first_of
 from roofprobe.records.schema import Finding, Measurement, Run
 from roofprobe.records.titles import label_of
 from roofprobe.reporting import numbers

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from roofprobe.acceptance.checks import CHECKS, label_of_device
-from roofprobe.acceptance.judge import rolled_up
+from roofprobe.acceptance.verdict.judge import rolled_up
 from roofprobe.records.schema import Device, Finding, Judgement, Run, Verdict
 from roofprobe.reporting import numbers
 from roofprobe.reporting.naming import short_device

@@ -19,7 +19,7 @@ import pytest
 
 from roofprobe import retesting
 from roofprobe import run as flow
-from roofprobe.acceptance.judge import judge
+from roofprobe.acceptance.verdict.judge import judge
 from roofprobe.probes import health_reading
 from roofprobe.probes.measure import Policy
 from roofprobe.records.journal import NAME, read_journal

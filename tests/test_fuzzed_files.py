@@ -21,8 +21,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from roofprobe.acceptance.bundle import write_bundle
-from roofprobe.acceptance.redaction import Redactor
+from roofprobe.acceptance.bundle.archive import write_bundle
+from roofprobe.acceptance.bundle.redaction import Redactor
 from roofprobe.costmodel.calibration_file import CalibrationFile, read_calibration
 from roofprobe.costmodel.exporters.parquet import parquet_bytes
 from roofprobe.costmodel.models import load_model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,22 @@ def test_arrows_form_no_circle() -> None:
         assert free, f"{sorted(left)} use each other in a circle"
         for room in free:
             del left[room]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_folders_of_a_room_use_each_other_in_no_circle(room: str) -> None:
+    folders = {path.name for path in (ROOT / room).iterdir() if any(path.glob("*.py"))}
+    uses = {
+        folder: {
+            parts[2]
+            for file in (ROOT / room / folder).glob("*.py")
+            for name in imports(file)
+            if (parts := name.split("."))[:2] == ["roofprobe", room] and parts[2] in folders
+        }
+        - {folder}
+        for folder in folders
+    }
+    TopologicalSorter(uses).prepare()  # raises CycleError with the folders of the circle
 
 
 @pytest.mark.parametrize("room", [room for room in ROOMS if room not in ("kernels", "probes")])

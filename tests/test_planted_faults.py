@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from roofprobe import run as flow
-from roofprobe.acceptance.judge import rolled_up
+from roofprobe.acceptance.verdict.judge import rolled_up
 from roofprobe.probes import plan
 from roofprobe.probes.measure import Policy
 from roofprobe.records.errors import RoofprobeError

@@ -12,9 +12,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from roofprobe.acceptance.bundle import write_bundle
-from roofprobe.acceptance.redaction import Redactor
-from roofprobe.acceptance.redaction_words import known_here
+from roofprobe.acceptance.bundle.archive import write_bundle
+from roofprobe.acceptance.bundle.redaction import Redactor
+from roofprobe.acceptance.bundle.redaction_words import known_here
 from roofprobe.records.runfolder import read_run
 from roofprobe.rendering import report
 from roofprobe.reporting.files import render_files

@@ -4,9 +4,9 @@ Ten thousand devices with a hundred metrics are a million tests. Three things ke
 verdict:
 
 - *Effect and z.* A shortfall counts from ``warn_effect`` on (3.5 %, as beside a host's own GPUs in
-  `roofprobe.acceptance.relative`; eight healthy H100 of one host span 2.1 %) and only beyond ``z``
-  robust standard deviations, so that a noisy metric needs a larger one. z is at least what keeps a
-  device's aspects together to ``FALSE_SHARE`` false alarms, were they normal.
+  `roofprobe.acceptance.verdict.relative`; eight healthy H100 of one host span 2.1 %) and only
+  beyond ``z`` robust standard deviations, so that a noisy metric needs a larger one. z is at least
+  what keeps a device's aspects together to ``FALSE_SHARE`` false alarms, were they normal.
 - *Levels.* What a device's metrics have in common is tested once per aspect, as their median: one
   test where there were twenty, and a steadier one.
 - *Company.* A metric that falls short beyond its device's level counts where another of its line or

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from roofprobe.acceptance.judge import judge
+from roofprobe.acceptance.verdict.judge import judge
 from roofprobe.opening import read
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.runfolder import write_whole

@@ -42,7 +42,7 @@ def readable(path: Path) -> tuple[Run, Path]:
 
 def from_journal(folder: Path) -> Run:
     """Return the record of the run in ``folder`` as its journal has it, incomplete or running."""
-    from roofprobe.acceptance.judge import judge
+    from roofprobe.acceptance.verdict.judge import judge
     from roofprobe.run import record_in  # which itself draws the page of a folder at its end
 
     run = record_in(folder)

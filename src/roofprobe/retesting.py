@@ -1,8 +1,9 @@
 """Which cases are measured again before anything is called a failure, and within which time.
 
-Part of the main flow: what is judged comes from `roofprobe.acceptance.retest`, how it is measured
-from `roofprobe.probes`. The time for it is bounded by tier and by ``--time-budget``; a breach that
-no time was left for keeps its judgement, and says that it was not repeated by having no repeats.
+Part of the main flow: what is judged comes from `roofprobe.acceptance.verdict.retest`, how it is
+measured from `roofprobe.probes`. The time for it is bounded by tier and by ``--time-budget``; a
+breach that no time was left for keeps its judgement, and says that it was not repeated by having no
+repeats.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
-from roofprobe.acceptance.judge import judge_once
-from roofprobe.acceptance.retest import breaches, control_of, repeats_of
+from roofprobe.acceptance.verdict.judge import judge_once
+from roofprobe.acceptance.verdict.retest import breaches, control_of, repeats_of
 from roofprobe.probes.plan import expected_s, policy_for
 from roofprobe.probes.runner import Job, Planned
 from roofprobe.records.schema import Case, Finding, Options, Run

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import FrameType
 
 from roofprobe import retesting
-from roofprobe.acceptance.judge import judge
-from roofprobe.acceptance.validity import invalidate
+from roofprobe.acceptance.verdict.judge import judge
+from roofprobe.acceptance.verdict.validity import invalidate
 from roofprobe.costmodel.calibrate import calibration_of_run
 from roofprobe.costmodel.calibration_file import calibration_bytes
 from roofprobe.probes import host, peers

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from roofprobe.acceptance.formats import slow_formats
-from roofprobe.acceptance.integrity import bad_ends, fallbacks
-from roofprobe.acceptance.judge import rolled_up
+from roofprobe.acceptance.verdict.formats import slow_formats
+from roofprobe.acceptance.verdict.integrity import bad_ends, fallbacks
+from roofprobe.acceptance.verdict.judge import rolled_up
 from roofprobe.records.headlines import headlines_of
 from roofprobe.records.schema import (
     Case,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from roofprobe.acceptance.checks import finding
-from roofprobe.acceptance.judge import rolled_up
+from roofprobe.acceptance.verdict.judge import rolled_up
 from roofprobe.records.schema import Device, Finding, Run, Verdict
 
 SECOND_ID = "GPU-11111111-example"

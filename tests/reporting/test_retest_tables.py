@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from roofprobe.acceptance.retest import repeats_of
+from roofprobe.acceptance.verdict.retest import repeats_of
 from roofprobe.records.schema import (
     Case,
     Device,

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from roofprobe.acceptance.judge import judge
+from roofprobe.acceptance.verdict.judge import judge
 from roofprobe.kernels.stream_rows import bytes_per_launch
 from roofprobe.probes.plan import plan_cases
 from roofprobe.records.ceilings import ceilings_of

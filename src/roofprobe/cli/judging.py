@@ -102,8 +102,8 @@ def compare(
     """Say what changed between two runs, or two sets of runs, and how surely."""
 
     def run() -> int:
-        from roofprobe.acceptance import compare as comparing
-        from roofprobe.acceptance.compare_options import families_of, share_of
+        from roofprobe.acceptance.compare import judge as comparing
+        from roofprobe.acceptance.compare.options import families_of, share_of
         from roofprobe.opening import read
         from roofprobe.records.errors import RoofprobeError
         from roofprobe.reporting import compare_view
@@ -141,9 +141,9 @@ def bundle(
     """Pack a run, without what identifies its owner, as evidence to send."""
 
     def pack() -> int:
-        from roofprobe.acceptance.bundle import write_bundle
-        from roofprobe.acceptance.redaction import Redactor
-        from roofprobe.acceptance.redaction_words import known_here
+        from roofprobe.acceptance.bundle.archive import write_bundle
+        from roofprobe.acceptance.bundle.redaction import Redactor
+        from roofprobe.acceptance.bundle.redaction_words import known_here
         from roofprobe.reporting import bundle_view
         from roofprobe.reporting.files import render_files
         from roofprobe.run import record_of

@@ -119,7 +119,7 @@ def schema(
     """Print the JSON Schema of run.json, of another file, or of what a command prints as JSON."""
 
     def run() -> int:
-        from roofprobe.acceptance.comparison import comparison_json_schema
+        from roofprobe.acceptance.compare.comparison import comparison_json_schema
         from roofprobe.acceptance.fleet.fleet_verdict import fleet_verdict_json_schema
         from roofprobe.costmodel.calibration_file import calibration_json_schema
         from roofprobe.costmodel.validation import validation_json_schema
