@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from roofprobe.kernels.work import Target
+from roofprobe.probes.caches import driver_caches, last_level_bytes
 from roofprobe.probes.driver_properties import memory_properties
 from roofprobe.probes.timers import BatchWallTimer, EventTimer, GraphTimer, Timer, WallTimer
 from roofprobe.records.schema import Device, Limits
@@ -83,7 +84,7 @@ class CpuBackend:
         facts = host.cpu_facts()
         memory = psutil.virtual_memory()
         missing = {}
-        if facts.last_level_cache_bytes is None:
+        if not facts.caches:
             missing["last_level_cache_bytes"] = "the system does not list its caches"
         if facts.clock_mhz is None:
             missing["clock_mhz"] = "the system reports no processor clock"
@@ -100,7 +101,8 @@ class CpuBackend:
             unit_count=facts.usable_cores,
             memory_bytes=int(memory.total),
             memory_free_bytes=int(memory.available),
-            last_level_cache_bytes=facts.last_level_cache_bytes,
+            last_level_cache_bytes=last_level_bytes(facts.caches),
+            caches=facts.caches,
             features=facts.simd_features,
             limits=Limits(max_sm_clock_mhz=facts.clock_mhz),
             missing=missing,
@@ -172,6 +174,7 @@ class CudaBackend:
             memory_bytes=int(total),
             memory_free_bytes=int(free),
             last_level_cache_bytes=getattr(properties, "L2_cache_size", None) or None,
+            caches=driver_caches(properties, self.kind, properties.multi_processor_count),
             driver_mem_clock_mhz=memory.clock_mhz if memory else None,
             driver_memory_bus_bits=memory.bus_bits if memory else None,
             missing={"driver_memory": memory.missing} if memory and memory.missing else {},
@@ -282,6 +285,7 @@ class AcceleratorBackend:
             memory_bytes=memory[1] if memory else getattr(properties, "total_memory", None),
             memory_free_bytes=memory[0] if memory else None,
             last_level_cache_bytes=cache or None,
+            caches=driver_caches(properties, self.kind, units),
             missing=missing,
         )
 

@@ -18,6 +18,7 @@ from roofprobe.probes.backends import (
     CudaBackend,
     available_backends,
 )
+from roofprobe.probes.caches import with_catalogue
 from roofprobe.probes.nvml import Nvml, NvmlDevice, open_nvml
 from roofprobe.probes.nvml_facts import NvmlUnavailable
 from roofprobe.probes.telemetry import CpuSource, Sampler, Source
@@ -136,6 +137,7 @@ def _enriched(device: Device, nvml: Nvml | NvmlUnavailable | None) -> Device:
     )
     return device.model_copy(
         update={
+            "caches": with_catalogue(device, match.accelerator),
             "catalogue_key": match.accelerator.key if match.accelerator else None,
             "identity": match.contradiction or match.reason,
         }

@@ -7,6 +7,7 @@ from roofprobe.kernels.work import Work
 from roofprobe.probes import host, statistics
 from roofprobe.probes.measure import Sampled
 from roofprobe.probes.timers import Timer
+from roofprobe.records.noise import NOISY_HALFWIDTH, noise_note, relative_halfwidth
 from roofprobe.records.schema import (
     NOT_ALONE,
     NOT_ALONE_SHARE,
@@ -20,7 +21,6 @@ from roofprobe.records.schema import (
 )
 from roofprobe.records.titles import is_arithmetic
 
-_NOISY_CI = 0.02
 _RESIDUE_SHARE = 0.03
 
 
@@ -35,10 +35,11 @@ def figures_of(
     """Return the fields of a ``Measurement`` that follow from samples and accounting."""
     moved = work.bytes_read + work.bytes_written
     latency = statistics.summarise(sampled.samples_us, "us", lower_is_better=True)
+    rate, access_ns = _rate(case, work, sampled), _access_ns(work, sampled)
     return {
         "latency": latency,
-        "rate": _rate(case, work, sampled),
-        "access_ns": _access_ns(work, sampled),
+        "rate": rate,
+        "access_ns": access_ns,
         "flops": work.flops,
         "bytes_read": work.bytes_read,
         "bytes_written": work.bytes_written,
@@ -46,7 +47,7 @@ def figures_of(
         "kernel": work.kernel,
         "kernel_config": work.config or None,
         "notes": (
-            *_noise(latency),
+            *_noise(rate or access_ns or latency),
             *_crowded(device, telemetry),
             *_residue(case, device, work, moved),
         ),
@@ -115,18 +116,8 @@ def span_of(values: tuple[float, ...]) -> Span | None:
     return Span(min=ordered[0], median=median, max=ordered[-1])
 
 
-def _noise(latency: Distribution) -> tuple[Note, ...]:
-    halfwidth = (latency.ci_high - latency.ci_low) / 2 / latency.median if latency.median else 0.0
-    if halfwidth <= _NOISY_CI:
-        return ()
-    return (
-        Note(
-            code="noisy",
-            sentence="the samples scatter: the median is known no better than "
-            f"±{halfwidth:.1%}; repeat on an idle host",
-            figures={"relative_ci_halfwidth": halfwidth},
-        ),
-    )
+def _noise(figure: Distribution) -> tuple[Note, ...]:
+    return (noise_note(figure),) if relative_halfwidth(figure) > NOISY_HALFWIDTH else ()
 
 
 def _crowded(device: Device, telemetry: Telemetry | None) -> tuple[Note, ...]:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from roofprobe.records.schema import Environment
+from roofprobe.probes.caches import cpu_caches
+from roofprobe.records.schema import CacheLevel, Environment
 
 _SIMD = re.compile(
     r"^(sse2|avx|avx2|fma|f16c|avx512\w*|avx_vnni|amx_\w+|asimd\w*|sve\w*|bf16|i8mm|fphp|asimdhp)$"
@@ -47,7 +48,7 @@ class CpuFacts:
     usable_cores: int
     logical_cpus: int
     clock_mhz: float | None
-    last_level_cache_bytes: int | None
+    caches: tuple[CacheLevel, ...]
     simd_features: tuple[str, ...]
 
 
@@ -74,7 +75,7 @@ def cpu_facts() -> CpuFacts:
         usable_cores=usable_cores(),
         logical_cpus=os.cpu_count() or 1,
         clock_mhz=float(max(known)) if known else None,
-        last_level_cache_bytes=_last_level_cache_bytes(),
+        caches=cpu_caches(_allowed_cpus(), usable_cores()),
         simd_features=tuple(sorted({flag for flag in flags if _SIMD.match(flag)})),
     )
 
@@ -90,15 +91,19 @@ def usable_cores() -> int:
     """Return the physical cores that this process may keep busy: affinity, quota, threads apart."""
     import psutil
 
-    try:
-        allowed = len(os.sched_getaffinity(0))
-    except AttributeError:
-        allowed = os.cpu_count() or 1
+    allowed = len(_allowed_cpus())
     logical = os.cpu_count() or 1
     physical = psutil.cpu_count(logical=False) or logical
     cores = max(1, min(physical, round(allowed * physical / logical) or 1))
     quota = _cgroup_cpu_quota()
     return max(1, min(cores, int(quota))) if quota else cores
+
+
+def _allowed_cpus() -> frozenset[int]:
+    try:
+        return frozenset(os.sched_getaffinity(0))
+    except AttributeError:
+        return frozenset(range(os.cpu_count() or 1))
 
 
 def available_memory_bytes() -> int:
@@ -177,27 +182,6 @@ def _proc_cpuinfo() -> dict[str, str]:
 def _sysfs_max_clock_mhz() -> float | None:
     khz = _read_int("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq")
     return khz / 1000 if khz else None
-
-
-def _last_level_cache_bytes() -> int | None:
-    """Return the size of the largest cache level, counting each instance once."""
-    sizes: dict[tuple[int, str], int] = {}
-    for index in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cache/index*"):
-        try:
-            kind = (index / "type").read_text().strip()
-            level = int((index / "level").read_text())
-            shared = (index / "shared_cpu_list").read_text().strip()
-            size = (index / "size").read_text().strip()
-        except (OSError, ValueError):
-            continue
-        found = re.fullmatch(r"(\d+)([KMG]?)", size)
-        if kind != "Instruction" and found:
-            factor = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[found[2]]
-            sizes[(level, shared)] = int(found[1]) * factor
-    if not sizes:
-        return None
-    last = max(level for level, _ in sizes)
-    return sum(size for (level, _), size in sizes.items() if level == last)
 
 
 def _cgroup_cpu_quota() -> float | None:

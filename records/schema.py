@@ -398,16 +398,36 @@ class Limits(Record):
     c2c_link_count: int | None = None
 
 
+class CacheLevel(Record):
+    """Caches of one level and size, as the system, the driver or the catalogue states them.
+
+    There are ``instance_count`` of ``instance_bytes`` on the whole device; those of a processor
+    that the measured cores reach are ``used_count``, None where that cannot be told. ``shared_by``
+    is how many units (cores, SMs) one instance serves. ``shared-memory`` is what a kernel may take
+    of a unit's first cache, which holds at least that. ``source`` says who stated it: ``system``,
+    ``driver``, ``catalogue``. A level whose instances differ in size has a row for each size.
+    """
+
+    level: int = Field(ge=1)
+    kind: Literal["data", "unified", "shared-memory"]
+    instance_bytes: int = Field(ge=1)
+    instance_count: int = Field(ge=1)
+    used_count: int | None = Field(default=None, ge=1)
+    shared_by: int | None = Field(default=None, ge=1)
+    source: str
+
+
 class Device(Record):
     """One device as found: who it is, what it has, what it allows.
 
     ``device_id`` is stable over runs (a GPU's UUID; ``cpu`` for the host's processor) and names
-    the device in every measurement. ``unit_count`` counts ``unit`` (SM, CU, core). ``family`` and
-    ``model`` are a processor's own numbers (CPUID). ``driver_mem_clock_mhz`` and
-    ``driver_memory_bus_bits`` are the CUDA driver's own properties of the memory that this device
-    sees (of a MIG slice: its share of the bus), beside NVML's of the whole card in ``limits``.
-    ``tuned_streams`` names per memory kernel the configuration that an earlier run on such a
-    device, ``tuned_by``, found best.
+    the device in every measurement. ``unit_count`` counts ``unit`` (SM, CU, core). ``caches`` are
+    all levels that are stated, ``last_level_cache_bytes`` the last as driver or system state it,
+    over all instances. ``family`` and ``model`` are a processor's own numbers (CPUID).
+    ``driver_mem_clock_mhz`` and ``driver_memory_bus_bits`` are the CUDA driver's own properties of
+    the memory that this device sees (of a MIG slice: its share of the bus), beside NVML's of the
+    whole card in ``limits``. ``tuned_streams`` names per memory kernel the configuration that an
+    earlier run on such a device, ``tuned_by``, found best.
     """
 
     device_id: str
@@ -428,6 +448,7 @@ class Device(Record):
     memory_bytes: int | None = None
     memory_free_bytes: int | None = None
     last_level_cache_bytes: int | None = None
+    caches: tuple[CacheLevel, ...] = ()
     driver_mem_clock_mhz: float | None = None
     driver_memory_bus_bits: int | None = None
     driver: str | None = None

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
+from roofprobe.acceptance.verdict.judge import verdict_of
 from roofprobe.records.schema import Headline, Measurement, Run
 
 
@@ -80,7 +81,7 @@ def _stood_on(run: Run, device_id: str) -> set[str | None]:
     def cases(headline: Headline) -> tuple[str | None, str | None]:
         return headline.case_id, headline.settled_case_id
 
-    found = [f for f in (run.verdict.findings if run.verdict else ()) if f.judgement != "pass"]
+    found = [f for f in verdict_of(run).findings if f.judgement != "pass"]
     own = (headline for headline in run.headlines if headline.device_id == device_id)
     return {
         *(case_id for headline in own for case_id in cases(headline)),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from roofprobe.acceptance.verdict.judge import verdict_of
 from roofprobe.records.schema import Run
 from roofprobe.reporting.beside import NOTHING, Beside
 from roofprobe.reporting.html import to_html
 from roofprobe.reporting.junit import junit_bytes
 from roofprobe.reporting.markdown import to_markdown
 from roofprobe.reporting.prometheus import prometheus_bytes
-from roofprobe.reporting.verdict_rows import verdict_of
 
 
 def render_reports(run: Run, beside: Beside = NOTHING) -> dict[str, bytes]:

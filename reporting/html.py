@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from roofprobe.acceptance.verdict.judge import verdict_of
 from roofprobe.records.schema import Run
 from roofprobe.reporting import figures, tables, verdict_rows
 from roofprobe.reporting.beside import NOTHING, Beside
@@ -176,7 +177,7 @@ def to_html(run: Run, beside: Beside = NOTHING) -> str:
             for number, device_id in enumerate(ids)
         ]
         pairs = [_pairs(found, f"p{n}", sheet) for n, found in enumerate(pair_tables(run))]
-    judged = verdict_rows.verdict_of(run)
+    judged = verdict_of(run)
     findings = verdict_rows.finding_rows(run, judged)
     return page(
         "report.html.j2",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from roofprobe.acceptance.verdict.judge import verdict_of
 from roofprobe.records.schema import Family, Run
 from roofprobe.reporting import tables, verdict_rows
 from roofprobe.reporting.beside import NOTHING, Beside
@@ -105,7 +106,7 @@ def _title(run: Run) -> str:
 
 
 def _summary(run: Run) -> str:
-    verdict = verdict_rows.verdict_of(run)
+    verdict = verdict_of(run)
     judgement = verdict_rows.judgement_of(run, verdict)
     lines = [f"**Verdict: {judgement}.** {verdict_rows.verdict_sentence(run, verdict)}"]
     status = tables.status_sentence(run)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from roofprobe.reporting.numbers import UNKNOWN
+from roofprobe.reporting.plain_text import code_spans
 
 
 def escape(text: str) -> str:
@@ -19,8 +20,7 @@ def escape(text: str) -> str:
 
 def prose(text: str) -> str:
     """Return a sentence escaped but for its code spans, whose text Markdown shows as it is."""
-    parts = re.split(r"(?<!`)`([^`]+)`(?!`)", text)
-    return "".join(code(part) if n % 2 else escape(part) for n, part in enumerate(parts))
+    return "".join(code(part) if n % 2 else escape(part) for n, part in enumerate(code_spans(text)))
 
 
 def opening(text: str) -> str:

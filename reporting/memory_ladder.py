@@ -2,9 +2,10 @@
 
 Both figures climb the same levels. A kernel that goes through few bytes again and again is fed by
 the first cache; each level down is larger and slower, and where a curve steps lies a level's size,
-seen, not stated. Bandwidth is what many loads in flight get; latency is what a single one waits for
-when each address is known only after the load before. Their product is how many bytes must be in
-flight to keep a level busy (Little's law).
+seen. What is stated of it is marked: for all cores together under the bandwidth, for one core under
+the latency (`cache_marks` says why). Bandwidth is what many loads in flight get; latency is what a
+single one waits for when each address is known only after the load before. Their product is how
+many bytes must be in flight to keep a level busy (Little's law).
 """
 
 from __future__ import annotations
@@ -17,11 +18,22 @@ from typing import TYPE_CHECKING
 from roofprobe.records.schema import Ceiling, Device, Measurement, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.beside import Beside
+from roofprobe.reporting.cache_marks import (
+    ROW,
+    Mark,
+    cache_table,
+    chased,
+    draw_marks,
+    placed,
+    stated,
+    streamed,
+    within,
+)
 from roofprobe.reporting.drawing import SMALL, Drawing, add_axes, empty_figure, quiet, tick
 from roofprobe.reporting.exhibit import Exhibit
 from roofprobe.reporting.numbers import capacity
-from roofprobe.reporting.plain_text import clean, shorten
-from roofprobe.reporting.small_table import done
+from roofprobe.reporting.plain_text import clean, plural, shorten
+from roofprobe.reporting.small_table import SmallTable, done
 from roofprobe.reporting.svg import INK, MUTED, SERIES, tips
 from roofprobe.reporting.wire_tables import curve_table, latency_table
 
@@ -31,6 +43,7 @@ if TYPE_CHECKING:
 
 _LEAST_STEPS = 3
 _MARKERS = ("o", "s", "^", "D")
+_LEFT, _RIGHT = 44.0, 12.0  # margins of the axes, points
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +132,19 @@ def memory_curve(run: Run, device_id: str, beside: Beside) -> Exhibit | None:
     if max((len(curve.sizes) for curve in curves), default=0) < _LEAST_STEPS:
         return None
     device, sheet = _device(run, device_id), _sheet(run, device_id)
+    marks = streamed(device) if device else ()
     drawing = Drawing(
-        draw=lambda: _figure(curves, device, "GB/s", sheet),
+        draw=lambda: _figure(curves, marks, "GB/s", sheet),
         title="Bandwidth over size",
         label=f"Line chart. {_words(curves, 'GB/s')}.",
-        sentence=_curve_sentence(curves, device, sheet),
+        sentence=_curve_sentence(curves, _stated(device, marks, one_core=False), sheet),
     )
     return Exhibit(
         "Sizes through the caches",
         "How fast the same arrays come when they are gone through again and again: each step down "
         "is the end of a cache.",
         (drawing,),
-        (curve_table(run, device_id),),
+        _tables(curve_table(run, device_id), device),
     )
 
 
@@ -140,12 +154,14 @@ def latency_ladder(run: Run, device_id: str, beside: Beside) -> Exhibit | None:
     if max((len(curve.sizes) for curve in curves), default=0) < _LEAST_STEPS:
         return None
     device = _device(run, device_id)
+    marks = chased(device) if device else ()
+    told = memory_curve(run, device_id, beside) is not None  # the caches stand there
     drawings = [
         Drawing(
-            draw=lambda: _figure(curves, device, "ns per load", None),
+            draw=lambda: _figure(curves, marks, "ns per load", None),
             title="Latency over footprint",
             label=f"Line chart. {_words(curves, 'ns')}.",
-            sentence=_latency_sentence(curves, device),
+            sentence=_latency_sentence(curves, _stated(device, marks, one_core=True)),
         )
     ]
     groups = _group_drawing(run, device_id)
@@ -153,12 +169,26 @@ def latency_ladder(run: Run, device_id: str, beside: Beside) -> Exhibit | None:
         "Latency, one load after another",
         "A chain of loads, each of which tells where the next is: what a single load waits for.",
         (*drawings, *([groups] if groups else [])),
-        (latency_table(run, device_id),),
+        _tables(latency_table(run, device_id), None if told else device),
     )
 
 
 def _device(run: Run, device_id: str) -> Device | None:
     return next((d for d in run.devices if d.device_id == device_id), None)
+
+
+def _tables(of_figure: SmallTable, device: Device | None) -> tuple[SmallTable, ...]:
+    caches = cache_table(device)
+    return (of_figure, caches) if caches.rows else (of_figure,)
+
+
+def _stated(device: Device | None, marks: Sequence[Mark], *, one_core: bool) -> str:
+    if device is None:
+        return ""
+    if device.backend != "cpu":
+        return stated(device, marks, "the device")
+    cores = plural(device.unit_count, "core") if device.unit_count else "the cores"
+    return stated(device, marks, "one core" if one_core else f"{cores} together")
 
 
 def _sheet(run: Run, device_id: str) -> Ceiling | None:
@@ -184,7 +214,7 @@ def _words(curves: Sequence[Curve], unit: str) -> str:
     )
 
 
-def _curve_sentence(curves: Sequence[Curve], device: Device | None, sheet: Ceiling | None) -> str:
+def _curve_sentence(curves: Sequence[Curve], caches: str, sheet: Ceiling | None) -> str:
     curve = max(curves, key=lambda c: len(c.sizes))
     top = max(range(len(curve.values)), key=curve.values.__getitem__)
     told = (
@@ -192,19 +222,19 @@ def _curve_sentence(curves: Sequence[Curve], device: Device | None, sheet: Ceili
         f"{capacity(curve.sizes[top])} and with {numbers.rate(curve.values[-1], 'GB/s')} from "
         f"{capacity(curve.sizes[-1])}, {numbers.share(curve.values[-1] / curve.values[top])} of it"
     )
-    told += f"{_step(curve)}{_last_level(device)}"
+    told += f"{_step(curve)}{caches}"
     if sheet and max(curve.values) > sheet.value:
         told += " What lies above the dashed line came from a cache: memory cannot be that fast."
     return told
 
 
-def _latency_sentence(curves: Sequence[Curve], device: Device | None) -> str:
+def _latency_sentence(curves: Sequence[Curve], caches: str) -> str:
     curve = max(curves, key=lambda c: len(c.sizes))
     told = (
         f"A load waits {curve.values[0]:.3g} ns in {capacity(curve.sizes[0])} and "
         f"{curve.values[-1]:.3g} ns in {capacity(curve.sizes[-1])}"
     )
-    return f"{told}{_step(curve)}{_last_level(device)}"
+    return f"{told}{_step(curve)}{caches}"
 
 
 def _step(curve: Curve) -> str:
@@ -217,17 +247,36 @@ def _step(curve: Curve) -> str:
     )
 
 
-def _last_level(device: Device | None) -> str:
-    size = device.last_level_cache_bytes if device else None
-    return f" The device states {capacity(size)} of last-level cache." if size else ""
-
-
 def _figure(
-    curves: Sequence[Curve], device: Device | None, unit: str, sheet: Ceiling | None
+    curves: Sequence[Curve], marks: Sequence[Mark], unit: str, sheet: Ceiling | None
 ) -> Figure:
     legend = 15.0 * ((len(curves) + 1) // 2) + 8 if len(curves) > 1 else 4.0
-    figure = empty_figure(legend + 16 + 170 + 36)
-    axes = add_axes(figure, left=44, right=12, top=legend + 16, bottom=36)
+    scratch = add_axes(empty_figure(100), left=_LEFT, right=_RIGHT, top=0, bottom=0)
+    _lines(scratch, curves)
+    inside = within(marks, *scratch.get_xlim())
+    places = placed(scratch, inside, left=_LEFT, right=_RIGHT)
+    top = legend + 4 + ROW * max(1, 1 + max((place.row for place in places), default=0))
+    figure = empty_figure(top + 170 + 36)
+    axes = add_axes(figure, left=_LEFT, right=_RIGHT, top=top, bottom=36)
+    _lines(axes, curves)
+    _dress(axes, curves, unit)
+    if sheet:
+        axes.axhline(sheet.value, color=INK, linewidth=1, linestyle=(0, (3, 2)))
+        axes.text(
+            0.99, sheet.value, f"datasheet {clean(numbers.rate(sheet.value, sheet.unit))}",
+            transform=axes.get_yaxis_transform(), ha="right", va="bottom", color=INK,
+            fontsize=SMALL, parse_math=False,
+        )  # fmt: skip
+    draw_marks(axes, places, left=_LEFT, right=_RIGHT)
+    if len(curves) > 1:
+        figure.legend(
+            loc="upper left", ncols=2, frameon=False, labelcolor=INK, fontsize=SMALL,
+            handlelength=1.6, borderpad=0, borderaxespad=0.5, columnspacing=1.5,
+        )  # fmt: skip
+    return figure
+
+
+def _lines(axes: Axes, curves: Sequence[Curve]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     for number, curve in enumerate(curves):
@@ -237,21 +286,6 @@ def _figure(
             marker=_MARKERS[number % len(_MARKERS)], clip_on=False, label=shorten(curve.name, 24),
         )  # fmt: skip
         tips(line, curve.tips)
-    _dress(axes, curves, unit)
-    if sheet:
-        axes.axhline(sheet.value, color=INK, linewidth=1, linestyle=(0, (3, 2)))
-        axes.text(
-            0.99, sheet.value, f"datasheet {clean(numbers.rate(sheet.value, sheet.unit))}",
-            transform=axes.get_yaxis_transform(), ha="right", va="bottom", color=INK,
-            fontsize=SMALL, parse_math=False,
-        )  # fmt: skip
-    _mark(axes, device)
-    if len(curves) > 1:
-        figure.legend(
-            loc="upper left", ncols=2, frameon=False, labelcolor=INK, fontsize=SMALL,
-            handlelength=1.6, borderpad=0, borderaxespad=0.5, columnspacing=1.5,
-        )  # fmt: skip
-    return figure
 
 
 def _dress(axes: Axes, curves: Sequence[Curve], unit: str) -> None:
@@ -280,19 +314,6 @@ def _short_size(size_bytes: float) -> str:
             return f"{size_bytes:.0f}{unit}"
         size_bytes /= 1024
     return f"{size_bytes:.0f}G"
-
-
-def _mark(axes: Axes, device: Device | None) -> None:
-    """Mark where the last-level cache ends, as the device states it."""
-    size = device.last_level_cache_bytes if device else None
-    low, high = axes.get_xlim()
-    if not size or not low < size < high:
-        return
-    axes.axvline(size, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
-    axes.text(
-        size, 1.02, f"last-level cache {capacity(size)}", transform=axes.get_xaxis_transform(),
-        ha="center", va="bottom", color=MUTED, fontsize=SMALL,
-    )  # fmt: skip
 
 
 def _group_drawing(run: Run, device_id: str) -> Drawing | None:

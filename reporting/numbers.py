@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from roofprobe.records.noise import plus_minus, relative_halfwidth
 from roofprobe.records.schema import Distribution
 from roofprobe.reporting.plain_text import clean
 
@@ -97,10 +98,7 @@ def spread(distribution: Distribution) -> str:
     """Write half of the median's confidence interval relative to it; one sample has none."""
     if distribution.n < 2 or distribution.median == 0:
         return UNKNOWN
-    half = (distribution.ci_high - distribution.ci_low) / 2 / distribution.median * 100
-    if half < 0.05:
-        return "<0.1%"
-    return f"±{half:.1f}%" if half < 9.95 else f"±{half:.0f}%"
+    return plus_minus(relative_halfwidth(distribution))
 
 
 def range_text(distribution: Distribution, scale: Scale) -> str:

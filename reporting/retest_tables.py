@@ -6,6 +6,7 @@ healthy one of its kind where there is one. The median of the repeats is judged 
 
 from __future__ import annotations
 
+from roofprobe.acceptance.verdict.judge import verdict_of
 from roofprobe.acceptance.verdict.retest import first_of
 from roofprobe.records.schema import Finding, Measurement, Run
 from roofprobe.records.titles import label_of
@@ -25,7 +26,7 @@ def retest_table(run: Run) -> SmallTable | None:
     if not groups:
         return None
     first = {(m.case.case_id, m.device_id): m for m in run.measurements}
-    findings = run.verdict.findings if run.verdict else ()
+    findings = verdict_of(run).findings
     rows = tuple(
         (
             clean(label_of(members[0].case)),

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from roofprobe.records.noise import HALFWIDTH, NOISY, noise_retold
 from roofprobe.records.schema import (
     NOT_ALONE,
     Family,
@@ -34,7 +35,7 @@ from roofprobe.reporting.plain_text import clean, plural
 
 # The figure that a note warns of, which is worse the greater it is.
 _WARNED_OF: Final = {
-    "cache-residue": "bound", "noisy": "relative_ci_halfwidth", NOT_ALONE: "share",
+    "cache-residue": "bound", NOISY: HALFWIDTH, NOT_ALONE: "share",
 }  # fmt: skip
 _WORST_FIRST: tuple[Status, ...] = ("failed", "invalid", "skipped")
 
@@ -251,10 +252,11 @@ def absent_groups(run: Run, device_id: str) -> tuple[AbsentGroup, ...]:
 def note_groups(run: Run, device_id: str) -> tuple[NoteGroup, ...]:
     """Group the warnings of a device's measurements by what they say, figures aside.
 
-    A group is told by the sentence of its worst figure.
+    A group is told by the sentence of its worst figure. How well a figure is known is told of what
+    the tables show, whatever the record says of it.
     """
     members: dict[tuple[str, str], list[tuple[Note, Measurement]]] = {}
-    for measurement in measurements_of(run, device_id):
+    for measurement in map(noise_retold, measurements_of(run, device_id)):
         for note in measurement.notes:
             key = (note.code, "" if note.code in _WARNED_OF else figureless(note.sentence))
             members.setdefault(key, []).append((note, measurement))

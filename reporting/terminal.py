@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from roofprobe.acceptance.verdict.judge import verdict_of
 from roofprobe.records.schema import Device, Family, Run
 from roofprobe.reporting import tables, verdict_rows
 from roofprobe.reporting.alike_tables import TITLES, Alike, alike_devices
@@ -304,7 +305,7 @@ def _notes(page: Page, run: Run, device_id: str) -> None:
 
 
 def _verdict(page: Page, run: Run) -> None:
-    verdict = verdict_rows.verdict_of(run)
+    verdict = verdict_of(run)
     rows = verdict_rows.finding_rows(run, verdict)
     for row in verdict_rows.pressing(rows):
         told = f"{row.place}{with_remedy(row.sentence, row.remedy)} [{row.code}]"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from roofprobe.acceptance.checks import CHECKS, label_of_device
-from roofprobe.acceptance.verdict.judge import rolled_up
+from roofprobe.acceptance.verdict.judge import concluded, rolled_up
 from roofprobe.records.schema import Device, Finding, Judgement, Run, Verdict
 from roofprobe.reporting import numbers
 from roofprobe.reporting.naming import short_device
@@ -71,16 +71,9 @@ class Scope:
     findings: tuple[Finding, ...]
 
 
-def verdict_of(run: Run) -> Verdict:
-    """Return the verdict that is in the record; a run that was not judged is unknown."""
-    return run.verdict or Verdict(judgement="unknown")
-
-
 def judgement_of(run: Run, verdict: Verdict) -> Judgement:
-    """Return what a run is judged to be: without its end it is unknown, unless a check failed."""
-    if verdict.judgement != "fail" and run.status != "complete":
-        return "unknown"
-    return verdict.judgement
+    """Return what a run is judged to be by ``verdict``, see `concluded`."""
+    return concluded(verdict.judgement, run.status, run.simulated)
 
 
 def exit_code(run: Run, verdict: Verdict, *, strict: bool = False) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from roofprobe.records.ceilings import clock_mhz_of
 from roofprobe.records.schema import Measurement, Run
 from roofprobe.reporting import numbers
+from roofprobe.reporting.cache_marks import cache_table
 from roofprobe.reporting.numbers import capacity
 from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.small_table import SmallTable, done
@@ -20,9 +21,12 @@ _HOW = {"l2": "first cache skipped"}
 
 def wire_tables(run: Run, device_id: str) -> tuple[SmallTable, ...]:
     """Return the tables of a device that have rows, in the order in which bytes travel."""
+    latency, curve = latency_table(run, device_id), curve_table(run, device_id)
+    device = next((d for d in run.devices if d.device_id == device_id), None)
     made = (
-        latency_table(run, device_id),
-        curve_table(run, device_id),
+        latency,
+        curve,
+        *((cache_table(device),) if latency.rows or curve.rows else ()),
         _launches(done(run, device_id, "launch")),
     )
     return tuple(table for table in made if table.rows)

@@ -22,7 +22,7 @@ from roofprobe.acceptance.verdict.recomputed import recomputed, record
 from roofprobe.acceptance.verdict.reference import reference_relative
 from roofprobe.acceptance.verdict.relative import host_relative
 from roofprobe.acceptance.verdict.retest import after_retest, on_repeats
-from roofprobe.records.schema import Finding, Judgement, Run, Verdict
+from roofprobe.records.schema import Finding, Judgement, Run, RunStatus, Verdict
 
 
 def judge(run: Run, against: Sequence[Run] = ()) -> Verdict:
@@ -46,6 +46,27 @@ def judge(run: Run, against: Sequence[Run] = ()) -> Verdict:
         host=rolled_up(f for f in findings if f.device_id is None),
         findings=findings,
     )
+
+
+def verdict_of(run: Run) -> Verdict:
+    """Return the verdict that a record stands for: its own, but of a simulated run that of `judge`.
+
+    A run that was not judged is unknown.
+    """
+    if run.simulated is not None:
+        return _of_nothing(run, run.simulated)
+    return run.verdict or Verdict(judgement="unknown")
+
+
+def concluded(judgement: Judgement, status: RunStatus, simulated: str | None) -> Judgement:
+    """Return what a run is judged to be, of what its findings amount to.
+
+    Of a simulated run nothing is known. Without its end a run is unknown too, unless a check
+    failed.
+    """
+    if simulated is not None or (judgement != "fail" and status != "complete"):
+        return "unknown"
+    return judgement
 
 
 def _of_nothing(run: Run, simulated: str) -> Verdict:

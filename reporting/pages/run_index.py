@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from roofprobe.acceptance.verdict.judge import concluded
 from roofprobe.records.summaries import HeadlineSummary, Listed, RunSummary, newest_first
 from roofprobe.reporting import numbers
 from roofprobe.reporting.pages.shell import page
@@ -101,7 +102,9 @@ def _row(listed: Listed, hosts: dict[str, int], kinds: dict[str, int]) -> RunRow
         started=clean(run.started_at.replace("T", " ")[:16]),
         host=host,
         devices=", ".join(f"{n} × {each}" if n > 1 else each for each, n in counts.items()),
-        verdict=run.verdict.judgement if run.verdict else "unknown",
+        verdict=concluded(
+            run.verdict.judgement if run.verdict else "unknown", run.status, run.simulated
+        ),
         status=", ".join(_not_what_it_seems(run)),
         figures=_figures(run),
         versions=clean(

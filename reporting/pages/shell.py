@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from roofprobe.reporting.numbers import UNKNOWN
-from roofprobe.reporting.plain_text import with_remedy
+from roofprobe.reporting.plain_text import code_spans, with_remedy
 from roofprobe.reporting.svg import StyleSheet
 
 if TYPE_CHECKING:
@@ -42,6 +41,7 @@ def page(
         lstrip_blocks=True,
         loader=FunctionLoader(template),
     )
+    environment.filters["prose"] = prose
     filled = environment.get_template(name).render(
         policy=_policy(css, texts),
         css=Markup(css),
@@ -54,15 +54,21 @@ def page(
 
 
 def told(sentence: str, remedy: str | None) -> Markup:
-    """Return what is wrong and what to do, with what stands between backticks as code."""
+    """Return what is wrong and what to do, as `prose`."""
+    text = with_remedy(sentence, remedy)
+    return prose(f"{text}{'.' if text[-1:].isalnum() or text.endswith('`') else ''}")
+
+
+def prose(text: str) -> Markup:
+    """Return a sentence, escaped, with what stands between backticks as code.
+
+    Markdown reads the same text as the same code: one backtick on each side.
+    """
     from markupsafe import Markup, escape
 
-    text = with_remedy(sentence, remedy)
-    stop = "." if text[-1:].isalnum() or text.endswith("`") else ""
-    parts = re.split(r"`([^`]+)`", f"{text}{stop}")
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
-        for number, part in enumerate(parts)
+        for number, part in enumerate(code_spans(text))
     )
 
 

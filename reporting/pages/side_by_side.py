@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from roofprobe.acceptance.verdict.judge import verdict_of
 from roofprobe.records.schema import NOT_ALONE, Device, Family, Headline, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.drawing import Drawing
@@ -21,7 +22,6 @@ from roofprobe.reporting.pages.side_by_side_figures import bars_side_by_side, ro
 from roofprobe.reporting.plain_text import clean, plural
 from roofprobe.reporting.svg import StyleSheet, figure_style, inline_svg
 from roofprobe.reporting.tables import measurements_of
-from roofprobe.reporting.verdict_rows import verdict_of
 
 FAMILIES: Final[dict[Family, str]] = {
     "compute": "Compute", "memory": "Memory", "interconnect": "Links", "llm": "Language models",

@@ -24,7 +24,7 @@ from roofprobe.probes.measure import Policy
 from roofprobe.probes.plan import plan_cases
 from roofprobe.probes.session import Session
 from roofprobe.probes.timers import EventTimer, Launches, WallTimer
-from roofprobe.records.schema import Case, Device, Measurement, Options
+from roofprobe.records.schema import CacheLevel, Case, Device, Measurement, Options
 
 POLICY = Policy(
     batch_s=0.001, warmup_s=0, min_time_s=0, max_time_s=1000, min_samples=6, search_s=0.02
@@ -177,6 +177,17 @@ def test_another_accelerator_tells_name_units_cache_and_memory() -> None:
         memory_bytes=4 << 30,
         memory_free_bytes=3 << 30,
         last_level_cache_bytes=1 << 20,
+        caches=(
+            CacheLevel(
+                level=2,
+                kind="unified",
+                instance_bytes=1 << 20,
+                instance_count=1,
+                used_count=1,
+                shared_by=20,
+                source="driver",
+            ),
+        ),
     )
 
 

@@ -269,8 +269,8 @@ def test_scattered_samples_carry_a_note_with_the_figure() -> None:
     durations = itertools.cycle([0.002 + 0.0001 * (7 * index % 40) for index in range(40)])
     found = measured(gemm(), timer=FakeTimer(durations))
     note = next(note for note in found.notes if note.code == "noisy")
-    assert found.latency is not None
-    width = (found.latency.ci_high - found.latency.ci_low) / 2 / found.latency.median
+    assert found.rate is not None
+    width = (found.rate.ci_high - found.rate.ci_low) / 2 / found.rate.median
     assert note.figures == {"relative_ci_halfwidth": width}
     assert width > 0.02
     assert len(found.samples_us) == 40

@@ -141,9 +141,9 @@ def test_scattered_samples_carry_a_note_and_steady_ones_do_not() -> None:
     assert figures(work_of(), sampled(*(1e6,) * 30)).notes == ()
     noisy = figures(work_of(), sampled(*(1e6 * (1 + 0.05 * (7 * i % 10)) for i in range(10))))
     (note,) = noisy.notes
-    latency = noisy.latency
-    assert isinstance(latency, Distribution)
-    width = (latency.ci_high - latency.ci_low) / 2 / latency.median
+    rate = noisy.rate
+    assert isinstance(rate, Distribution)
+    width = (rate.ci_high - rate.ci_low) / 2 / rate.median
     assert (note.code, note.figures) == ("noisy", {"relative_ci_halfwidth": width})
     assert width > 0.02
 

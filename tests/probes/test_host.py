@@ -31,30 +31,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Redirect:
     return redirect
 
 
-def cache(cpu: int, index: int, level: int, kind: str, shared: str, size: str) -> dict[str, str]:
-    folder = f"/sys/devices/system/cpu/cpu{cpu}/cache/index{index}"
-    return {
-        f"{folder}/level": f"{level}\n",
-        f"{folder}/type": f"{kind}\n",
-        f"{folder}/shared_cpu_list": f"{shared}\n",
-        f"{folder}/size": f"{size}\n",
-    }
-
-
-def test_each_instance_of_the_last_level_counts_once(files: Redirect) -> None:
-    files(
-        cache(0, 0, 1, "Data", "0", "32K")
-        | cache(0, 1, 1, "Instruction", "0", "32K")
-        | cache(0, 2, 3, "Unified", "0-1", "16M")
-        | cache(1, 2, 3, "Unified", "0-1", "16M")
-        | cache(2, 2, 3, "Unified", "2-3", "16M")
-    )
-    assert host._last_level_cache_bytes() == 32 << 20
-
-
-def test_a_system_without_cache_files_has_no_cache_size(files: Redirect) -> None:
+def test_a_system_without_files_tells_nothing(files: Redirect) -> None:
     files({})
-    assert host._last_level_cache_bytes() is None
     assert host._sysfs_max_clock_mhz() is None
     assert host._cgroup_cpu_quota() is None
     assert host._proc_cpuinfo() == {}

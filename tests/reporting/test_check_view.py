@@ -13,9 +13,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from roofprobe.acceptance.checks import CHECKS
+from roofprobe.acceptance.verdict.judge import verdict_of
 from roofprobe.records.schema import Finding, Judgement, Run, Verdict
 from roofprobe.reporting import check_view
-from roofprobe.reporting.verdict_rows import verdict_of
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = (

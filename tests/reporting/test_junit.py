@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from roofprobe.acceptance.verdict.judge import verdict_of
 from roofprobe.records.schema import Finding, Run, Verdict
 from roofprobe.reporting.junit import junit_bytes, xml_text
-from roofprobe.reporting.verdict_rows import verdict_of
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = "<b>&amp;\"'\\ ]]> <!-- \x00\x1b[31m\ufffe\u202e\t\n\r é 🦉"

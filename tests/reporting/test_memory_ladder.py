@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from roofprobe.records.schema import (
+    CacheLevel,
     Case,
     Ceiling,
     Device,
@@ -24,6 +25,7 @@ from roofprobe.reporting.memory_ladder import (
     touched_bytes,
 )
 from roofprobe.reporting.svg import StyleSheet, figure_style, inline_svg
+from roofprobe.reporting.wire_tables import wire_tables
 
 KIB, MIB = 1 << 10, 1 << 20
 DEVICE = Device(
@@ -107,6 +109,44 @@ def test_the_curve_tells_its_ends_its_step_and_marks_the_cache() -> None:
         assert f">{words}<" in svg
     assert "<title>read, 64.0 MiB: 100 GB/s</title>" in svg
     assert exhibit.tables[0].rows
+
+
+def test_levels_are_marked_for_all_cores_and_for_one_and_told_in_one_table() -> None:
+    caches = tuple(
+        CacheLevel(level=number, kind="unified", instance_bytes=size, instance_count=count,
+                   used_count=count, shared_by=1, source="system")
+        for number, size, count in ((1, 32 * KIB, 2), (2, 2 * MIB, 2), (3, 32 * MIB, 1))
+    )  # fmt: skip
+    device = DEVICE.model_copy(
+        update={"backend": "cpu", "unit": "core", "unit_count": 2, "caches": caches}
+    )
+    chases = (chase(16 * KIB, 1.0), chase(4 * MIB, 9.0), chase(64 * MIB, 90.0))
+    run = run_of(*STREAMS, *chases).model_copy(update={"devices": (device,)})
+    with figure_style():
+        curve, ladder = memory_curve(run, "gpu", NOTHING), latency_ladder(run, "gpu", NOTHING)
+        assert curve is not None
+        assert ladder is not None
+        svgs = [
+            inline_svg(exhibit.drawings[0].figure, "k", "label", StyleSheet())
+            for exhibit in (curve, ladder)
+        ]
+    assert ">L2 4.00 MiB<" in svgs[0]
+    assert ">L1 64.0 KiB<" not in svgs[0]  # smaller than what was gone through
+    assert all(f">{label}<" in svgs[1] for label in ("L1 32.0 KiB", "L2 2.00 MiB", "L3 32.0 MiB"))
+    assert "last-level" not in "".join(svgs)
+    assert curve.drawings[0].sentence.endswith(
+        " Stated for 2 cores together: L1 64.0 KiB, L2 4.00 MiB, L3 32.0 MiB."
+    )
+    assert ladder.drawings[0].sentence.endswith(
+        " Stated for one core: L1 32.0 KiB, L2 2.00 MiB, L3 32.0 MiB."
+    )
+    assert [len(exhibit.tables) for exhibit in (curve, ladder)] == [2, 1]
+    assert curve.tables[1].rows[1] == ("L2", "2.00 MiB", "2 of 2", "4.00 MiB", "1 core", "system")
+    assert curve.tables[1] in wire_tables(run, "gpu")
+    with figure_style():
+        alone = latency_ladder(run.model_copy(update={"measurements": chases}), "gpu", NOTHING)
+    assert alone is not None
+    assert alone.tables[1] == curve.tables[1]
 
 
 def test_two_sizes_are_no_curve_and_two_footprints_no_ladder() -> None:

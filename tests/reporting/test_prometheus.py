@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from roofprobe.acceptance.verdict.judge import verdict_of
 from roofprobe.records.schema import Finding, Run, Verdict
 from roofprobe.reporting.prometheus import metrics, prometheus_bytes
-from roofprobe.reporting.verdict_rows import verdict_of
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = 'a"b\\c\nd}\r,e="f" # g \x00\x1b\u2028é🦉\\n{'

@@ -1,5 +1,6 @@
 from roofprobe.records.schema import Measurement, Note, Reason, Run
 from roofprobe.reporting import tables
+from roofprobe.reporting.case_tables import measurement_rows
 
 GPU = "GPU-00000000-example"
 
@@ -148,3 +149,24 @@ def test_a_case_measured_again_counts_as_it_was_measured_last(example_run: Run) 
     again: Measurement = first.model_copy(update={"kernel": "second_kernel"})
     run = example_run.model_copy(update={"measurements": (first, again)})
     assert tables.headline_rows(run, GPU, "compute")[1].kernel == "second_kernel"
+
+
+def test_the_note_of_scatter_and_the_table_give_one_interval(example_run: Run) -> None:
+    """A time known to ±60 % gives a rate known to ±38 %, and the table shows the rate."""
+    found = next(m for m in example_run.measurements if m.rate and m.latency)
+    assert found.rate is not None
+    assert found.latency is not None
+    note = Note(
+        code="noisy", sentence="the time is known to ±60.0%",
+        figures={"relative_ci_halfwidth": 0.6},
+    )  # fmt: skip
+    rate = found.rate.model_copy(
+        update={"median": 1.0, "ci_low": 0.5, "ci_high": 1.25, "n": 9},
+    )
+    time = found.latency.model_copy(update={"median": 1.0, "ci_low": 0.8, "ci_high": 2.0})
+    scattered = found.model_copy(update={"notes": (note,), "rate": rate, "latency": time})
+    run = example_run.model_copy(update={"measurements": (scattered,)})
+    (group,) = tables.note_groups(run, GPU)
+    (row,) = measurement_rows(run, GPU)
+    assert row.spread == "±38%"
+    assert f"no better than {row.spread};" in group.sentence

@@ -1,6 +1,7 @@
 import pytest
 
 from roofprobe.acceptance.checks import CHECKS
+from roofprobe.acceptance.verdict.judge import verdict_of
 from roofprobe.records.schema import Finding, Judgement, Run, Verdict
 from roofprobe.reporting import verdict_rows
 
@@ -15,7 +16,7 @@ def finding(judgement: Judgement = "warn", **fields: object) -> Finding:
 
 
 def test_findings_come_worst_first_with_the_device_as_torch_names_it(example_run: Run) -> None:
-    rows = verdict_rows.finding_rows(example_run, verdict_rows.verdict_of(example_run))
+    rows = verdict_rows.finding_rows(example_run, verdict_of(example_run))
     assert [(row.judgement, row.scope) for row in rows] == [
         ("unknown", "cpu"),
         ("warn", "cuda:0"),
@@ -24,7 +25,7 @@ def test_findings_come_worst_first_with_the_device_as_torch_names_it(example_run
 
 
 def test_what_presses_passed_and_is_not_told_are_told_apart(judged_run: Run) -> None:
-    verdict = verdict_rows.verdict_of(judged_run)
+    verdict = verdict_of(judged_run)
     rows = verdict_rows.finding_rows(judged_run, verdict)
     assert [row.code for row in verdict_rows.pressing(rows)] == [
         "RP-COMPUTE", "RP-INVALID", "RP-BANDWIDTH",
@@ -73,7 +74,7 @@ def test_speed_that_nobody_judged_is_said_plainly_and_speed_that_was_is_not(
 
 
 def test_a_run_that_was_not_judged_is_unknown(empty_run: Run) -> None:
-    verdict = verdict_rows.verdict_of(empty_run)
+    verdict = verdict_of(empty_run)
     assert verdict_rows.judgement_of(empty_run, verdict) == "unknown"
     assert verdict_rows.verdict_sentence(empty_run, verdict) == "This run was not judged."
     judged = empty_run.model_copy(update={"verdict": verdict})
@@ -138,7 +139,5 @@ def test_a_device_that_only_findings_name_is_there_too_and_the_host_is_last(
 
 
 def test_many_codes_are_counted_and_not_all_listed(judged_run: Run) -> None:
-    (row,) = verdict_rows.untold(
-        verdict_rows.finding_rows(judged_run, verdict_rows.verdict_of(judged_run))
-    )
+    (row,) = verdict_rows.untold(verdict_rows.finding_rows(judged_run, verdict_of(judged_run)))
     assert verdict_rows.by_code([row, row]) == "RP-EXAMPLE-LOG (2)"

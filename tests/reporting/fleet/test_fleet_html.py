@@ -94,6 +94,19 @@ def test_names_from_files_are_text_everywhere(
     assert not {"\x1b", "\x07", "\u202e"} & set(html)
 
 
+def test_commands_in_sentences_are_code(verdict: FleetVerdict, fleet: Opened) -> None:
+    sentence, shown = "See `dmesg <b>`", "See <code>dmesg &lt;b&gt;</code>"
+    findings = tuple(f.model_copy(update={"sentence": sentence}) for f in verdict.findings)
+    source = verdict.generated_from.model_copy(update={"simulated": (sentence,)})
+    told = verdict.model_copy(update={"findings": findings, "generated_from": source})
+    refused = Refused(source="x.json", code="damaged", sentence=sentence)
+    html = to_html(told, fleet.connection, (refused,))
+    assert "`" not in html
+    assert f"<p>SIMULATED: {shown}</p>" in html
+    assert f'<td class="said">{shown}</td>' in html
+    assert html.count(shown) > 2
+
+
 def test_the_page_of_ten_thousand_devices_stays_small_and_says_what_is_left_out(
     large_verdict: FleetVerdict, fleet: Opened
 ) -> None:
