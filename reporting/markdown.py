@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from roofprobe.records.schema import Family, Run
+from roofprobe.records.wording import plural
 from roofprobe.reporting import tables, verdict_rows
 from roofprobe.reporting.beside import NOTHING, Beside
 from roofprobe.reporting.compute_tables import support_matrix
@@ -36,7 +37,7 @@ from roofprobe.reporting.markdown_text import (
 from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.pair_tables import pair_tables
-from roofprobe.reporting.plain_text import clean, listed, plural, with_remedy
+from roofprobe.reporting.plain_text import clean, listed, with_remedy
 from roofprobe.reporting.retest_tables import retest_table
 from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.tables import AbsentGroup, Column, HeadlineRow

@@ -77,11 +77,6 @@ def listed(labels: tuple[str, ...], most: int) -> str:
     return f"{', '.join(labels[:most])} and {len(labels) - most} more"
 
 
-def plural(count: int, noun: str) -> str:
-    """Return ``3 cases`` or ``1 case``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def with_remedy(sentence: str, remedy: str | None) -> str:
     """Return what is wrong and what to do about it as two sentences, however they were written."""
     if not remedy:

@@ -23,8 +23,8 @@ from roofprobe.acceptance.fleet.fleet_verdict import (
 from roofprobe.acceptance.fleet.present import Present
 from roofprobe.acceptance.fleet.robust import centre_of, z_of
 from roofprobe.acceptance.fleet.shortfall import FALSE_SHARE
-from roofprobe.acceptance.fleet.wording import are, counted
 from roofprobe.records.schema import Judgement
+from roofprobe.records.wording import are, plural
 
 _MOST_OF_A_HOST: Final = 0.75
 _LEAST_DEVICES: Final = 3
@@ -185,7 +185,7 @@ def _modes(held: Held) -> list[FleetFinding]:
                 aspect=first.aspect, metric=first.metric, n_metrics=len(criteria),
                 n_peers=first.n, figure=low.centre, median=high.centre, unit=first.unit,
                 attribute=first.variant,
-                sentence=f"{counted(len(criteria), 'metric')} of {first.sku} with two modes "
+                sentence=f"{plural(len(criteria), 'metric')} of {first.sku} with two modes "
                 f"({names}): "
                 f"{low.share:.0%} of devices around {low.centre:.4g}, the others around "
                 f"{high.centre:.4g} {first.unit}",
