@@ -42,6 +42,7 @@ class Told:
     power_limit_w: float | None = 700.0
     subsystem: str | None = "10de:0001"
     units: int | None = 132
+    max_clock_mhz: float | None = None
     judgement: str = "pass"
     findings: str = "[]"
     status: str = "complete"
@@ -144,6 +145,7 @@ def _add_run(
             of_run | shared | {
                 "run_key": digest, "position": each.position, "name": f"Some {each.sku}",
                 "backend": "cuda", "pci_subsystem_id": each.subsystem, "unit_count": each.units,
+                "max_sm_clock_mhz": each.max_clock_mhz,
                 "judgement": each.judgement, "findings": each.findings,
             }
         )  # fmt: skip

@@ -60,15 +60,105 @@ def test_many_hosts_at_a_lower_clock_throttle_and_are_no_kind(
     assert found["throttling-hosts"].effect == pytest.approx(-0.08, abs=0.005)
 
 
-def test_most_devices_at_a_lower_clock_are_a_mode_whose_cause_is_the_clock(
+def mostly_slow(equals: Any, n_slow: int = 100, **slow: Any) -> list[Any]:
+    """Return 160 devices, ``n_slow`` of which, on whole hosts, settle 8 % lower in clock and speed.
+
+    The clock of the others is about 1,000 MHz.
+    """
+    devices = equals(160, spread=0.002, max_clock_mhz=1100.0)
+    devices[:n_slow] = [
+        replace(d.times(0.92, "settled", "clock"), **slow) for d in devices[:n_slow]
+    ]
+    return list(devices)
+
+
+@pytest.mark.parametrize("n_slow", [80, 96, 116])
+def test_most_devices_throttle_where_they_may_run_as_fast_as_the_others(
+    equals: Any, judge: Judge, n_slow: int
+) -> None:
+    verdict = judge(mostly_slow(equals, n_slow))
+    found = {f.code: f for f in verdict.findings}
+    assert set(found) == {"most-throttle", "throttling-hosts", "slow-host"}
+    most = found["most-throttle"]
+    assert (most.judgement, most.cause, most.n_devices) == ("fail", "clock", n_slow)
+    assert most.n_peers == 160 - n_slow
+    assert (most.figure, most.median) == pytest.approx((920, 1000), rel=0.005)
+    assert (most.bound, most.unit) == (1100.0, "MHz")
+    assert "their highest clock is 1,100 MHz" in most.sentence
+    assert {d.device_id for d in verdict.devices} == {uuid(n) for n in range(n_slow)}
+    assert {f.cause for d in verdict.devices for f in d.findings} == {"clock"}
+    assert found["throttling-hosts"].n_devices == n_slow
+
+
+def test_of_a_kind_in_the_catalogue_the_boost_clock_tells_what_it_may_reach(
     equals: Any, judge: Judge
 ) -> None:
-    devices = equals(160, spread=0.002)
-    devices[:100] = [d.times(0.92, "settled", "clock") for d in devices[:100]]
-    (found,) = judge(devices).findings
+    devices = [
+        replace(d, sku="nvidia_h100_sxm5_80gb", max_clock_mhz=None) for d in mostly_slow(equals)
+    ]
+    found = {f.code: f for f in judge(devices).findings}
+    assert "the datasheet's boost clock is 1,980 MHz" in found["most-throttle"].sentence
+    assert found["most-throttle"].bound == 1980
+
+
+def test_most_devices_with_a_highest_clock_that_was_set_lower_are_below_their_kind(
+    equals: Any, judge: Judge
+) -> None:
+    devices = [
+        replace(d, sku="nvidia_h100_sxm5_80gb", max_clock_mhz=930.0 if n < 100 else 1980.0)
+        for n, d in enumerate(mostly_slow(equals))
+    ]
+    found = {f.code: f for f in judge(devices).findings}
+    assert "a highest clock of 930 MHz is set for them" in found["most-throttle"].sentence
+    assert "nvidia-smi -q -d CLOCK" in (found["most-throttle"].remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"max_clock_mhz": None}, "no highest clock is recorded, nor known of the kind"),
+        ({"max_clock_mhz": 930.0}, "the faster ones run above the highest clock of the others"),
+    ],
+    ids=["no clock", "another clock"],
+)
+def test_where_nothing_tells_what_most_should_reach_both_are_modes(
+    equals: Any, judge: Judge, changed: dict[str, Any], why: str
+) -> None:
+    verdict = judge(mostly_slow(equals, **changed))
+    (found,) = verdict.findings
     assert (found.code, found.cause, found.n_devices) == ("bimodal", "clock", 100)
     assert "they fill whole hosts" in found.sentence
+    assert f"which of both such devices should reach is not told: {why}" in found.sentence
     assert "cooling" in (found.remedy or "")
+    assert verdict.devices == ()
+
+
+def test_without_power_limits_most_devices_may_well_be_limited(equals: Any, judge: Judge) -> None:
+    devices = [replace(d, power_limit_w=None) for d in mostly_slow(equals)]
+    (found,) = judge(devices).findings
+    assert found.code == "bimodal"
+    assert "is not told: no power limit is recorded" in found.sentence
+
+
+def test_most_devices_at_a_lower_clock_on_hosts_that_have_both_are_a_mode(
+    equals: Any, judge: Judge
+) -> None:
+    devices = equals(160, spread=0.002, max_clock_mhz=1100.0)
+    devices = [d.times(0.92, "settled", "clock") if n % 8 < 5 else d for n, d in enumerate(devices)]
+    (found,) = judge(devices).findings
+    assert (found.code, found.cause, found.n_devices) == ("bimodal", "clock", 100)
+
+
+def test_few_devices_at_a_higher_clock_are_no_measure_of_the_others(
+    equals: Any, judge: Judge
+) -> None:
+    devices = equals(24, spread=0.002, max_clock_mhz=1100.0)
+    devices[:16] = [d.times(0.92, "settled", "clock") for d in devices[:16]]
+    verdict = judge(devices)
+    (found,) = verdict.findings
+    assert found.code == "bimodal"
+    assert "is not told: fewer than 10 are faster" in found.sentence
+    assert {code for d in verdict.devices for code in (f.code for f in d.findings)} == {"few-peers"}
 
 
 def test_whole_hosts_that_are_slower_at_the_same_clock_are_said_to_be_that(
