@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from roofprobe.acceptance.bundle.redaction import KINDS
-from roofprobe.reporting.plain_text import clean, plural
+from roofprobe.records.wording import plural
+from roofprobe.reporting.plain_text import clean
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,18 +11,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from roofprobe.records.schema import Judgement, Run, Verdict
+from roofprobe.records.wording import plural
 from roofprobe.reporting import tables, verdict_rows
 from roofprobe.reporting.check_json import check_json_schema, to_json
 from roofprobe.reporting.markdown_text import code, escape, folded, prose, table
 from roofprobe.reporting.page import JUDGEMENT_STYLES, Page
-from roofprobe.reporting.plain_text import (
-    as_sentence,
-    clean,
-    in_encoding,
-    plural,
-    shorten,
-    with_remedy,
-)
+from roofprobe.reporting.plain_text import as_sentence, clean, in_encoding, shorten, with_remedy
 from roofprobe.reporting.verdict_rows import FindingRow, Scope
 
 if TYPE_CHECKING:

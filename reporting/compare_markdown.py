@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from roofprobe.acceptance.compare.comparison import SIMULATED, Comparison
+from roofprobe.records.wording import plural
 from roofprobe.reporting import compare_tables as tables
 from roofprobe.reporting.markdown_text import code, escape, folded, opening, table
-from roofprobe.reporting.plain_text import clean, listed, plural
+from roofprobe.reporting.plain_text import clean, listed
 
 _MOST_KEYS = 12
 

@@ -14,8 +14,9 @@ from roofprobe.acceptance.compare.comparison import (
     DevicePair,
     SideFigure,
 )
+from roofprobe.records.wording import plural
 from roofprobe.reporting.numbers import UNKNOWN, digits, duration_us, rate
-from roofprobe.reporting.plain_text import clean, plural
+from roofprobe.reporting.plain_text import clean
 
 HEADS = ("row", "A", "B", "B/A", "95% interval", "why")
 HEADLINE_HEADS = ("best rate", "A", "B", "B/A")

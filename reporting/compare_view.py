@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from roofprobe.acceptance.compare.comparison import SIMULATED, ComparedRow, Comparison
+from roofprobe.records.wording import plural
 from roofprobe.reporting import compare_tables as tables
-from roofprobe.reporting.plain_text import clean, in_encoding, listed, plural
+from roofprobe.reporting.plain_text import clean, in_encoding, listed
 
 if TYPE_CHECKING:
     from rich.console import Console

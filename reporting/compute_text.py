@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from roofprobe.records.schema import Role, Run
+from roofprobe.records.wording import plural
 from roofprobe.reporting.compute_tables import (
     RouteGroup,
     RouteRow,
@@ -19,7 +20,7 @@ from roofprobe.reporting.compute_tables import (
     support_lines,
 )
 from roofprobe.reporting.numbers import UNKNOWN
-from roofprobe.reporting.plain_text import plural, with_remedy
+from roofprobe.reporting.plain_text import with_remedy
 from roofprobe.reporting.search_tables import SearchRow, search_rows
 from roofprobe.reporting.surface import Surface, surfaces
 from roofprobe.reporting.sweep_tables import (

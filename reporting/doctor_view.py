@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from roofprobe.reporting.plain_text import clean, in_encoding, plural
+from roofprobe.records.wording import plural
+from roofprobe.reporting.plain_text import clean, in_encoding
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from roofprobe.records.schema import Device, Health, Run, Span, Telemetry
+from roofprobe.records.wording import plural
 from roofprobe.reporting.numbers import capacity
-from roofprobe.reporting.plain_text import clean, plural
+from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.tables import measurements_of
 
 

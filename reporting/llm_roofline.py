@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from roofprobe.records.schema import Measurement, Run
+from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.beside import Beside
 from roofprobe.reporting.drawing import SMALL, Drawing, add_axes, empty_figure, quiet, tick
 from roofprobe.reporting.exhibit import Exhibit
 from roofprobe.reporting.naming import shape_text
-from roofprobe.reporting.plain_text import clean, plural, shorten
+from roofprobe.reporting.plain_text import clean, shorten
 from roofprobe.reporting.roofline import compute_roofs, memory_roof, spaced
 from roofprobe.reporting.small_table import SmallTable, done
 from roofprobe.reporting.svg import INK, MUTED, SERIES, tips

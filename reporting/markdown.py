@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from roofprobe.acceptance.verdict.judge import verdict_of
 from roofprobe.records.schema import Family, Run
+from roofprobe.records.wording import plural
 from roofprobe.reporting import tables, verdict_rows
 from roofprobe.reporting.beside import NOTHING, Beside
 from roofprobe.reporting.compute_tables import support_matrix
@@ -37,7 +38,7 @@ from roofprobe.reporting.markdown_text import (
 from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.pair_tables import pair_tables
-from roofprobe.reporting.plain_text import clean, listed, plural, with_remedy
+from roofprobe.reporting.plain_text import clean, listed, with_remedy
 from roofprobe.reporting.retest_tables import retest_table
 from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.tables import AbsentGroup, Column, HeadlineRow

@@ -14,11 +14,12 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from roofprobe.records.schema import Headline, Run
+from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.beside import Beside
 from roofprobe.reporting.drawing import SMALL, WIDTH, Drawing, empty_figure, quiet, tick, units
 from roofprobe.reporting.exhibit import Exhibit
-from roofprobe.reporting.plain_text import clean, plural
+from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.roofline import Point, compute_roofs, gemm_points, memory_roof, seen_apart
 from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.svg import BAR, INK, MUTED, SERIES, tip, tips

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TextIO
 
 from roofprobe.records.schema import Case, Device, Measurement
+from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.naming import case_name
-from roofprobe.reporting.plain_text import clean, in_encoding, plural
+from roofprobe.reporting.plain_text import clean, in_encoding
 from roofprobe.reporting.progress_state import BestRow, Expected
 from roofprobe.reporting.progress_view import View, harmless, outcome_text
 

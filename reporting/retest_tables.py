@@ -10,9 +10,10 @@ from roofprobe.acceptance.verdict.judge import verdict_of
 from roofprobe.acceptance.verdict.retest import first_of
 from roofprobe.records.schema import Finding, Measurement, Run
 from roofprobe.records.titles import label_of
+from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.naming import short_device
-from roofprobe.reporting.plain_text import clean, plural
+from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.small_table import SmallTable
 
 _TITLE = "What fell short and was repeated"

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import Run
+from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.beside import Beside
 from roofprobe.reporting.curves import Bound, Line, Mark, curve_figure
 from roofprobe.reporting.drawing import Drawing
 from roofprobe.reporting.exhibit import Exhibit
 from roofprobe.reporting.naming import alike, device_title
-from roofprobe.reporting.plain_text import clean, plural
+from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.serving_points import (
     INPUT_LEN,
     OUTPUT_LEN,

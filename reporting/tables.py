@@ -23,6 +23,7 @@ from roofprobe.records.schema import (
     Run,
     Status,
 )
+from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.naming import (
     case_kind,
@@ -31,7 +32,7 @@ from roofprobe.reporting.naming import (
     short_device,
     variant_text,
 )
-from roofprobe.reporting.plain_text import clean, plural
+from roofprobe.reporting.plain_text import clean
 
 # The figure that a note warns of, which is worse the greater it is.
 _WARNED_OF: Final = {

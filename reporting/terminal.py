@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from roofprobe.acceptance.verdict.judge import verdict_of
 from roofprobe.records.schema import Device, Family, Run
+from roofprobe.records.wording import plural
 from roofprobe.reporting import tables, verdict_rows
 from roofprobe.reporting.alike_tables import TITLES, Alike, alike_devices
 from roofprobe.reporting.compute_tables import support_lines
@@ -24,7 +25,7 @@ from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.page import JUDGEMENT_STYLES, Page, cell_width
 from roofprobe.reporting.pair_tables import pair_tables
-from roofprobe.reporting.plain_text import clean, listed, plural, shorten, with_remedy
+from roofprobe.reporting.plain_text import clean, listed, shorten, with_remedy
 from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.tables import AbsentGroup, Column, HeadlineRow
 from roofprobe.reporting.wire_tables import wire_tables

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from roofprobe.records.schema import Run
+from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.beside import Beside
 from roofprobe.reporting.drawing import SMALL, Drawing, add_axes, empty_figure, quiet
 from roofprobe.reporting.exhibit import Exhibit
-from roofprobe.reporting.plain_text import clean, plural, shorten
+from roofprobe.reporting.plain_text import clean, shorten
 from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.svg import GRID, INK, MUTED, SERIES, tips
 

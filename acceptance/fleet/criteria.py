@@ -6,7 +6,8 @@ where that does not help they have no criterion. A batch of boards that differs 
 *as a batch* (all of a PCI subsystem id, or a second mode that more devices belong to than can be
 bad) becomes a group of its own: one finding about the batch, and its bad devices are still found.
 A second mode that fills whole hosts at a lower clock is no kind: those hosts throttle, and their
-devices are held against the others.
+devices are held against the others; where they are most of the kind, only if what is recorded says
+that they should reach what the others do (`slower_clock`).
 
 For each device and metric a *deviation* from the criterion is kept, and for each aspect that has
 several metrics the device's *level*, the median of its deviations: what a board's silicon or a
@@ -16,7 +17,7 @@ fault gives to all of them. ``rest`` is what a metric deviates beyond its level.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -32,6 +33,7 @@ from roofprobe.acceptance.fleet.robust import (
     two_modes,
     z_of,
 )
+from roofprobe.acceptance.fleet.slower_clock import Clocks, clocks_of, of_whole_hosts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +49,6 @@ LEVELLED: Final[tuple[Aspect, ...]] = ("compute", "sustained", "clock", "memory"
 SHOWN_ONLY: Final[tuple[Aspect, ...]] = ("energy", "heat")
 _LEAST_METRICS: Final = 3
 _CLOCK_EXPLAINS: Final = 0.5  # of a gap, so that the clock is its cause
-_MOST_OF_A_HOST: Final = 0.75  # of its devices, so that it counts as a whole
 _LEAST_ERRORS: Final = 5.0  # standard errors between a batch and the others
 _LEAST_CLEAR: Final = 0.9  # of a batch's devices lie beyond the middle between it and the others
 
@@ -74,7 +75,8 @@ class Batch:
     """A batch that lies apart: which devices, from what it is known, and how far it lies off.
 
     A second mode may have a lower ``clock`` beside it, and fill ``whole_hosts``: where both are so,
-    and it is the smaller one, its devices are ``throttled`` where they stand, and no other kind.
+    and it is the smaller one or its ``clocks`` are known to be too low, its devices are
+    ``throttled`` where they stand, and no other kind.
     """
 
     group: Group
@@ -89,6 +91,12 @@ class Batch:
     clock: bool = False
     whole_hosts: bool = False
     throttled: bool = False
+    clocks: Clocks | None = None
+
+    @property
+    def most(self) -> bool:
+        """Whether it is the larger part of its kind."""
+        return len(self.rows) >= self.n_others
 
 
 @dataclass(slots=True)
@@ -361,14 +369,27 @@ def _by_mode(
         if modes is not None:
             low = told & (levels[:, place] <= modes.split)
             gap = modes.low - modes.high
-            clock, whole = _slower_clock(levels, low, gap), _of_whole_hosts(present, group, low)
-            far = gap <= np.log1p(-options.warn_effect)
-            yield Batch(
+            batch = Batch(
                 group, None, None, aspect, tuple(_columns(present, aspect)), group.peers[low],
-                int((~low).sum()), gap, modes.d, clock, whole,
-                bool(clock and whole and far and 2 * low.sum() < low.size),
+                int((~low).sum()), gap, modes.d, _slower_clock(levels, low, gap),
+                of_whole_hosts(present, group.peers, low),
             )  # fmt: skip
+            yield _throttled(present, batch, group.peers[~low], options)
             return
+
+
+def _throttled(present: Present, batch: Batch, others: Rows, options: FleetOptions) -> Batch:
+    """Return a lower mode with what tells whether its devices throttle."""
+    far = batch.effect <= np.log1p(-options.warn_effect)
+    if not (batch.clock and batch.whole_hosts and far):
+        return batch
+    if not batch.most:
+        return replace(batch, throttled=True)
+    clocks = clocks_of(present, batch.group.sku, batch.rows, others)
+    if clocks is not None and len(others) < options.least_peers:
+        clocks = replace(clocks, undecided=f"fewer than {options.least_peers} are faster")
+    throttled = clocks is not None and clocks.undecided is None
+    return replace(batch, clocks=clocks, throttled=throttled)
 
 
 def _slower_clock(levels: Array, low: Bools, gap: float) -> bool:
@@ -378,12 +399,3 @@ def _slower_clock(levels: Array, low: Bools, gap: float) -> bool:
     if not (mine.size and others.size):
         return False
     return median_of(mine) - median_of(others) <= _CLOCK_EXPLAINS * gap
-
-
-def _of_whole_hosts(present: Present, group: Group, low: Bools) -> bool:
-    """Return whether nearly all devices of the lower mode stand on hosts that are all in it."""
-    hosts = present.devices.host.to_numpy()[group.peers]
-    _, of_host = np.unique(hosts, return_inverse=True)
-    sizes, slow = np.bincount(of_host), np.bincount(of_host, weights=low)
-    whole = (sizes >= 2) & (slow >= _MOST_OF_A_HOST * sizes)
-    return bool(whole[of_host[low]].mean() >= _LEAST_CLEAR)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from roofprobe.acceptance.fleet.fleet_verdict import FleetFinding, FleetOptions
 from roofprobe.acceptance.fleet.present import OWNER, Present
-from roofprobe.acceptance.fleet.wording import counted
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.reading import read_bytes, said
+from roofprobe.records.wording import plural
 
 if TYPE_CHECKING:
     import duckdb
@@ -96,7 +96,7 @@ def missing_hosts(
     unheard = {host for host in options.expected if host.casefold() not in known}
     for host in sorted({*unheard, *seen} - there):
         count, last = listed.get(host.casefold()), seen.get(host)
-        devices = "" if count is None else f" and its {counted(count, 'device')}"
+        devices = "" if count is None else f" and its {plural(count, 'device')}"
         when = "no run of it is in the fleet" if last is None else f"its last run is of {last:%F}"
         yield FleetFinding(
             code="missing-host", judgement="unknown", scope="host", host=host, n_devices=count,
@@ -153,7 +153,7 @@ def missing_devices(
                     code="missing-device", judgement="unknown", scope="host", host=host,
                     n_devices=short, figure=float(there[host]), bound=float(count),
                     unit="devices", hosts=(host,),
-                    sentence=f"{host} shows {there[host]} of {counted(count, 'device')}",
+                    sentence=f"{host} shows {there[host]} of {plural(count, 'device')}",
                     remedy="see whether the driver lists them all and their errors (Xid); repeat",
                 )
             )  # fmt: skip

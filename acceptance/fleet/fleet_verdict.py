@@ -34,8 +34,8 @@ class FleetOptions(Record):
     is known; empty where nobody said. Effects are shares: 0.03 is 3 %. A device's shortfall needs
     the effect *and* ``z``. ``least_peers`` equal devices make a criterion. Up to
     ``most_bad_share`` of a kind may be bad; a lower mode that holds more of them is a kind of its
-    own. Only runs that started within ``window_days`` of the newest count as the fleet's present;
-    None counts all.
+    own, unless it is known to throttle. Only runs that started within ``window_days`` of the newest
+    count as the fleet's present; None counts all.
     """
 
     expected: dict[str, int | None] = Field(default_factory=dict)

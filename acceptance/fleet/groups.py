@@ -23,8 +23,8 @@ from roofprobe.acceptance.fleet.fleet_verdict import (
 from roofprobe.acceptance.fleet.present import Present
 from roofprobe.acceptance.fleet.robust import centre_of, z_of
 from roofprobe.acceptance.fleet.shortfall import FALSE_SHARE
-from roofprobe.acceptance.fleet.wording import are, counted
 from roofprobe.records.schema import Judgement
+from roofprobe.records.wording import are, plural
 
 _MOST_OF_A_HOST: Final = 0.75
 _LEAST_DEVICES: Final = 3
@@ -112,7 +112,11 @@ def group_findings(
     once: dict[tuple[object, ...], Batch] = {}
     for batch in held.batches:  # a group that is pooled sees the batches of its peers again
         once.setdefault((batch.group.sku, batch.attribute, batch.value, batch.aspect), batch)
-    found = [_batch(present, batch, options) for batch in once.values() if not batch.throttled]
+    found = [
+        _most_throttle(batch, options) if batch.throttled else _batch(present, batch, options)
+        for batch in once.values()
+        if batch.most or not batch.throttled  # a smaller part that throttles is told by host
+    ]
     found += _modes(held)
     found += _racks(about_hosts)
     found += _power_limits(present)
@@ -148,12 +152,45 @@ def _batch(present: Present, batch: Batch, options: FleetOptions) -> FleetFindin
     )  # fmt: skip
 
 
+def _most_throttle(batch: Batch, options: FleetOptions) -> FleetFinding:
+    """Return that the larger part of a kind runs below what the others show it can reach."""
+    clocks, effect = batch.clocks, float(np.expm1(batch.effect))
+    assert clocks is not None
+    assert clocks.allowed_mhz is not None
+    if clocks.limited:
+        cause = f"a highest clock of {clocks.allowed_mhz:,.0f} MHz is set for them"
+        remedy = "see who lowered their highest clock (nvidia-smi -q -d CLOCK) and set it back"
+    else:
+        cause = (
+            f"{clocks.allowed_by} is {clocks.allowed_mhz:,.0f} MHz and their power limit that of "
+            "the others, so that power, heat or a locked clock of their place keeps them below"
+        )
+        remedy = (
+            "look at the cooling, power supply, throttle reasons and locked clocks of these hosts, "
+            "then repeat their runs"
+        )
+    return FleetFinding(
+        code="most-throttle", judgement="fail" if effect <= -options.fail_effect else "warn",
+        scope="sku", sku=batch.group.sku, aspect=batch.aspect, cause="clock", effect=effect,
+        n_devices=len(batch.rows), n_peers=batch.n_others, metric=clocks.metric,
+        figure=clocks.low_mhz, median=clocks.high_mhz, bound=clocks.allowed_mhz, unit="MHz",
+        sentence=f"most devices of {batch.group.sku}, {len(batch.rows):,}, are {-effect:.1%} "
+        f"slower in {batch.aspect} than the {batch.n_others:,} others, at {clocks.low_mhz:,.0f} "
+        f"MHz where those run at {clocks.high_mhz:,.0f} ({clocks.metric}): {cause}; the others "
+        "show what such devices reach, and all are held against them",
+        remedy=remedy,
+    )  # fmt: skip
+
+
 def _modes_told(batch: Batch) -> tuple[str, str]:
     """Return what is known of two modes that nothing recorded tells apart, and what to do."""
     where = "they fill whole hosts" if batch.whole_hosts else "on hosts that have both"
     if batch.clock:
+        why = batch.clocks.undecided if batch.clocks is not None else None
+        untold = f"; which of both such devices should reach is not told: {why}" if why else ""
         return (
-            f"at a lower clock; {where}: power, heat or a clock limit, not two kinds of boards",
+            f"at a lower clock; {where}: power, heat or a clock limit, not two kinds of boards"
+            f"{untold}",
             "look at the cooling, power supply, throttle reasons and clock limits of these hosts, "
             "then repeat their runs",
         )
@@ -185,7 +222,7 @@ def _modes(held: Held) -> list[FleetFinding]:
                 aspect=first.aspect, metric=first.metric, n_metrics=len(criteria),
                 n_peers=first.n, figure=low.centre, median=high.centre, unit=first.unit,
                 attribute=first.variant,
-                sentence=f"{counted(len(criteria), 'metric')} of {first.sku} with two modes "
+                sentence=f"{plural(len(criteria), 'metric')} of {first.sku} with two modes "
                 f"({names}): "
                 f"{low.share:.0%} of devices around {low.centre:.4g}, the others around "
                 f"{high.centre:.4g} {first.unit}",

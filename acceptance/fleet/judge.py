@@ -40,11 +40,11 @@ from roofprobe.acceptance.fleet.identity import unlike
 from roofprobe.acceptance.fleet.over_time import drifts, driver_changes, stayed
 from roofprobe.acceptance.fleet.present import Present, read_present
 from roofprobe.acceptance.fleet.shortfall import RETEST, Flags, flags_of, shortfalls
-from roofprobe.acceptance.fleet.wording import counted
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.fleet.dataset import Fleet, State
 from roofprobe.records.fleet.query import connect
 from roofprobe.records.schema import Judgement
+from roofprobe.records.wording import plural
 
 if TYPE_CHECKING:
     import duckdb
@@ -287,7 +287,7 @@ def _hosts(
         if own:
             first = own[0]
             sentences.append(
-                f"{len(own)} of {counted(there[host], 'device')} "
+                f"{len(own)} of {plural(there[host], 'device')} "
                 f"{'is' if len(own) == 1 else 'are'} no pass; the worst is position "
                 f"{first.position}: {first.findings[0].sentence}"
             )
@@ -320,7 +320,7 @@ def _refused(state: State | None) -> list[FleetFinding]:
         FleetFinding(
             code="refused-files", judgement="unknown", scope="fleet",
             figure=float(len(refused)), unit="files",
-            sentence=f"{counted(len(refused), 'file')} could not be merged ("
+            sentence=f"{plural(len(refused), 'file')} could not be merged ("
             + ", ".join(f"{count} {code}" for code, count in codes.most_common())
             + f"); the first: {refused[0].sentence}",
             remedy="mend or remove them, and merge again",
@@ -377,6 +377,6 @@ def _summary(
     more = "".join(f"; {count} {code}" for code, count in also.most_common())
     made_up = "SIMULATED, nothing was measured: " if source.simulated else ""
     return (
-        f"{made_up}{judgement}: {counted(sum(counts.values()), 'device')} on "
-        f"{counted(n_hosts, 'host')} ({bad}){more}"
+        f"{made_up}{judgement}: {plural(sum(counts.values()), 'device')} on "
+        f"{plural(n_hosts, 'host')} ({bad}){more}"
     )

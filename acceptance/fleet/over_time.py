@@ -32,7 +32,7 @@ from roofprobe.acceptance.fleet.robust import (
     z_of,
 )
 from roofprobe.acceptance.fleet.shortfall import JUDGED
-from roofprobe.acceptance.fleet.wording import are
+from roofprobe.records.wording import are
 
 if TYPE_CHECKING:
     import duckdb

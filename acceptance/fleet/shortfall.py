@@ -39,8 +39,8 @@ from roofprobe.acceptance.fleet.fleet_verdict import (
 )
 from roofprobe.acceptance.fleet.present import Present
 from roofprobe.acceptance.fleet.robust import Array, Bools
-from roofprobe.acceptance.fleet.wording import counted
 from roofprobe.records.schema import Judgement
+from roofprobe.records.wording import plural
 
 FALSE_SHARE: Final = 5e-4  # of healthy devices, by chance, in all aspects together
 FALSE_ALONE, MARGIN = 1e-4, 1.25
@@ -180,7 +180,7 @@ def _of_levels(
     return _finding(
         "slow", judgement, present, held, row, at, cause,
         f"{names}: {_percent(effect)} the median of {{n}} equal devices over "
-        f"{counted(sum(present.metrics[at].aspect == worst for at in told), 'figure')}, "
+        f"{plural(sum(present.metrics[at].aspect == worst for at in told), 'figure')}, "
         f"{_CAUSES[cause][0]}",
         effect=effect, z=z, n_metrics=len({*told, *more}), aspect=worst,
     )  # fmt: skip

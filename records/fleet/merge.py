@@ -78,7 +78,8 @@ def merge(
     with ThreadPoolExecutor(_workers(workers)) as threads:  # hashing leaves Python's lock
         looked = list(threads.map(find.look, paths))
     refused += [each for each in looked if isinstance(each, Refused)]
-    known = {standing.digest for standing in standings_in(fleet, state)}
+    before = standings_in(fleet, state)
+    known = {standing.digest for standing in before}
     known |= {each.digest for each in state.refused.values() if each.digest}
     new, again = find.once((each for each in looked if isinstance(each, Found)), known)
     batches = _read(fleet, new, rebuild, _workers(workers), batch, progress)
@@ -88,8 +89,9 @@ def merge(
     bad = {each.digest for each in (*state.refused.values(), *refused)}
     good = [each.path for each in (*new, *again) if each.digest not in bad]
     replaced, cleared = _commit(
-        fleet, state, batches, refused, lambda them: find.cleared(them, sources, good), began
-    )
+        fleet, state, before, batches, refused,
+        lambda them: find.cleared(them, sources, good), began,
+    )  # fmt: skip
     compact(fleet, state)
     fleet.write_manifest(state)
     total_runs, total_devices, total_metrics = _totals(fleet, state)
@@ -157,13 +159,15 @@ def _read(
 
 
 def _commit(
-    fleet: Fleet, state: State, batches: Sequence[Batch], refused: Sequence[Refused],
-    over: Callable[[Iterable[Refused]], tuple[str, ...]], began: datetime,
+    fleet: Fleet, state: State, before: Sequence[Standing], batches: Sequence[Batch],
+    refused: Sequence[Refused], over: Callable[[Iterable[Refused]], tuple[str, ...]],
+    began: datetime,
 ) -> tuple[int, tuple[str, ...]]:  # fmt: skip
     """Write the log entry, on top of whatever others wrote meanwhile.
 
-    Return how many states it replaces, and which refused places it clears: those that are ``over``
-    and were not refused again.
+    ``before`` is what counts in ``state``; it is read again only where others wrote. Return how
+    many states it replaces, and which refused places it clears: those that are ``over`` and were
+    not refused again.
 
     Without anything new nothing is written, so that merging again leaves the fleet as it is.
     """
@@ -176,7 +180,7 @@ def _commit(
         cleared = over(each for each in state.refused.values() if each.source not in anew)
         if not standings and not unheard and not cleared:
             return 0, ()
-        excluded = losers(standings_in(fleet, state), standings)
+        excluded = losers(before, standings)
         entry = Entry(
             at=began.isoformat(timespec="seconds"),
             by=f"roofprobe {__version__}",
@@ -189,6 +193,7 @@ def _commit(
             state.apply(entry)
             return len(excluded), cleared
         fleet.state(state)
+        before = standings_in(fleet, state)
 
 
 def losers(before: Iterable[Standing], now: Iterable[Standing]) -> tuple[Excluded, ...]:

@@ -15,11 +15,12 @@ from roofprobe.acceptance.fleet.fleet_verdict import Criterion, FleetFinding, Fl
 from roofprobe.records.fleet import pictures
 from roofprobe.records.fleet.dataset import Refused
 from roofprobe.records.fleet.pictures import Cell, Median, Spread
+from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.fleet import fleet_rows as rows
 from roofprobe.reporting.fleet import fleet_svg as svg
 from roofprobe.reporting.pages.shell import page
-from roofprobe.reporting.plain_text import clean, listed, plural
+from roofprobe.reporting.plain_text import clean, listed
 from roofprobe.reporting.svg import StyleSheet
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from roofprobe.acceptance.fleet.fleet_verdict import (
 )
 from roofprobe.records.fleet.dataset import Refused
 from roofprobe.records.schema import Judgement
+from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
-from roofprobe.reporting.plain_text import clean, listed, plural, shorten
+from roofprobe.reporting.plain_text import clean, listed, shorten
 from roofprobe.reporting.verdict_rows import WORST_FIRST
 
 MOST_HOSTS: Final = 6  # of a finding about many

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from roofprobe.records.fleet.pictures import Day, Spread
+from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.fleet.fleet_rows import effect, name_of
-from roofprobe.reporting.plain_text import clean, plural
+from roofprobe.reporting.plain_text import clean
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from roofprobe.acceptance.fleet.fleet_verdict import DeviceVerdict, FleetVerdict
 from roofprobe.records.fleet.dataset import Refused
+from roofprobe.records.wording import plural
 from roofprobe.reporting.fleet import fleet_rows as rows
 from roofprobe.reporting.page import JUDGEMENT_STYLES, Page
-from roofprobe.reporting.plain_text import clean, listed, plural, shorten, with_remedy
+from roofprobe.reporting.plain_text import clean, listed, shorten, with_remedy
 from roofprobe.reporting.verdict_rows import WORST_FIRST
 
 if TYPE_CHECKING:

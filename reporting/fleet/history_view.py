@@ -13,10 +13,11 @@ from rich.text import Text
 
 from roofprobe.records.fleet.dataset import Refused
 from roofprobe.records.fleet.history import MetricLine, Point, Selected, Series
+from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.fleet import history_data
 from roofprobe.reporting.fleet.history_data import names_of, plain
-from roofprobe.reporting.plain_text import clean, in_encoding, plural, shorten
+from roofprobe.reporting.plain_text import clean, in_encoding, shorten
 from roofprobe.reporting.sparkline import sparkline
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 from rich.text import Text
 
 from roofprobe.records.fleet.merge import Merged
+from roofprobe.records.wording import plural
 from roofprobe.reporting.numbers import seconds
-from roofprobe.reporting.plain_text import clean, in_encoding, plural
+from roofprobe.reporting.plain_text import clean, in_encoding
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from roofprobe.acceptance.fleet.simulate_faults import Truth
-from roofprobe.reporting.plain_text import clean, in_encoding, listed, plural
+from roofprobe.records.wording import plural
+from roofprobe.reporting.plain_text import clean, in_encoding, listed
 
 if TYPE_CHECKING:
     from rich.console import Console

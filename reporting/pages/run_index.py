@@ -14,10 +14,11 @@ from urllib.parse import quote
 
 from roofprobe.acceptance.verdict.judge import concluded
 from roofprobe.records.summaries import HeadlineSummary, Listed, RunSummary, newest_first
+from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.pages.shell import page
 from roofprobe.reporting.pages.trends import trends_of
-from roofprobe.reporting.plain_text import clean, plural
+from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.svg import StyleSheet
 
 # What the table shows of a run, where it has it: those that most people ask for first.

@@ -14,12 +14,13 @@ from typing import Final
 
 from roofprobe.acceptance.verdict.judge import verdict_of
 from roofprobe.records.schema import NOT_ALONE, Device, Family, Headline, Run
+from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.drawing import Drawing
 from roofprobe.reporting.pages.conditions import Condition, conditions_of
 from roofprobe.reporting.pages.shell import page
 from roofprobe.reporting.pages.side_by_side_figures import bars_side_by_side, rooflines
-from roofprobe.reporting.plain_text import clean, plural
+from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.svg import StyleSheet, figure_style, inline_svg
 from roofprobe.reporting.tables import measurements_of
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from roofprobe import __version__
 from roofprobe.fleet_run import archive, drive, remote
 from roofprobe.fleet_run.asked import Asked
 from roofprobe.fleet_run.cluster import Lost
@@ -87,14 +88,17 @@ class FakeCluster:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., drive.FleetRun]:
     """Give a function that makes a fleet run on a ``FakeCluster``."""
 
-    def go(cluster: FakeCluster, *, resume: bool = False, **asked: Any) -> drive.FleetRun:
+    def go(
+        cluster: FakeCluster, *, resume: bool = False, out: Path | None = None, **asked: Any
+    ) -> drive.FleetRun:
         @contextmanager
         def joined(address: str | None, out: Path, install: bool) -> Iterator[FakeCluster]:
             yield cluster
 
         monkeypatch.setattr(drive, "joined", joined)
-        given = Asked(("memory", "--tier", "quick"), **asked)
-        return drive.fleet_run(given, tmp_path / "out", resume=resume, say=lambda sentence: None)
+        given = Asked(**{"family": "memory", "tier": "quick", **asked})
+        out = out or tmp_path / "out"
+        return drive.fleet_run(given, out, resume=resume, say=lambda sentence: None)
 
     return go
 
@@ -118,7 +122,9 @@ def test_each_gpu_is_a_task_bound_to_its_node(run: Run, tmp_path: Path) -> None:
     tasks = [(config, gpus) for work, _, config, gpus in cluster.sent if work == "measure"]
     assert {gpus for _, gpus in tasks} == {1}
     config = tasks[0][0]
-    assert config["arguments"] == ["memory", "--tier", "quick", "--device", "cuda", "--quiet"]
+    assert config["arguments"] == [
+        "memory", "--tier", "quick", "--seed", "0", "--device", "cuda", "--quiet"
+    ]  # fmt: skip
     assert (config["tasks"], config["per_node"], config["done"]) == (2, 2, [])
     assert found.concurrency == {"a": 2, "b": 1}
     assert {each.folder for each in found.outcomes} == {
@@ -147,6 +153,45 @@ def test_a_second_run_holds_every_gpu_and_measures_what_is_left(run: Run) -> Non
     assert ("look", "b") not in cluster.works()
     assert cluster.sent[1][2]["done"] == ["1", "2"]
     assert found.concurrency == {"a": 1}
+
+
+def test_a_slot_that_was_too_slow_is_given_more_time(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = measured(0, 3, timed_out=True, archive=None)
+    first = run(FakeCluster({"a": 1, "b": 1}, lambda name, n: late if name == "a" else measured(0)))
+    assert codes(first) == {("a", "0"): "timed-out", ("b", "0"): "finished"}
+    monkeypatch.chdir(tmp_path)
+    cluster = FakeCluster({"a": 1, "b": 1, "c": 0}, lambda name, n: measured(0))
+    found = run(
+        cluster, resume=True, out=Path("out"), limit_s=7200.0, time_budget_s=900.0,
+        address="ray://10.0.0.2:10001", expected=(Expected("a", 1), Expected("d", 1)),
+        install=False,
+    )  # fmt: skip
+    assert codes(found) == {
+        ("a", "0"): "finished", ("b", "0"): "finished", ("d", "0"): "node-missing"
+    }  # fmt: skip
+    (config,) = [config for work, _, config, _ in cluster.sent if work == "measure"]
+    assert (config["node"], config["timeout_s"]) == ("a", 7200.0)
+    assert config["arguments"][-5:-3] == ["--time-budget", "900s"]
+
+
+def test_another_tier_measures_nothing(run: Run) -> None:
+    run(FakeCluster({"a": 1}, lambda name, n: Lost("node-died", "its node died")))
+    cluster = FakeCluster({"a": 1}, lambda name, n: measured(0))
+    with pytest.raises(RoofprobeError, match="begun with --tier quick and would go on with --tier"):
+        run(cluster, resume=True, tier="soak")
+    assert cluster.sent == []
+
+
+def test_results_of_an_earlier_version_are_kept_and_told_of(run: Run, tmp_path: Path) -> None:
+    run(FakeCluster({"a": 2}, lambda name, n: measured(0) if n == 0 else Lost("node-died", "x")))
+    path = tmp_path / "out/fleet-run.jsonl"
+    path.write_text(path.read_text().replace(f'"{__version__}"', '"0.0.1"'))
+    again = [{"device": "0", "idle": "done"}, measured(1)]
+    found = run(FakeCluster({"a": 2}, lambda name, n: again[n]), resume=True)
+    assert found.exit_code == 0
+    assert [note for note in found.notes if "1 by roofprobe 0.0.1 and not" in note]
 
 
 def test_a_gpu_that_ray_does_not_hand_out_is_unknown(run: Run) -> None:

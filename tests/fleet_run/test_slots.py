@@ -139,7 +139,7 @@ def test_the_exit_code_is_of_the_worst(states: str, code: int) -> None:
 
 
 def test_slots_are_gpus_and_processors_only_where_there_is_no_gpu() -> None:
-    cpu, auto = Asked((), device="cpu"), Asked(())
+    cpu, auto = Asked(device="cpu"), Asked()
     nodes = [node("head", 0), node("a", 2), node("dead", 0, alive=False)]
     assert cpu.devices(nodes) == auto.devices(nodes) == {"a": ["0", "1"]}
     assert cpu.devices([node("head", 0)]) == {"head": ["cpu"]}

@@ -55,7 +55,7 @@ def asked(**changed: Any) -> Asked:
 def test_options_are_handed_on_to_the_probe_of_each_slot() -> None:
     found = asked(family="llm", tier="quick", precision="bf16", time_budget="5m", seed=7)
     assert found.arguments == (
-        "llm", "--tier", "quick", "--seed", "7", "--precision", "bf16", "--time-budget", "5m"
+        "llm", "--tier", "quick", "--seed", "7", "--precision", "bf16", "--time-budget", "300s"
     )  # fmt: skip
     assert found.limit_s == 600 + 300
     assert asked(timeout="45m").limit_s == 2700

@@ -7,7 +7,6 @@ from roofprobe.reporting.plain_text import (
     clean,
     in_encoding,
     listed,
-    plural,
     shorten,
     with_remedy,
 )
@@ -49,7 +48,6 @@ def test_signs_that_cannot_be_written_get_a_stand_in(encoding: str, text: str) -
 def test_long_text_and_long_lists_are_cut_visibly() -> None:
     assert shorten("abcdef", 4) == "abc…"
     assert listed(("a", "b", "c"), 2) == "a, b and 1 more"
-    assert plural(1, "case") == "1 case"
 
 
 @pytest.mark.parametrize(

@@ -114,12 +114,13 @@ def _asked(
             "unknown-precision", f"{family} is measured without --precision; leave it out"
         )
     options = options_from((), device, tier, precision, time_budget, seed)
-    arguments = [family, "--tier", tier, "--seed", str(seed)]
-    arguments += ["--precision", precision] if precision is not None else []
-    arguments += ["--time-budget", time_budget] if time_budget is not None else []
     limit_s = asked.LIMITS_S[tier] + (options.time_budget_s or 0)
     return asked.Asked(
-        arguments=tuple(arguments),
+        family=family,
+        tier=tier,
+        precisions=options.precisions,
+        seed=seed,
+        time_budget_s=options.time_budget_s,
         device=device,
         address=address,
         install=not no_install,

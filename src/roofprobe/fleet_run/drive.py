@@ -75,7 +75,7 @@ def fleet_run(asked: Asked, out: Path, *, resume: bool, say: Say) -> FleetRun:
     """
     runfolder.prepare_out(out)
     with runfolder.locked(out), terminations_as_interrupts():
-        written, past = journal.begin(out, asked.options(), resume)
+        written, past = journal.begin(out, asked.figures(), resume)
         try:
             with joined(asked.address, out, asked.install) as cluster, terminations_as_interrupts():
                 return _Flow(asked, out, written, past, cluster, say).run()
@@ -96,7 +96,7 @@ class _Flow:
             slot: each for slot, each in past.outcomes.items() if each.state != "unknown"
         }
         self._kept = len(self._outcomes)
-        self._notes: list[str] = []
+        self._notes = list(versions.since(self._outcomes.values()))
         self._hosts: dict[str, _Host] = {}
         self._pending: dict[Any, tuple[_Host, float]] = {}
         self._beside: dict[str, int] = {}
@@ -180,14 +180,11 @@ class _Flow:
 
     def _config(self, host: _Host) -> dict[str, Any]:
         count = len(host.devices)
-        device = self._asked.device
-        if device == "auto":
-            device = "cuda"  # the one that Ray lets the task see, of NVIDIA or of AMD
         return {
             "token": self._past.token, "node": host.node.name, "node_id": host.node.node_id,
             "gpus": host.node.gpus, "tasks": count, "done": host.done, "gather_s": _GATHER_S,
             "per_node": min(self._asked.per_node or count, count),
-            "arguments": [*self._asked.arguments, "--device", device, "--quiet"],
+            "arguments": [*self._asked.arguments, "--device", self._asked.on_slot, "--quiet"],
             "timeout_s": self._asked.limit_s, "max_bytes": MAX_ARCHIVE_BYTES,
         }  # fmt: skip
 

@@ -28,9 +28,12 @@ _MAX_BYTES: Final = 1 << 30
 
 @dataclass(slots=True)
 class Past:
-    """What a journal tells: ``token`` marks the run on its nodes, ``nodes`` are devices by node."""
+    """What a journal tells: ``token`` marks the run on its nodes, ``nodes`` are devices by node.
 
-    options: dict[str, Any]
+    ``figures`` is what they depend on (`Asked.figures`), ``roofprobe`` the version that began it.
+    """
+
+    figures: dict[str, str | None]
     roofprobe: str
     at: str
     token: str
@@ -83,11 +86,12 @@ class Journal:
         self._file.close()
 
 
-def begin(out: Path, options: Mapping[str, Any], resume: bool) -> tuple[Journal, Past]:
+def begin(out: Path, figures: Mapping[str, str | None], resume: bool) -> tuple[Journal, Past]:
     """Open the journal of ``out`` and return it with what it tells already.
 
-    Raises ``RoofprobeError``: ``nothing-to-resume``, ``has-a-fleet-run`` (one lies there and
-    ``resume`` was not asked for), ``other-options``, ``version-skew``, ``damaged-journal``.
+    ``figures`` is what they depend on. Raises ``RoofprobeError``: ``nothing-to-resume``,
+    ``has-a-fleet-run`` (one lies there and ``resume`` was not asked for), ``other-options``,
+    ``damaged-journal``.
     """
     from roofprobe import __version__
 
@@ -104,38 +108,38 @@ def begin(out: Path, options: Mapping[str, Any], resume: bool) -> tuple[Journal,
                 f"{out} holds the fleet run of {past.at}; go on with it by --resume, or choose "
                 "another --out",
             )
-        _same(past, options, __version__)
+        _same(past, figures)
         journal = Journal(out, past.valid_bytes)
-        journal.write("resumed")
+        journal.write("resumed", roofprobe=__version__)
         return journal, past
     token = secrets.token_hex(8)
     journal = Journal(out)
     journal.write(
         "begin", format=FORMAT, version=VERSION, roofprobe=__version__, token=token,
-        options=dict(options),
+        figures=dict(figures),
     )  # fmt: skip
-    return journal, Past(dict(options), __version__, "", token)
+    return journal, Past(dict(figures), __version__, "", token)
 
 
-def _same(past: Past, options: Mapping[str, Any], version: str) -> None:
+def _same(past: Past, figures: Mapping[str, str | None]) -> None:
     """Refuse to go on otherwise than was begun: the results would not be comparable."""
-    differing = [
-        f"{name} {past.options.get(name)!r}, not {value!r}"
-        for name, value in options.items()
-        if past.options.get(name) != value
-    ]
-    if differing:
-        raise RoofprobeError(
-            "other-options",
-            f"the fleet run of {past.at} was begun with {'; '.join(differing)}: resume it with the "
-            "same, or choose another --out",
-        )
-    if past.roofprobe != version:
-        raise RoofprobeError(
-            "version-skew",
-            f"the fleet run of {past.at} was begun with roofprobe {past.roofprobe} and this is "
-            f"{version}: resume it with that version, or choose another --out",
-        )
+    differing = [name for name, value in figures.items() if past.figures.get(name) != value]
+    if not differing:
+        return
+    began, now = (
+        ", ".join(_typed(name, told.get(name)) for name in differing)
+        for told in (past.figures, figures)
+    )
+    by = f" (roofprobe {past.roofprobe})" if "method version" in differing else ""
+    raise RoofprobeError(
+        "other-options",
+        f"the fleet run of {past.at} was begun {began}{by} and would go on {now}, which changes "
+        "its figures: resume it as it was begun, or choose another --out",
+    )
+
+
+def _typed(name: str, value: str | None) -> str:
+    return f"without {name}" if value is None else f"with {name} {value}"
 
 
 def read(path: Path) -> Past:
@@ -151,7 +155,7 @@ def read(path: Path) -> Past:
         if first["format"] != FORMAT or first["version"] != VERSION:
             raise ValueError("its first line is of another format")
         past = Past(
-            dict(first["options"]), str(first["roofprobe"]), str(first["at"]), str(first["token"])
+            dict(first["figures"]), str(first["roofprobe"]), str(first["at"]), str(first["token"])
         )
         if not past.token.isalnum():
             raise ValueError("its token is odd")

@@ -1,14 +1,17 @@
 """Whether all nodes have the versions that this host has: said before hours are spent.
 
-Figures of different versions of roofprobe are not comparable, and Ray itself demands one Ray and
-one Python. Another patch of Python is only told of.
+Nodes that are measured together shall have one version of roofprobe, and Ray itself demands one Ray
+and one Python. Another patch of Python is only told of, and so are results from before, of another
+version that measures by the same method.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from roofprobe.fleet_run.slots import Outcome
 from roofprobe.records.errors import RoofprobeError
 
 _NAMED: Final = 3
@@ -65,6 +68,21 @@ def compared(here: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]) ->
     return tuple(
         f"Python is {version} on {_names(names)} and {here['python']} here"
         for version, names in _others("python", here, nodes).items()
+    )
+
+
+def since(kept: Iterable[Outcome]) -> tuple[str, ...]:
+    """Return a sentence about results that another version measured, by the same method."""
+    from roofprobe import __version__
+
+    counts = Counter(each.versions.get("roofprobe", __version__) for each in kept)
+    counts.pop(__version__, None)
+    if not counts:
+        return ()
+    others = ", ".join(f"{count} by roofprobe {version}" for version, count in counts.items())
+    return (
+        f"of the results from before, {others} and not {__version__}, which measures by the same "
+        "method: their figures are comparable",
     )
 
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pytest
 
+from roofprobe.acceptance.fleet.fleet_verdict import FleetOptions, FleetVerdict
+from roofprobe.acceptance.fleet.judge import fleet_verdict
 from roofprobe.records.fleet.extract import TABLES, columns
 
+METRICS = (
+    *(
+        f"compute {row} {quantity}"
+        for row in ("fp32", "bf16", "fp8", "int8")
+        for quantity in ("burst", "settled", "clock")
+    ),
+    *(f"memory {row} burst" for row in ("read", "write", "copy", "triad")),
+    "latency device latency",
+)
 MONDAY = datetime(2026, 3, 2, 6)
 
 
@@ -30,15 +42,59 @@ class Told:
     power_limit_w: float | None = 700.0
     subsystem: str | None = "10de:0001"
     units: int | None = 132
+    max_clock_mhz: float | None = None
     judgement: str = "pass"
     findings: str = "[]"
     status: str = "complete"
     method_version: int = 1
 
+    def times(self, factor: float, *words: str) -> Told:
+        """Return it ``factor`` times as fast in the metrics that hold any of ``words``."""
+        figures = {
+            name: value * (1 / factor if name.endswith("latency") else factor)
+            if any(word in name for word in words) else value
+            for name, value in self.figures.items()
+        }  # fmt: skip
+        return replace(self, figures=figures)
+
 
 @pytest.fixture
 def told() -> type[Told]:
     return Told
+
+
+@pytest.fixture
+def equals() -> Callable[..., list[Told]]:
+    """Give a function that makes ``n`` devices, four a host, spread by a percent or so."""
+
+    def make(n: int, *, first: int = 0, spread: float = 0.005, **more: Any) -> list[Told]:
+        generator = np.random.default_rng(first + 7)
+        made = []
+        for number in range(first, first + n):
+            board = np.exp(generator.normal(0, spread))
+            figures = {
+                name: 1000 * board * np.exp(generator.normal(0, spread / 4)) for name in METRICS
+            }
+            made.append(
+                Told(host=f"h{number // 4:03}",
+                     device_id=f"GPU-00000000-0000-0000-0000-{number:012}", position=number % 4,
+                     figures=figures, **more)
+            )  # fmt: skip
+        return made
+
+    return make
+
+
+@pytest.fixture
+def judge(
+    tables: Callable[[Sequence[Told]], duckdb.DuckDBPyConnection],
+) -> Callable[..., FleetVerdict]:
+    """Give the function that judges devices as a fleet, with options of the verdict."""
+
+    def of(devices: Sequence[Told], **options: Any) -> FleetVerdict:
+        return fleet_verdict(tables(devices), FleetOptions(**options))
+
+    return of
 
 
 @pytest.fixture
@@ -89,6 +145,7 @@ def _add_run(
             of_run | shared | {
                 "run_key": digest, "position": each.position, "name": f"Some {each.sku}",
                 "backend": "cuda", "pci_subsystem_id": each.subsystem, "unit_count": each.units,
+                "max_sm_clock_mhz": each.max_clock_mhz,
                 "judgement": each.judgement, "findings": each.findings,
             }
         )  # fmt: skip

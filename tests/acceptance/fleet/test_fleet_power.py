@@ -71,6 +71,16 @@ def test_many_bad_devices_do_not_move_the_criterion_that_finds_them(share: str) 
     assert len(rows - made.flawed) <= 4
 
 
+@pytest.mark.parametrize("share", ["45%", "55%", "70%"])
+def test_how_many_throttle_does_not_change_who_does(share: str) -> None:
+    made = imagine(32, 202, [f"throttling-rack:{share}:8%"])
+    assert flagged(made) == made.flawed
+
+
+def test_beyond_three_quarters_the_fleet_itself_tells_nothing() -> None:
+    assert flagged(imagine(32, 202, ["throttling-rack:80%:8%"])) == set()
+
+
 def fleet_of(tmp_path: Path, hosts: int, seed: int, faults: Sequence[str], **more: Any) -> Truth:
     truth = simulate(tmp_path / "sim", hosts=hosts, seed=seed, faults=faults, **more)
     merge([tmp_path / "sim" / "runs"], tmp_path / "FLEET")
@@ -148,14 +158,15 @@ def test_each_kind_of_fault_is_called_by_its_name(thousand: tuple[Truth, FleetVe
     assert rack.cause == "clock"
 
 
-@pytest.mark.parametrize(("hosts", "seed", "racks"), [(16, 7, 4), (32, 5, 8)])
-def test_racks_that_are_a_quarter_of_the_fleet_throttle_and_are_no_other_kind(
+@pytest.mark.parametrize(("hosts", "seed", "racks"), [(16, 7, 4), (32, 5, 8), (16, 7, 10)])
+def test_racks_that_are_a_quarter_of_the_fleet_or_most_of_it_throttle_and_are_no_other_kind(
     tmp_path: Path, hosts: int, seed: int, racks: int
 ) -> None:
     truth = fleet_of(tmp_path, hosts, seed, [f"throttling-rack:{racks}"])
     verdict = verdict_of(tmp_path, truth)
     found = {finding.code: finding for finding in verdict.findings}
     assert "bimodal" not in found
+    assert ("most-throttle" in found) == (2 * racks > hosts)
     assert set(found["throttling-hosts"].hosts) == set(truth.faults[0].hosts)
     assert {device.device_id for device in verdict.devices} == set(truth.flawed)
     assert verdict.judgement == "fail"

@@ -44,7 +44,7 @@ def test_the_box_of_the_verdict_names_the_worst_failing_devices_before_all_else(
     large = to_html(large_verdict, fleet.connection, ()).partition("Kinds of devices</h2>")[0]
     assert large.count("<code>slow</code>") == 5
     assert "and 3 more devices of this host" in large
-    assert "4980 more devices fail" in large
+    assert "4,980 more devices fail" in large
 
 
 def test_the_map_has_the_worst_device_of_each_host_the_worst_host_first(

@@ -56,7 +56,7 @@ def test_of_many_devices_the_worst_are_told_and_the_rest_counted(
     large_verdict: FleetVerdict,
 ) -> None:
     text = shown(large_verdict)
-    assert "4952 more devices; --full and --json have all" in text
+    assert "4,952 more devices; --full and --json have all" in text
     assert "and 3 more devices of this host" in text
     assert len(text.splitlines()) < 120
 
