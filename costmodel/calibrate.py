@@ -91,7 +91,8 @@ def calibrate(
             if run.simulated is not None:
                 notes.append(f"nothing in {path} was measured: {run.simulated}")
             for device in run.devices:
-                devices[device.device_id] = device_of(run, device)
+                known = devices[device.device_id] = device_of(run, device)
+                notes += _disturbed(known)
                 points[device.device_id] += points_of(run, device)
     if wanted is not None:
         devices = {k: d for k, d in devices.items() if wanted in (k, d.catalogue_key)}
@@ -156,6 +157,17 @@ def _provenance(points: Points, rows: int, settings: Settings) -> Provenance:
         method=f"roofprobe {__version__}: least squares on ln t (soft-L1), kriging of residuals, "
         f"conformal by site; {settings.splits} splits, seed {settings.seed}",
         rows=rows,
+    )
+
+
+def _disturbed(device: DeviceCalibration) -> tuple[str, ...]:
+    """Say of how many launches the time is only an upper bound, where it is of any."""
+    many = len(device.launch_disturbed)
+    if not many:
+        return ()
+    return (
+        f"{device.name}: others had the processor during {many} of {len(device.launch_us)} "
+        "launches, so those times are too long; repeat on an idle host",
     )
 
 

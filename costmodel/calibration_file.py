@@ -232,7 +232,11 @@ class Achieved(Record):
 
 
 class DeviceCalibration(Record):
-    """All that is known about one device."""
+    """All that is known about one device.
+
+    ``launch_disturbed`` names the launches during which others had the processor: their
+    ``launch_us`` is an upper bound.
+    """
 
     name: str
     device_id: str | None = None
@@ -247,6 +251,7 @@ class DeviceCalibration(Record):
     stream: dict[str, Achieved] = Field(default_factory=dict)
     stream_curve: dict[str, tuple[StreamPoint, ...]] = Field(default_factory=dict)
     launch_us: dict[str, NonNegative] = Field(default_factory=dict)
+    launch_disturbed: tuple[str, ...] = ()
 
 
 class CalibrationFile(Record):

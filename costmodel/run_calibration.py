@@ -25,7 +25,7 @@ from roofprobe.costmodel.calibration_file import (
 from roofprobe.costmodel.hardware import datasheet_ceilings, datasheet_device
 from roofprobe.costmodel.points import Points
 from roofprobe.peaks.catalogue import load
-from roofprobe.records.schema import Device, Headline, Measurement, Run
+from roofprobe.records.schema import NOT_ALONE, Device, Headline, Measurement, Run
 from roofprobe.records.titles import label_of
 
 # Matrix products of the compute family that sweep m over weights; the search and its best shape
@@ -39,6 +39,7 @@ def device_of(run: Run, device: Device) -> DeviceCalibration:
     base = None
     if device.catalogue_key is not None and device.catalogue_key in load().accelerators:
         base = datasheet_device(load()[device.catalogue_key].per_device())
+    launches = [m for m in _ok(run, device.device_id) if m.case.family == "launch" and m.latency]
     return DeviceCalibration(
         name=device.name,
         device_id=device.device_id,
@@ -51,11 +52,10 @@ def device_of(run: Run, device: Device) -> DeviceCalibration:
         gemm={line.label: _achieved(run, line) for line in lines if line.family == "compute"},
         stream={line.label: _achieved(run, line) for line in lines if line.family == "memory"},
         stream_curve=_curve(run, device.device_id),
-        launch_us={
-            m.case.route: m.latency.median
-            for m in _ok(run, device.device_id)
-            if m.case.family == "launch" and m.latency
-        },
+        launch_us={m.case.route: m.latency.median for m in launches if m.latency},
+        launch_disturbed=tuple(
+            m.case.route for m in launches if any(note.code == NOT_ALONE for note in m.notes)
+        ),
     )
 
 

@@ -50,6 +50,9 @@ FILE: Final = "validation.json"
 MAX_BYTES: Final = 64 << 20
 HOST: Final = "host"
 EAGER, GRAPH = "eager", "graph"
+_DISTURBED: Final = (
+    "The host's own time was measured while others had the processor, so it counts in p90 only."
+)
 
 
 class HeldPart(Record):
@@ -126,13 +129,15 @@ class Validation(Record):
 class Host:
     """Seconds that the host needs by itself, per step and per layer of it.
 
-    ``whole_*`` contain the calls of the operations too: what a host that only queues needs.
+    ``whole_*`` contain the calls of the operations too: what a host that only queues needs. Where
+    ``disturbed``, others had the processor meanwhile, and all four are upper bounds.
     """
 
     step_s: float
     layer_s: float
     whole_step_s: float
     whole_layer_s: float
+    disturbed: bool = False
 
 
 def validate(run: Run, file: CalibrationFile, *, source: str) -> Validation:
@@ -196,11 +201,17 @@ def _of_device(
         key = (case.op, case.precision)
         try:
             if key not in hosts:
-                hosts[key] = host_of(calibration, *key)
-                if hosts[key] is None:
+                found = hosts[key] = host_of(calibration, *key)
+                if found is None:
                     notes.append(
                         f"{case.op}: the calibration has no step of the model without work, so "
                         "the host's own time is left out"
+                    )
+                elif found.disturbed:
+                    notes.append(
+                        f"{case.op}: other processes were at work while the model without work was "
+                        "measured, so the host's own time is known only from above: it counts in "
+                        "p90 and is left out of the prediction; repeat on an idle host"
                     )
             held.append(held_step(measurement, device, calibration, hosts[key]))
         except RoofprobeError as error:
@@ -270,10 +281,15 @@ def host_of(calibration: Calibration, phase: str, precision: str) -> Host | None
     ]  # fmt: skip
     more = floor.LAYERS[1] - floor.LAYERS[0]
     whole_layer = max((many - few) / more, 0.0)
+    disturbed = any(
+        floor.route(phase, layers) in calibration.device.launch_disturbed for layers in floor.LAYERS
+    )
+    if disturbed:  # the difference of two bounds is none; all of the longer step, by layers, is
+        whole_layer = max(whole_layer, many / floor.LAYERS[1])
     whole_step = max(few - floor.LAYERS[0] * whole_layer, 0.0)
     layer = max(whole_layer - (times[1] - times[0]) / more, 0.0)
     step = max(few - times[0] - floor.LAYERS[0] * layer, 0.0)
-    return Host(step, layer, whole_step, whole_layer)
+    return Host(step, layer, whole_step, whole_layer, disturbed)
 
 
 def held_step(
@@ -293,9 +309,11 @@ def held_step(
         own_s = host.step_s + layers * host.layer_s
     elif host is not None and regime == EAGER:
         floor_s = host.whole_step_s + layers * host.whole_layer_s
-    median, p10, p90 = (
-        max(seconds + own_s, floor_s) * 1e6 for seconds in (time.median_s, time.p10_s, time.p90_s)
-    )
+    p90 = max(time.p90_s + own_s, floor_s) * 1e6
+    if host is not None and host.disturbed and (own_s or floor_s):
+        # Sums of queues and time slices: no share of such a time is known to be the host's.
+        own_s, floor_s, doubts = 0.0, 0.0, (*doubts, _DISTURBED)
+    median, p10 = (max(s + own_s, floor_s) * 1e6 for s in (time.median_s, time.p10_s))
     return HeldStep(
         case_id=case.case_id,
         device_id=measurement.device_id,

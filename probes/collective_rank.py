@@ -10,55 +10,51 @@ WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), for example, on each host,
 
 and rank 0 writes the results, each as ``{"event": "result", "result": …}``, to standard output.
 
-Ranks agree on what to do next through the group's store, not through the library they measure:
-that a rank lacks the memory, or has a wrong result, is then known to all before anyone waits for
-it in an operation. Times are taken so that a late start of one rank counts for nobody: on a device
-the events stand behind an operation that was not timed, which ends everywhere at once; on a CPU
-the clock is read behind a barrier. The slowest rank's time of each batch is the sample.
+How ranks meet and agree stands in ``rank_group``, how they are timed in ``collective_timing``.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
-import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import IO, TYPE_CHECKING, Any
 
 from roofprobe.kernels import collectives as kernels
 from roofprobe.kernels.collectives import BY_WAY_OF, Exchange, Layout
 from roofprobe.kernels.work import Check, Unsupported
-from roofprobe.probes import host, statistics
 from roofprobe.probes.collective_cases import (
     JOB,
     RESULT,
     CollectiveCase,
     CollectiveResult,
-    Effort,
     RankJob,
     plan_cases,
 )
-from roofprobe.probes.timers import EventTimer, Timer, WallTimer
+from roofprobe.probes.collective_timing import figures, timed
+from roofprobe.probes.rank_group import (
+    Group,
+    Place,
+    Tell,
+    Unavailable,
+    device_of,
+    join,
+    leave_library,
+    place_of,
+)
 from roofprobe.probes.worker import die_with_parent
-from roofprobe.records.schema import Correctness, Note, Reason, Timing
+from roofprobe.records.schema import Correctness, Note, Reason
 
 if TYPE_CHECKING:
     import torch
 
-Tell = Callable[[dict[str, Any]], None]
-
-MAX_LAUNCHES_PER_SAMPLE = 128  # an operation queues several kernels and events
-_LONG_S = 0.1  # an operation that is worth no second look
-_LOOKS = 5
-_HOLD_FACTOR = 4  # a collective's launch goes through torch's process group: several kernels' cost
 _LARGEST_SHARE = 0.8  # of the free memory; libraries and the check need some
 _CHECK_BYTES = 1 << 30  # positions and reference values of one chunk
 _OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
@@ -66,71 +62,6 @@ _OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate mem
 _LACKING = re.compile(
     r"does not support|not implemented|not supported|unsupported|invalid scalar type", re.IGNORECASE
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a rank stands among all ranks, and among those of its host."""
-
-    rank: int
-    world_size: int
-    local_rank: int
-    local_size: int
-
-
-class Store(Protocol):
-    """What is used of torch's stores, which its stubs do not name."""
-
-    def set(self, key: str, value: str) -> None:
-        """Write a value."""
-        ...
-
-    def get(self, key: str) -> bytes:
-        """Wait for a value and return it."""
-        ...
-
-    def add(self, key: str, amount: int) -> int:
-        """Add to a counter and return it."""
-        ...
-
-
-class Unavailable(Exception):
-    """This torch cannot make such a group at all."""
-
-    def __init__(self, reason: Reason) -> None:
-        """Keep the reason."""
-        super().__init__(reason.sentence)
-        self.reason = reason
-
-
-class Group:
-    """The other ranks: an agreement with them, and what is known of them."""
-
-    def __init__(self, store: Store, place: Place, tell: Tell) -> None:
-        """Agree through ``store``; tell the parent through ``tell``."""
-        self._store = store
-        self._round = 0
-        self.place = place
-        self.tell = tell
-        self.devices: tuple[str, ...] = ()
-        self.hosts = 1
-        self.library = ""
-
-    def gather(self, value: Any) -> list[Any]:
-        """Return what each rank gave as its ``value``, in the order of ranks."""
-        self._round += 1
-        self._store.set(f"{self._round}/{self.place.rank}", json.dumps(value))
-        return [
-            json.loads(self._store.get(f"{self._round}/{rank}"))
-            for rank in range(self.place.world_size)
-        ]
-
-    def leave(self) -> None:
-        """Return when no rank needs rank 0, which may be the one that serves the store."""
-        left = self._store.add("left", 1)
-        while self.place.rank == 0 and left < self.place.world_size:
-            time.sleep(0.01)
-            left = self._store.add("left", 0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -190,21 +121,10 @@ def _teller(job: RankJob, lines: IO[str]) -> Tell:
     return tell
 
 
-def place_of(environment: Mapping[str, str]) -> Place:
-    """Return the rank's place as the environment tells it; a launcher sets these names."""
-    rank, world_size = (int(environment[name]) for name in ("RANK", "WORLD_SIZE"))
-    return Place(
-        rank,
-        world_size,
-        local_rank=int(environment.get("LOCAL_RANK", rank)),
-        local_size=int(environment.get("LOCAL_WORLD_SIZE", world_size)),
-    )
-
-
 def run(job: RankJob, place: Place, tell: Tell, at: Progress) -> None:
     """Join the other ranks, measure all cases, take leave."""
-    device = _device_of(job, place)
-    group = _join(job, place, device, tell)
+    device = device_of(job, place)
+    group = join(job, place, device, tell)
     at.group = group
     tell({"event": "ready"})
     for number, case in enumerate(job.cases or plan_cases()):
@@ -219,7 +139,7 @@ def run(job: RankJob, place: Place, tell: Tell, at: Progress) -> None:
     at.case = None
     group.leave()
     tell({"event": "finished"})
-    _destroy()
+    leave_library()
 
 
 def measure(
@@ -269,44 +189,10 @@ def measure(
             remedy="repeat; if it stays, a device, a link or the library is faulty",
         )
         return ended(status="failed", reason=reason, **about)
-    samples, timing = _timed(exchange, device, group, job.effort, stage)
+    samples, timing = timed(exchange, device, group, job.effort, stage)
     stage("timed")
     samples_by_rank = group.gather(samples)
     return ended(status="ok", timing=timing, **about, **figures(exchange.layout, samples_by_rank))
-
-
-def figures(layout: Layout, samples_by_rank: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """Return times and rates of a case from each rank's samples in microseconds.
-
-    An operation is over when the last rank has its result, so each sample is the slowest rank's.
-    """
-    assert len(samples_by_rank) == layout.world_size, len(samples_by_rank)
-    slowest = tuple(max(times) for times in zip(*samples_by_rank, strict=True))
-    factor = layout.operation.bus_factor(layout.world_size)
-    return {
-        "counted_bytes": layout.size_bytes,
-        "bus_factor": float(factor),
-        "samples_us": slowest,
-        "rank_medians_us": tuple(
-            statistics.summarise(times, "us", lower_is_better=True).median
-            for times in samples_by_rank
-        ),
-        "latency": statistics.summarise(slowest, "us", lower_is_better=True),
-        "algorithm_rate": statistics.rates(slowest, layout.size_bytes, "GB/s"),
-        "bus_rate": statistics.rates(slowest, float(layout.size_bytes * factor), "GB/s"),
-    }
-
-
-def batch_of(launch_s: float, effort: Effort) -> tuple[int, int, int]:
-    """Return (launches per sample, samples, warm-up launches) for an operation of ``launch_s``.
-
-    All ranks must launch equally often, so the whole plan follows from one agreed time.
-    """
-    launch_s = max(launch_s, 1e-7)
-    count = min(MAX_LAUNCHES_PER_SAMPLE, max(1, math.ceil(effort.batch_s / launch_s)))
-    fitting = int(effort.max_time_s / (count * launch_s))
-    samples = min(effort.samples, max(effort.min_samples, fitting))
-    return count, samples, math.ceil(effort.warmup_s / launch_s)
 
 
 Obstacle = dict[str, str | None]
@@ -366,186 +252,6 @@ def _checked(exchange: Exchange, backend: str) -> tuple[Check | None, Obstacle |
         return None, _obstacle(
             "skipped", "not-implemented", f"{backend} does not do it here: {text}"[:400]
         )
-
-
-def _timed(
-    exchange: Exchange,
-    device: torch.device,
-    group: Group,
-    effort: Effort,
-    stage: Callable[[str], None],
-) -> tuple[list[float], Timing]:
-    """Return this rank's samples in microseconds per operation."""
-    stage("warm up")
-    timer = _timer_of(device, exchange.launch)
-    launches = (exchange.launch,)
-
-    def agreed_s(seconds: float) -> float:
-        return float(max(group.gather(seconds)))
-
-    launch_s = agreed_s(timer.time_batch(launches, 1))
-    launched = 1
-    if launch_s < _LONG_S:  # the first launches are slower than those that follow
-        launch_s = agreed_s(min(timer.time_batch(launches, 1) for _ in range(_LOOKS)))
-        launched += _LOOKS
-    count, samples, warmup = batch_of(launch_s, effort)
-    for start in range(0, warmup, count):
-        timer.time_batch(launches, min(count, warmup - start))
-    if launch_s < _LONG_S:
-        launch_s = agreed_s(timer.time_batch(launches, count) / count)
-        launched += count
-        count, samples, _ = batch_of(launch_s, effort)
-    stage("time")
-    begun = time.monotonic()
-    samples_us = [timer.time_batch(launches, count) / count * 1e6 for _ in range(samples)]
-    timing = Timing(
-        timer=timer.name,
-        launches_per_sample=count,
-        warmup_launches=launched + warmup,
-        buffer_sets=1,
-        stop_reason="sample limit" if samples == effort.samples else "time limit",
-        elapsed_s=time.monotonic() - begun,
-    )
-    return samples_us, timing
-
-
-class BarrierTimer:
-    """The host's clock around a batch that all ranks begin together, behind a barrier."""
-
-    name = "wall clock behind a barrier, slowest rank"
-
-    def __init__(self) -> None:
-        """Time with the wall clock."""
-        self._timer = WallTimer()
-
-    def time_batch(self, launches: Sequence[Callable[[], object]], count: int) -> float:
-        """Wait for all ranks, then return the seconds that ``count`` operations took."""
-        import torch.distributed as dist
-
-        dist.barrier()
-        return self._timer.time_batch(launches, count)
-
-    def synchronize(self) -> None:
-        """Do nothing: the work is synchronous."""
-
-
-def _timer_of(device: torch.device, launch: Callable[[], object]) -> Timer:
-    return aligning_timer(device, launch) if device.type == "cuda" else BarrierTimer()
-
-
-def aligning_timer(device: torch.device, launch: Callable[[], object]) -> EventTimer:
-    """Return device events behind an untimed ``launch``, which ends everywhere at the same moment.
-
-    Before it, a kernel holds the stream until the whole batch is queued, so that the cost of
-    launching is not in the time. Without such a kernel small sizes measure the launches.
-    """
-    import torch
-
-    sleep: Callable[[int], None] | None = getattr(torch.cuda, "_sleep", None)
-    clock_khz = getattr(torch.cuda.get_device_properties(device), "clock_rate", None) or 2_000_000
-
-    def hold(microseconds: float) -> None:
-        if sleep is not None:
-            sleep(int(_HOLD_FACTOR * microseconds * clock_khz / 1000))
-        launch()
-
-    timer = EventTimer(
-        lambda: torch.cuda.Event(enable_timing=True),
-        lambda: torch.cuda.synchronize(device),
-        hold,
-    )
-    cost = "" if sleep is not None else " (launch cost not hidden)"
-    timer.name = f"device events behind an untimed operation, slowest rank{cost}"
-    return timer
-
-
-def _device_of(job: RankJob, place: Place) -> torch.device:
-    """Choose and open this rank's device."""
-    import torch
-
-    if job.devices:
-        device = torch.device(job.devices[place.local_rank])
-    elif job.backend == "gloo":
-        device = torch.device("cpu")
-    else:
-        device = torch.device("cuda", place.local_rank)
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise Unavailable(Reason(code="no-devices", sentence="torch sees no CUDA or ROCm GPU"))
-        torch.cuda.set_device(device)
-    else:
-        torch.set_num_threads(max(1, host.usable_cores() // place.local_size))
-    return device
-
-
-def _join(job: RankJob, place: Place, device: torch.device, tell: Tell) -> Group:
-    """Meet the other ranks and make the library's group."""
-    import torch.distributed as dist
-
-    _must_have(job.backend)
-    limit = timedelta(seconds=job.timeout_s)
-    stores: Any = dist  # torch's stubs do not name the stores
-    if job.store is not None:
-        store = stores.FileStore(job.store, place.world_size)
-    else:
-        store, _, _ = next(stores.rendezvous("env://", timeout=limit))
-    store.set_timeout(limit)
-    dist.init_process_group(
-        job.backend,
-        store=stores.PrefixStore("library", store),
-        rank=place.rank,
-        world_size=place.world_size,
-        timeout=limit,
-        device_id=device if device.type == "cuda" else None,
-    )
-    group = Group(stores.PrefixStore("agreement", store), place, tell)
-    known = group.gather([socket.gethostname(), str(device)])
-    names = {name for name, _ in known}
-    group.hosts = len(names)
-    group.devices = tuple(
-        where if len(names) == 1 else f"{name}/{where}" for name, where in known
-    )  # fmt: skip
-    group.library = _library(job.backend)
-    return group
-
-
-def _must_have(backend: str) -> None:
-    import torch
-    import torch.distributed as dist
-
-    has = (
-        dist.is_available()
-        and {
-            "gloo": dist.is_gloo_available,
-            "nccl": dist.is_nccl_available,
-        }.get(backend, lambda: True)()
-    )
-    if not has:
-        raise Unavailable(
-            Reason(
-                code="no-backend",
-                sentence=f"torch {torch.__version__} was built without {backend}",
-                remedy="install a torch for this device",
-            )
-        )
-
-
-def _library(backend: str) -> str:
-    """Return the library's name and version, as far as it tells."""
-    import torch
-
-    if backend == "nccl":
-        name = "RCCL" if torch.version.hip else "NCCL"
-        version = torch.cuda.nccl.version()
-        return f"{name} {'.'.join(map(str, version)) if isinstance(version, tuple) else version}"
-    return f"{backend} of torch {torch.__version__}"
-
-
-def _destroy() -> None:
-    import torch.distributed as dist
-
-    with suppress(RuntimeError):  # the results are out; an untidy end costs nothing
-        dist.destroy_process_group()
 
 
 def _ended(case: CollectiveCase, job: RankJob, group: Group, **fields: Any) -> CollectiveResult:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import Any
 
 from roofprobe.peaks.match import identify
 from roofprobe.probes.backends import (
@@ -22,6 +23,7 @@ from roofprobe.probes.caches import with_catalogue
 from roofprobe.probes.nvml import Nvml, NvmlDevice, open_nvml
 from roofprobe.probes.nvml_facts import NvmlUnavailable
 from roofprobe.probes.telemetry import CpuSource, Sampler, Source
+from roofprobe.probes.waiting import Waiting
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import Device, Limits, Telemetry
 
@@ -71,8 +73,8 @@ def backend_of(device: Device) -> Backend:
 
 
 def telemeter_of(device: Device) -> SamplerTelemeter:
-    """Return what watches ``device``: NVML for NVIDIA, the system for the CPU, else nothing."""
-    return SamplerTelemeter(source_of(device))
+    """Return what watches ``device`` (NVML for NVIDIA, the system for the CPU) and our threads."""
+    return SamplerTelemeter(source_of(device), Waiting(one=device.backend != "cpu"))
 
 
 def source_of(device: Device) -> CpuSource | NvmlDevice | None:
@@ -89,23 +91,39 @@ def source_of(device: Device) -> CpuSource | NvmlDevice | None:
 
 
 class SamplerTelemeter:
-    """Runs a background sampler around each case and keeps what it saw."""
+    """Runs a background sampler around each case and keeps what it saw, and how threads waited."""
 
-    def __init__(self, source: Source | None) -> None:
-        """Sample ``source``; None watches nothing."""
-        self._source = source
+    def __init__(self, source: Source | None, waiting: Waiting | None = None) -> None:
+        """Sample ``source`` and count by ``waiting``; None watches nothing."""
+        self._source, self._waiting = source, waiting
         self._summary: Telemetry | None = None
 
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Sample until the context closes."""
         self._summary = None
+        seen: dict[str, Any] = {}
         if self._source is None:
+            with self._threads(seen):
+                yield
+        else:
+            with Sampler(self._source) as sampler, self._threads(seen):
+                yield
+            seen = {**asdict(sampler.summary()), **seen}
+        if seen:
+            self._summary = Telemetry.model_validate(seen)
+
+    @contextmanager
+    def _threads(self, seen: dict[str, Any]) -> Iterator[None]:
+        """Add to ``seen`` how many threads waited until the context closes, where that is told."""
+        if self._waiting is None:
             yield
             return
-        with Sampler(self._source) as sampler:
-            yield
-        self._summary = Telemetry.model_validate(asdict(sampler.summary()))
+        self._waiting.begin()
+        yield
+        waited = self._waiting.threads()
+        if waited is not None:
+            seen["waiting_threads"] = round(waited, 4)
 
     def summary(self) -> Telemetry | None:
         """Return what the last context saw."""

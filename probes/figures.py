@@ -6,8 +6,7 @@ from roofprobe.kernels.transfers import PEER_BY_NAME
 from roofprobe.kernels.work import Work
 from roofprobe.probes import host, statistics
 from roofprobe.probes.measure import Sampled
-from roofprobe.probes.timers import Timer
-from roofprobe.records.noise import NOISY_HALFWIDTH, noise_note, relative_halfwidth
+from roofprobe.probes.timers import Timer, WallTimer
 from roofprobe.records.schema import (
     NOT_ALONE,
     NOT_ALONE_SHARE,
@@ -22,6 +21,7 @@ from roofprobe.records.schema import (
 from roofprobe.records.titles import is_arithmetic
 
 _RESIDUE_SHARE = 0.03
+_TIMES = ("launch", "latency", "validate")  # families whose figure is a time, not a rate
 
 
 def figures_of(
@@ -31,6 +31,8 @@ def figures_of(
     sampled: Sampled,
     timer: Timer,
     telemetry: Telemetry | None,
+    *,
+    tries: int = 1,
 ) -> dict[str, object]:
     """Return the fields of a ``Measurement`` that follow from samples and accounting."""
     moved = work.bytes_read + work.bytes_written
@@ -47,8 +49,8 @@ def figures_of(
         "kernel": work.kernel,
         "kernel_config": work.config or None,
         "notes": (
-            *_noise(rate or access_ns or latency),
-            *_crowded(device, telemetry),
+            *_noise(latency),
+            *_crowded(case, device, timer, telemetry),
             *_residue(case, device, work, moved),
         ),
         "samples_us": tuple(round(value, 4) for value in sampled.samples_us),
@@ -62,6 +64,7 @@ def figures_of(
             buffer_sets=len(work.launches),
             stop_reason=sampled.stop_reason,
             elapsed_s=sampled.elapsed_s,
+            tries=tries,
         ),
     }
 
@@ -120,21 +123,45 @@ def _noise(figure: Distribution) -> tuple[Note, ...]:
     return (noise_note(figure),) if relative_halfwidth(figure) > NOISY_HALFWIDTH else ()
 
 
-def _crowded(device: Device, telemetry: Telemetry | None) -> tuple[Note, ...]:
-    """Note that others used the cores that were measured; a steady neighbour leaves no scatter."""
-    if device.backend != "cpu" or telemetry is None or telemetry.others_cores is None:
-        return ()
+def share_of_others(device: Device, timer: Timer, telemetry: Telemetry | None) -> float | None:
+    """Return the share that others took of the processors on which a measurement rests.
+
+    On a processor these are the device's cores: what others kept busy beyond the spare ones, or
+    how many of our threads waited, whichever is more. On any other device it is the one that the
+    launching thread runs on, where the host's clock times. None where nothing rests on the host, or
+    nothing tells.
+    """
+    if telemetry is None:
+        return None
+    waiting = telemetry.waiting_threads
+    if device.backend != "cpu":
+        return waiting if isinstance(timer, WallTimer) else None
     ours = device.unit_count or 1
-    spare = max(0, host.physical_cores() - ours)
-    taken = (telemetry.others_cores - spare) / ours
-    if taken <= NOT_ALONE_SHARE:
+    shares = [] if waiting is None else [waiting / ours]
+    if telemetry.others_cores is not None:
+        spare = max(0, host.physical_cores() - ours)
+        shares.append(max(0.0, telemetry.others_cores - spare) / ours)
+    return max(shares, default=None)
+
+
+def _crowded(
+    case: Case, device: Device, timer: Timer, telemetry: Telemetry | None
+) -> tuple[Note, ...]:
+    """Note that others used the cores that were measured; a steady neighbour leaves no scatter."""
+    taken = share_of_others(device, timer, telemetry)
+    if taken is None or taken <= NOT_ALONE_SHARE:
         return ()
+    assert telemetry is not None, taken
+    told = {name: getattr(telemetry, name) for name in ("others_cores", "waiting_threads")}
+    on_cpu = device.backend == "cpu"
+    of_what = "the measured cores" if on_cpu else "the launching thread's processor"
+    wrong = "the time is too long" if case.family in _TIMES else "the figure is too low"
     return (
         Note(
             code=NOT_ALONE,
-            sentence=f"others took {taken:.0%} of the measured cores meanwhile: the figure "
-            "is too low; repeat on an idle host",
-            figures={"share": taken, "others_cores": telemetry.others_cores},
+            sentence=f"others took {taken:.0%} of {of_what} meanwhile: {wrong}; "
+            "repeat on an idle host",
+            figures={"share": taken, **{k: v for k, v in told.items() if v is not None}},
         ),
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from roofprobe.probes.health import untold
-from roofprobe.probes.runner import WORKER_COMMAND, Worker, WorkerGone
+from roofprobe.probes.worker_process import WORKER_COMMAND, Worker, WorkerGone
 from roofprobe.records.schema import Device, Health
 
 TIMEOUT_S: Final = 45.0  # a process that starts on a busy host is in it

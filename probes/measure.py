@@ -36,6 +36,7 @@ class Policy:
     of the median's 95 % interval at which sampling stops, ``timeout_s`` the time after which the
     runner gives the case up, set-up included. With ``whole_rounds`` a sample goes round all buffer
     sets at least once, where a few launches would come back to the same few sets again and again.
+    ``tries`` is how often all samples are taken, at most, until others left the processor alone.
     """
 
     batch_s: float = 0.001
@@ -49,6 +50,7 @@ class Policy:
     rest_s: float = 0.0
     pause_s: float = 0.0
     whole_rounds: bool = False
+    tries: int = 1
     search_s: float = 0.0
     search_method: str = "halving"
 

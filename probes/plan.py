@@ -62,6 +62,8 @@ _STEP = {
     "cpu": Policy(0.002, 0.1, 0.4, 1.5, min_samples=9, target_ci=0.01, timeout_s=240),
     "gpu": Policy(0.001, 0.05, 0.2, 1.0, min_samples=8, target_ci=0.005, timeout_s=600),
 }
+# What a host needs for a launch is a few short cases that a whole prediction rests on.
+_HOST_TRIES = 3
 _SEARCH_S = {
     ("cpu", "quick"): 1.0, ("cpu", "standard"): 2.5, ("cpu", "soak"): 20.0,
     ("gpu", "quick"): 1.0, ("gpu", "standard"): 5.0, ("gpu", "soak"): 60.0,
@@ -107,7 +109,9 @@ def policy_for(case: Case, device: Device, options: Options) -> Policy:
         return _PATTERN[kind]
     if case.regime == "settled":
         return _SETTLED[options.tier]
-    if case.family == validate.FAMILY or case.op == validate.STEP:
+    if case.op == validate.STEP:
+        return replace(_STEP[kind], tries=_HOST_TRIES)
+    if case.family == validate.FAMILY:
         return _STEP[kind]
     if case.model is not None and kind == "cpu":
         return _SWEPT
@@ -123,7 +127,7 @@ def policy_for(case: Case, device: Device, options: Options) -> Policy:
     if case.op == memory.CHECK:
         return replace(_BURST[(kind, options.tier)], timeout_s=1800.0)
     if case.family == "launch":
-        return replace(_BRIEF[kind], min_time_s=0.1, target_ci=0.01)
+        return replace(_BRIEF[kind], min_time_s=0.1, target_ci=0.01, tries=_HOST_TRIES)
     if case.role in _BRIEFLY and (case.family, case.role) != ("compute", "tune"):
         return _BRIEF[kind]
     policy = _BURST[(kind, options.tier)]

@@ -168,7 +168,9 @@ class TracePoint(Record):
 class Telemetry(Record):
     """What the device said about itself while a case ran; absent fields were not available.
 
-    ``others_cores`` is how many of the host's cores other processes, or a hypervisor, kept busy.
+    ``others_cores`` is how many of the host's cores other processes, or a hypervisor, kept busy,
+    ``waiting_threads`` how many of our threads stood ready meanwhile and got no processor: of all
+    threads where the processor is the device, else of the one that launches.
     ``pcie_generation`` and ``pcie_width`` are of the link under load; idle links fall back.
     """
 
@@ -187,6 +189,7 @@ class Telemetry(Record):
     missing: dict[str, str] = {}
     trace: tuple[TracePoint, ...] = ()
     others_cores: float | None = None
+    waiting_threads: float | None = None
 
 
 class PeerLink(Record):
@@ -207,7 +210,11 @@ class PeerLink(Record):
 
 
 class Timing(Record):
-    """How the samples were taken. Each sample is the mean of ``launches_per_sample`` launches."""
+    """How the samples were taken. Each sample is the mean of ``launches_per_sample`` launches.
+
+    ``tries`` is how often all were taken anew because others had the processor; the least disturbed
+    count.
+    """
 
     timer: str
     launches_per_sample: int = Field(ge=1)
@@ -215,6 +222,7 @@ class Timing(Record):
     buffer_sets: int = Field(ge=1)
     stop_reason: str
     elapsed_s: NonNegative
+    tries: int = Field(default=1, ge=1)
 
 
 class Population(Record):

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from roofprobe import retesting
+from roofprobe import jobs, retesting
 from roofprobe import run as flow
 from roofprobe.acceptance.verdict.judge import judge
+from roofprobe.asking import options_from
 from roofprobe.probes import health_reading
 from roofprobe.probes.measure import Policy
 from roofprobe.records.journal import NAME, read_journal
@@ -61,9 +62,9 @@ def hasty() -> Iterator[None]:
     """Give what hangs little time, and no exchange between real ranks."""
     policy = Policy(0.001, 0.0, 0.01, 0.03, timeout_s=2.5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flow, "policy_for", lambda case, device, options: policy)
+        patch.setattr(jobs, "policy_for", lambda case, device, options: policy)
         patch.setattr(retesting, "policy_for", lambda case, device, options: policy)
-        patch.setattr(flow, "groups", lambda devices, options: ())
+        patch.setattr(jobs, "groups", lambda devices, options: ())
         patch.setattr(health_reading, "TIMEOUT_S", 6.0)
         yield
 
@@ -71,7 +72,7 @@ def hasty() -> Iterator[None]:
 def probed(
     out: Path, *faults: str, resume: bool = False, budget: str | None = None
 ) -> flow.Finished:
-    options = flow.options_from(("memory",), "auto", "quick", "bf16", budget, 0)
+    options = options_from(("memory",), "auto", "quick", "bf16", budget, 0)
     worker = (*WORKER, "|".join(faults), str(out.parent / "state"))
     return flow.probe_all(options, out, progress=Silent(), resume=resume, worker_command=worker)
 

@@ -29,6 +29,7 @@ import resource, sys
 from dataclasses import replace
 from pathlib import Path
 from roofprobe import run as flow
+from roofprobe.asking import options_from
 from roofprobe.probes import compute, plan
 from roofprobe.probes.measure import Policy
 from roofprobe.records.errors import RoofprobeError
@@ -63,7 +64,7 @@ class Filling(Silent):
                 pass
 
 try:
-    options = flow.options_from(("compute",), "cpu", "standard", "fp32", None, 0)
+    options = options_from(("compute",), "cpu", "standard", "fp32", None, 0)
     resume = "--resume" in sys.argv
     done = flow.probe_all(options, out, progress=Silent() if resume else Filling(), resume=resume)
 except RoofprobeError as error:

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from roofprobe import jobs
 from roofprobe import run as flow
+from roofprobe.asking import options_from
 from roofprobe.probes import peers
 from roofprobe.probes.measure import Policy
 from roofprobe.records.journal import NAME, read_journal
@@ -32,8 +34,8 @@ LOST = 4  # lines that a kill takes from the end of the journal
 def small() -> Iterator[None]:
     """Make copies small and cases short, and leave out the exchange between real ranks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flow, "policy_for", lambda case, device, options: POLICY)
-        patch.setattr(flow, "groups", lambda devices, options: ())
+        patch.setattr(jobs, "policy_for", lambda case, device, options: POLICY)
+        patch.setattr(jobs, "groups", lambda devices, options: ())
         patch.setitem(peers._SIZES_BYTES, "quick", (64 << 10,))
         yield
 
@@ -41,7 +43,7 @@ def small() -> Iterator[None]:
 def probed(
     out: Path, *words: str, resume: bool = False, budget: str | None = None
 ) -> flow.Finished:
-    options = flow.options_from(("interconnect",), "auto", "quick", None, budget, 0)
+    options = options_from(("interconnect",), "auto", "quick", None, budget, 0)
     return flow.probe_all(
         options, out, progress=Silent(), resume=resume, worker_command=(*WORKER, *words)
     )

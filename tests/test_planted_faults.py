@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from roofprobe import jobs
 from roofprobe import run as flow
 from roofprobe.acceptance.verdict.judge import rolled_up
 from roofprobe.probes import plan
@@ -47,7 +48,7 @@ def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: ModuleType
 
     def run(fault: str) -> Run:
         if fault == "hang":
-            monkeypatch.setattr(flow, "policy_for", limited)
+            monkeypatch.setattr(jobs, "policy_for", limited)
         command = (sys.executable, str(WORKER), fault, str(tmp_path / "mark"))
         done = probe_all(OPTIONS, tmp_path, progress=Silent(), worker_command=command)
         in_journal = last_of_each(read_journal(done.folder).measurements)

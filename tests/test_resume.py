@@ -28,6 +28,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from roofprobe import run as flow
+from roofprobe.asking import options_from
 from roofprobe.probes import compute, plan
 from roofprobe.probes.measure import Policy
 from roofprobe.reporting.progress import Silent
@@ -42,7 +43,7 @@ plan._BURST[("cpu", "standard")] = plan._SETTLED["standard"] = brief
 plan._BRIEF["cpu"] = plan._PATTERN["cpu"] = brief
 plan._SEARCH_S[("cpu", "standard")] = 0.1
 finished = flow.probe_all(
-    flow.options_from(("compute",), "cpu", "standard", "fp32", None, 0),
+    options_from(("compute",), "cpu", "standard", "fp32", None, 0),
     Path(sys.argv[1]),
     progress=Silent(),
     resume="--resume" in sys.argv,

@@ -6,38 +6,31 @@ worker processes, so a driver that hangs or crashes cannot take the run with it.
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 
 from roofprobe import retesting
 from roofprobe.acceptance.verdict.judge import judge
 from roofprobe.acceptance.verdict.validity import invalidate
+from roofprobe.asking import ignored
 from roofprobe.costmodel.calibrate import calibration_of_run
 from roofprobe.costmodel.calibration_file import calibration_bytes
-from roofprobe.probes import host, peers
+from roofprobe.interrupting import deaf_to_interrupts, terminations_as_interrupts
+from roofprobe.jobs import exchanges_of, expected_of, jobs_of
+from roofprobe.probes import host
 from roofprobe.probes.devices import select
 from roofprobe.probes.health_reading import read_health
-from roofprobe.probes.plan import expected_s, follow_ups, plan_cases, policy_for
-from roofprobe.probes.runner import (
-    WORKER_COMMAND,
-    Job,
-    Outcome,
-    Planned,
-    Runner,
-    discover_devices,
-)
-from roofprobe.probes.together import Group, groups
+from roofprobe.probes.plan import plan_cases
+from roofprobe.probes.runner import Outcome, Runner
+from roofprobe.probes.worker_process import WORKER_COMMAND, discover_devices
 from roofprobe.records import journal, runfolder
 from roofprobe.records.ceilings import ceilings_of
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.headlines import headlines_of
-from roofprobe.records.schema import Case, Device, Measurement, Options, Run
+from roofprobe.records.schema import Options, Run
 from roofprobe.records.support import support_of
 from roofprobe.records.tables import measurements_csv
 from roofprobe.records.tuned import with_tuned
@@ -45,7 +38,6 @@ from roofprobe.rendering import write_index
 from roofprobe.reporting.beside import Beside
 from roofprobe.reporting.files import render_files
 from roofprobe.reporting.progress import Progress
-from roofprobe.reporting.progress_state import Expected
 
 # For reading the newest runs of the folder: a standard run takes 3 ms, so some three hundred.
 _INDEX_S = 0.8
@@ -83,7 +75,7 @@ def probe_all(
             folder, past = _begin(options, out, command, worker_command)
         header = past.header
         writer = journal.JournalWriter(folder, truncate_to=past.valid_bytes)
-        jobs = _plan(header.devices, header.options, past.measurements)
+        jobs = jobs_of(header.devices, header.options, past.measurements)
         runner = Runner(
             writer,
             progress,
@@ -98,11 +90,11 @@ def probe_all(
             if resume:
                 known = len(journal.done_keys(journal.settled(past.measurements)))
                 runner.event("resumed", f"{known} cases were already measured")
-                ignored = _ignored(options, header.options)
-                if ignored:
-                    progress.message(ignored)
-            exchanges = _exchanges(header.devices, header.options, past.measurements)
-            progress.begin(header.devices, _expected(jobs, exchanges), runner.time_left_s())
+                differing = ignored(options, header.options)
+                if differing:
+                    progress.message(differing)
+            exchanges = exchanges_of(header.devices, header.options, past.measurements)
+            progress.begin(header.devices, expected_of(jobs, exchanges), runner.time_left_s())
             outcome = runner.run(jobs)
             for group, wanted in exchanges:
                 runner.together(group, wanted)
@@ -136,23 +128,6 @@ def _retest(runner: Runner, past: journal.Journal, progress: Progress) -> None:
             cases = [(case, seconds) for case, _, seconds in job.cases]
             progress.planned(job.device.device_id, cases)
         runner.run(jobs)
-
-
-def _ignored(asked: Options, kept: Options) -> str | None:
-    """Say which options of a resumed run are not those asked for now; None where all agree."""
-    differing = [
-        f"{name} {_told(getattr(kept, name))}, not {_told(getattr(asked, name))}"
-        for name in Options.model_fields
-        if name != "time_budget_s"
-        and getattr(asked, name) not in (getattr(kept, name), Options.model_fields[name].default)
-    ]
-    if not differing:
-        return None
-    return f"--resume goes on with the options of the run: {'; '.join(differing)}"
-
-
-def _told(value: object) -> str:
-    return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
 def summarise(past: journal.Journal, outcome: Outcome) -> Run:
@@ -253,203 +228,5 @@ def _begin(
     return folder, past
 
 
-def _plan(
-    devices: Sequence[Device], options: Options, past: Sequence[Measurement]
-) -> tuple[Job, ...]:
-    """Return each device's cases that are still to be measured, and what may follow from them.
-
-    What followed from earlier measurements of a resumed run is planned as it was then. A case that
-    time ran out for gets another chance. Transfers between devices come last, each by itself.
-    """
-    past = journal.settled(past)
-    done = journal.done_keys(past)
-
-    def left(device: Device, cases: Sequence[Case]) -> tuple[Planned, ...]:
-        return tuple(
-            _planned(case, device, options)
-            for case in cases
-            if (device.device_id, case.case_id) not in done
-        )
-
-    jobs = []
-    for device in devices:
-        known = plan_cases(device, options)
-        following = _Following(device, options)
-        followed: dict[str, tuple[Case, ...]] = {}
-        for measurement in past:
-            if measurement.device_id == device.device_id and measurement.case.retest is None:
-                followed[measurement.case.case_id] = following.cases(measurement)
-
-        cases = [each for case in known for each in _expanded(case, followed)]
-        jobs.append(Job(device, left(device, cases), following))
-    between = peers.by_source(devices, options)
-    return (*jobs, *(Job(device, left(device, cases), alone=True) for device, cases in between))
-
-
-def _expanded(case: Case, followed: Mapping[str, Sequence[Case]]) -> Iterator[Case]:
-    """Yield a case, then what followed from it, with what followed from that."""
-    yield case
-    for more in followed.get(case.case_id, ()):
-        yield from _expanded(more, followed)
-
-
-def _exchanges(
-    devices: Sequence[Device], options: Options, past: Sequence[Measurement]
-) -> tuple[tuple[Group, tuple[Case, ...]], ...]:
-    """Return who exchanges data with whom, and which of their cases are still to be measured."""
-    done = {case_id for _, case_id in journal.done_keys(journal.settled(past))}
-    found = groups(devices, options)
-    return tuple(
-        (group, tuple(case for case in group.cases if case.case_id not in done)) for group in found
-    )
-
-
-def _expected(
-    jobs: Sequence[Job], exchanges: Sequence[tuple[Group, Sequence[Case]]]
-) -> list[Expected]:
-    """Return every case that is to be measured, and how long each should take."""
-    alone = [(job.device.device_id, case, s) for job in jobs for case, _, s in job.cases]
-    together = [
-        (group.devices[0].device_id, case, group.expected_s / len(group.cases))
-        for group, wanted in exchanges
-        for case in wanted
-    ]
-    return alone + together
-
-
-class _Following:
-    """What each measurement of one device calls for, in the light of those before it."""
-
-    def __init__(self, device: Device, options: Options) -> None:
-        self._device, self._options = device, options
-        self._earlier: list[Measurement] = []
-
-    def cases(self, measurement: Measurement) -> tuple[Case, ...]:
-        more = follow_ups(measurement, self._earlier, self._device, self._options)
-        self._earlier.append(measurement)
-        return more
-
-    def __call__(self, measurement: Measurement) -> tuple[Planned, ...]:
-        return tuple(
-            _planned(case, self._device, self._options) for case in self.cases(measurement)
-        )
-
-
-def _planned(case: Case, device: Device, options: Options) -> Planned:
-    return case, policy_for(case, device, options), expected_s(case, device, options)
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@contextmanager
-def terminations_as_interrupts() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does (where we are the main thread)."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = {
-            number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
-        }
-    except ValueError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """Ignore interrupts while the files are written: it takes a second, and they are whole then."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    try:
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    except ValueError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def options_from(
-    families: Sequence[str],
-    device: str,
-    tier: str,
-    precision: str | None,
-    time_budget: str | None,
-    seed: int,
-    *,
-    search: str = "halving",
-    sweep: str | None = None,
-    compile_routes: bool = False,
-) -> Options:
-    """Return checked options; raises ``RoofprobeError`` naming what is allowed."""
-    from roofprobe.kernels.rows import UnknownRowError, select
-
-    words = tuple(word.lower() for word in _words(precision))
-    if precision is not None and not any(words):
-        raise RoofprobeError(
-            "unknown-precision", "--precision needs a name, such as bf16; leave it out for all"
-        )
-    try:
-        select(words)
-    except UnknownRowError as error:
-        raise RoofprobeError("unknown-precision", str(error.args[0])) from error
-    return Options.model_validate(
-        {
-            "families": tuple(families),
-            "devices": device,
-            "tier": _one_of("tier", tier, ("quick", "standard", "soak")),
-            "precisions": words,
-            "search": _one_of("search", search, ("halving", "exhaustive", "none")),
-            "sweeps": tuple(
-                _one_of("sweep", word, ("layouts", "alignment")) for word in _words(sweep)
-            ),
-            "compile_routes": compile_routes,
-            "time_budget_s": parse_duration_s(time_budget) if time_budget else None,
-            "seed": seed,
-        }
-    )
-
-
-def _words(text: str | None) -> tuple[str, ...]:
-    """Return the words of a comma-separated list, each once."""
-    return tuple(dict.fromkeys(part.strip() for part in text.split(","))) if text else ()
-
-
-def _one_of(what: str, word: str, known: Sequence[str]) -> str:
-    if word not in known:
-        raise RoofprobeError(
-            f"unknown-{what}", f"there is no {what} {word!r}; choose one of {', '.join(known)}"
-        )
-    return word
-
-
-def parse_duration_s(text: str, option: str = "--time-budget") -> float:
-    """Return the seconds of ``90``, ``90s``, ``5m`` or ``1.5h``; raises ``RoofprobeError``."""
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    number, factor = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
-    try:
-        seconds = float(number) * factor
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < 1e7:
-        raise RoofprobeError(
-            "bad-time-budget",
-            f"{option} {text!r} is not a duration; write 90s, 5m or 1h",
-        )
-    return seconds
-
-
-def command_line() -> tuple[str, ...]:
-    """Return the command as it was typed, for the record."""
-    return ("probe", *sys.argv[1:])

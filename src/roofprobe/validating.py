@@ -13,7 +13,7 @@ from pathlib import Path
 
 from roofprobe.costmodel.calibration_file import read_calibration
 from roofprobe.costmodel.validation import FILE, Validation, validate, validation_bytes
-from roofprobe.probes.runner import WORKER_COMMAND
+from roofprobe.probes.worker_process import WORKER_COMMAND
 from roofprobe.records import runfolder
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import Options

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from roofprobe.costmodel.calibrate import calibration_of_run
+from roofprobe.costmodel.calibrate import calibrate, calibration_of_run
 from roofprobe.costmodel.calibration_file import DeviceCalibration
 from roofprobe.records.headlines import headlines_of
 from roofprobe.records.schema import (
+    NOT_ALONE,
     Case,
     Ceiling,
     Device,
     Distribution,
     Environment,
     Measurement,
+    Note,
     Options,
     Run,
 )
@@ -96,13 +100,20 @@ def test_the_curve_is_bytes_of_one_pass_to_rate_and_launches_are_told() -> None:
                   route="op-enqueue", shape={}),
         device_id="d", status="ok", latency=RATE.model_copy(update={"unit": "us", "median": 1.5}),
     )  # fmt: skip
-    run = run_with(more=(swept(1 << 20, 60.0, None), swept(1 << 14, 600.0, 8), launch))
+    note = Note(code=NOT_ALONE, sentence="others took half of the processor")
+    beside = launch.model_copy(
+        update={"case": launch.case.model_copy(update={"route": "op-batch"}), "notes": (note,)}
+    )
+    run = run_with(more=(swept(1 << 20, 60.0, None), swept(1 << 14, 600.0, 8), launch, beside))
     device = calibrated(run)
     assert [(p.bytes, p.gbps, p.latency_us) for p in device.stream_curve["read"]] == [
         (1 << 14, 600.0, 10.0),
         (1 << 20, 60.0, 80.0),
     ]
-    assert device.launch_us == {"op-enqueue": 1.5}
+    assert device.launch_us == {"op-enqueue": 1.5, "op-batch": 1.5}
+    assert device.launch_disturbed == ("op-batch",)
+    outcome = calibrate([Path("run")], read=lambda _: run)
+    assert "others had the processor during 1 of 2 launches" in outcome.notes[0]
 
 
 def product(m: int, n: int, seconds: float) -> Measurement:

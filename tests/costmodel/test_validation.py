@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from roofprobe.costmodel import validation
-from roofprobe.costmodel.calibration import Calibration
+from roofprobe.costmodel.calibration import Calibration, calibration_from
 from roofprobe.costmodel.calibration_file import (
     CalibrationFile,
     Ceilings,
@@ -200,6 +202,49 @@ def test_a_crowded_host_is_told() -> None:
     assert "during 1 of 1 steps" in found.notes[0]
 
 
+@pytest.mark.parametrize("layers", floor.LAYERS)
+def test_a_host_that_was_measured_among_others_is_only_a_bound(layers: int) -> None:
+    known = calibration(**floors("decode", layer_us=10.0, step_us=50_000.0))
+    beside = known.devices[0].model_copy(
+        update={"launch_disturbed": (floor.route("decode", layers),)}
+    )
+    run = run_of(CPU, step(CPU, 200.0))
+    found = validation.validate(run, known.model_copy(update={"devices": (beside,)}), source="x")
+    (held,), (alone,) = found.steps, validation.validate(run, known, source="x").steps
+    assert held.predicted_us == pytest.approx(OPS_US)
+    assert held.p10_us == pytest.approx(alone.p10_us - 50_030.0)
+    # beyond two layers each may take all of the longer step's time over its layers
+    bound_us = 50_020.0 + (50_180.0 + ONE_US * PER_STEP) / 18
+    assert held.p90_us == pytest.approx(alone.p90_us - 50_030.0 + bound_us)
+    assert held.inside
+    assert "counts in p90 only" in held.out_of_range[-1]
+    assert "known only from above" in found.notes[0]
+
+
+def test_a_gpus_eager_step_beside_a_bound_is_its_operations_and_a_graph_is_as_before() -> None:
+    known = calibration(**floors("decode", layer_us=10.0, step_us=50_000.0))
+    routes = tuple(floor.route("decode", layers) for layers in floor.LAYERS)
+    beside = known.devices[0].model_copy(update={"launch_disturbed": routes})
+    file = known.model_copy(update={"devices": (beside,)})
+    run = run_of(GPU, step(GPU, 100.0, role="eager"), step(GPU, 100.0))
+    eager, graph = validation.validate(run, file, source="x").steps
+    assert eager.predicted_us == graph.predicted_us == pytest.approx(OPS_US)
+    few_us, many_us = (known.devices[0].launch_us[route] for route in routes)
+    assert eager.p90_us == pytest.approx(few_us + many_us / 18)
+    assert (len(eager.out_of_range), graph.out_of_range) == (1, ())
+
+
+def test_launches_of_another_phase_disturb_nothing() -> None:
+    known = calibration(**floors("decode", layer_us=10.0, step_us=50.0))
+    other = known.devices[0].model_copy(
+        update={"launch_disturbed": (floor.route("prefill", 2), "op-enqueue")}
+    )
+    run = run_of(CPU, step(CPU, 200.0))
+    found = validation.validate(run, known.model_copy(update={"devices": (other,)}), source="x")
+    assert found.steps[0].predicted_us == pytest.approx(OPS_US + HOST_US)
+    assert found.notes == ()
+
+
 def test_a_run_without_steps_is_an_error() -> None:
     with pytest.raises(RoofprobeError, match="no step of a model"):
         validation.validate(run_of(CPU), calibration(), source="x")
@@ -210,3 +255,25 @@ def test_the_document_is_json_and_comes_back() -> None:
     document = validation.validation_bytes(found)
     assert json.loads(document)["format"] == "roofprobe-validation"
     assert validation.Validation.model_validate_json(document) == found
+
+
+@given(
+    step_us=st.floats(0, 1e4), layer_us=st.floats(0, 1e3), late_us=st.floats(0, 1e5),
+    which=st.sampled_from(floor.LAYERS), layers=st.integers(2, 80),
+)  # fmt: skip
+def test_a_bound_from_disturbed_steps_is_one_at_any_depth(
+    step_us: float, layer_us: float, late_us: float, which: int, layers: int
+) -> None:
+    true_us = floors("decode", layer_us=layer_us, step_us=step_us)
+    route = floor.route("decode", which)
+    file = calibration(**{**true_us, route: true_us[route] + late_us})
+    beside = file.devices[0].model_copy(update={"launch_disturbed": (route,)})
+    given_file = file.model_copy(update={"devices": (beside,)})
+    host = validation.host_of(calibration_from(given_file, device="Example"), "decode", "fp32")
+    assert host is not None
+    assert host.disturbed
+    truth_us = step_us + layers * layer_us
+    assert (host.step_s + layers * host.layer_s) * 1e6 >= truth_us - 1e-6 * (1 + truth_us)
+    whole_us = truth_us + ONE_US * (PER_STEP + layers * PER_LAYER)
+    whole = (host.whole_step_s + layers * host.whole_layer_s) * 1e6
+    assert whole >= whole_us - 1e-6 * (1 + whole_us)

@@ -31,8 +31,9 @@ from roofprobe.probes.collective_cases import (
     plan_cases,
     sizes_between,
 )
-from roofprobe.probes.collective_rank import aligning_timer, batch_of, figures, place_of
+from roofprobe.probes.collective_timing import aligning_timer, batch_of, figures
 from roofprobe.probes.collectives import run_collectives
+from roofprobe.probes.rank_group import place_of
 
 BRIEF = Effort(batch_s=0.0005, warmup_s=0.0, samples=5, max_time_s=0.3)
 SIZES_BYTES = (1 << 10, 1 << 18)

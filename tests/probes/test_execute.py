@@ -24,7 +24,7 @@ from roofprobe.probes.execute import DeviceLost, measure_case
 from roofprobe.probes.measure import Policy
 from roofprobe.probes.session import Session
 from roofprobe.probes.timers import Launches
-from roofprobe.records.schema import Case, Device, Measurement, Span, Telemetry
+from roofprobe.records.schema import NOT_ALONE, Case, Device, Measurement, Span, Telemetry
 
 POLICY = Policy(
     batch_s=0.001, warmup_s=0, min_time_s=0, max_time_s=1000, min_samples=10, max_samples=40
@@ -263,6 +263,57 @@ def test_a_stream_is_counted_in_bytes_read_and_written() -> None:
 
 def test_what_the_device_said_meanwhile_is_kept() -> None:
     assert measured(gemm()).telemetry == TELEMETRY
+
+
+class Neighbours(FakeTelemeter):
+    """Tells of each watch how many of our threads waited for a processor that others had."""
+
+    def __init__(self, *waiting: float) -> None:
+        super().__init__()
+        self._waiting = waiting
+
+    def summary(self) -> Telemetry | None:
+        return Telemetry(waiting_threads=self._waiting[self.watched - 1])
+
+
+@pytest.mark.parametrize(
+    ("tries", "waiting", "kept"),
+    [
+        (3, (0.04,), 0),  # little enough at once
+        (3, (0.5, 0.02), 1),  # they went
+        (3, (0.5, 0.2, 0.4), 1),  # the least disturbed, with its note
+        (1, (0.5,), 0),
+    ],
+)
+def test_what_others_disturbed_is_sampled_anew_and_the_least_disturbed_counts(
+    tries: int, waiting: tuple[float, ...], kept: int
+) -> None:
+    policy = replace(POLICY, tries=tries)
+    # 12 batches a try: two that size it, ten samples; each try is slower than the one before
+    timer = FakeTimer(0.001 * (2 + index // 12) for index in itertools.count())
+    telemeter = Neighbours(*waiting)
+    found = measured(gemm(), policy, timer=timer, telemeter=telemeter)
+    assert telemeter.watched == len(waiting)
+    assert found.timing is not None
+    assert found.timing.tries == len(waiting)
+    assert found.telemetry is not None
+    assert found.telemetry.waiting_threads == waiting[kept]
+    assert found.samples_us == (1000.0 * (2 + kept),) * 10
+    noted = {note.code: note.figures for note in found.notes}
+    share = waiting[kept] if waiting[kept] > 0.05 else None
+    assert noted.get(NOT_ALONE) == (share and {"share": share, "waiting_threads": share})
+
+
+def test_a_try_that_took_as_long_as_all_should_is_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a crowded host each may take minutes, and the next would be no better."""
+    clock = itertools.count(0.0, 7.0)
+    monkeypatch.setattr("roofprobe.probes.execute.time.monotonic", lambda: next(clock))
+    policy = replace(POLICY, tries=3, min_samples=3, max_time_s=2.0)
+    found = measured(gemm(), policy, telemeter=Neighbours(0.5, 0.1, 0.0))
+    assert found.timing is not None
+    assert found.timing.tries == 1
 
 
 def test_scattered_samples_carry_a_note_with_the_figure() -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from roofprobe.kernels.work import Check, Work
 from roofprobe.probes import host
-from roofprobe.probes.figures import energy_j_per_tflop, figures_of, span_of
+from roofprobe.probes.figures import energy_j_per_tflop, figures_of, share_of_others, span_of
 from roofprobe.probes.measure import Sampled
-from roofprobe.probes.timers import WallTimer
+from roofprobe.probes.timers import BatchWallTimer, EnqueueTimer, EventTimer, Timer, WallTimer
 from roofprobe.records.schema import (
     NOT_ALONE,
     Case,
@@ -23,9 +23,10 @@ from roofprobe.records.schema import (
 CPU = Device(device_id="cpu", torch_device="cpu", backend="cpu", name="Example CPU")
 
 
-def case_of(precision: str = "bf16", family: str = "compute") -> Case:
+def case_of(precision: str = "bf16", family: str = "compute", op: str | None = None) -> Case:
+    usual = "gemm" if family == "compute" else "triad"
     return Case.model_validate(
-        {"case_id": "x", "family": family, "op": "gemm" if family == "compute" else "triad",
+        {"case_id": "x", "family": family, "op": op or usual,
          "precision": precision, "route": "torch.mm", "shape": {"m": 1, "n": 1, "k": 1}}
     )  # fmt: skip
 
@@ -173,13 +174,17 @@ def test_what_a_cache_could_keep_of_a_stream_is_noted_above_3_percent(
 
 
 @pytest.mark.parametrize(
-    ("cores", "units", "others", "share"),
+    ("cores", "units", "others", "waiting", "share"),
     [
-        (2, 2, 0.05, None),  # a shell and a daemon
-        (2, 2, 1.0, 0.5),
-        (8, 2, 5.0, None),  # there is room for them
-        (8, 2, 7.0, 0.5),
-        (2, 2, None, None),
+        (2, 2, 0.05, 0.0, None),  # a shell and a daemon
+        (2, 2, 1.0, None, 0.5),
+        (8, 2, 5.0, None, None),  # there is room for them
+        (8, 2, 7.0, None, 0.5),
+        (2, 2, None, None, None),
+        (8, 2, 5.0, 0.4, 0.2),  # there is room, and they are on our cores all the same
+        (2, 1, 1.0, 0.5, 0.5),  # kept to one core, as a neighbour is
+        (2, 2, 1.0, 0.6, 0.5),
+        (2, 2, None, 0.05, None),
     ],
 )
 def test_neighbours_on_the_measured_cores_are_noted(
@@ -187,16 +192,48 @@ def test_neighbours_on_the_measured_cores_are_noted(
     cores: int,
     units: int,
     others: float | None,
+    waiting: float | None,
     share: float | None,
 ) -> None:
     monkeypatch.setattr(host, "physical_cores", lambda: cores)
     device = CPU.model_copy(update={"unit_count": units})
-    telemetry = Telemetry(others_cores=others)
+    telemetry = Telemetry(others_cores=others, waiting_threads=waiting)
     fields = figures_of(case_of(), device, work_of(), sampled(), WallTimer(), telemetry)
     notes = {note.code: note for note in fields["notes"]}  # type: ignore[attr-defined]
-    assert notes.get(NOT_ALONE) is None if share is None else notes[NOT_ALONE].figures == {
-        "share": share, "others_cores": others,
+    if share is None:
+        assert NOT_ALONE not in notes
+        return
+    told = {"others_cores": others, "waiting_threads": waiting}
+    assert notes[NOT_ALONE].figures == {
+        "share": share, **{name: value for name, value in told.items() if value is not None},
     }  # fmt: skip
-    gpu = device.model_copy(update={"backend": "cuda"})
-    fields = figures_of(case_of(), gpu, work_of(), sampled(), WallTimer(), telemetry)
-    assert NOT_ALONE not in {note.code for note in fields["notes"]}  # type: ignore[attr-defined]
+    assert "of the measured cores meanwhile: the figure is too low" in notes[NOT_ALONE].sentence
+
+
+@pytest.mark.parametrize(
+    ("timer", "waiting", "share"),
+    [
+        (BatchWallTimer(lambda: None), 0.4, 0.4),
+        (EnqueueTimer(lambda: None), 0.4, 0.4),
+        (BatchWallTimer(lambda: None), 0.04, None),
+        (BatchWallTimer(lambda: None), None, None),
+        (EventTimer(lambda: None, lambda: None), 0.4, None),  # the device's own time
+    ],
+)
+def test_on_a_gpu_the_hosts_clock_rests_on_the_thread_that_launches(
+    timer: Timer, waiting: float | None, share: float | None
+) -> None:
+    gpu = CPU.model_copy(update={"backend": "cuda", "unit_count": 132})
+    telemetry = Telemetry(others_cores=7.0, waiting_threads=waiting)
+    case = case_of(family="launch", op="launch")
+    assert share_of_others(gpu, timer, telemetry) == (
+        waiting if isinstance(timer, WallTimer) else None
+    )
+    fields = figures_of(case, gpu, work_of(), sampled(), timer, telemetry)
+    notes = {note.code: note for note in fields["notes"]}  # type: ignore[attr-defined]
+    assert (notes[NOT_ALONE].figures["share"] if NOT_ALONE in notes else None) == share
+    if share is not None:
+        assert notes[NOT_ALONE].sentence == (
+            "others took 40% of the launching thread's processor meanwhile: the time is too long; "
+            "repeat on an idle host"
+        )

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from roofprobe.probes.measure import Policy
-from roofprobe.probes.runner import Job, Planned, Runner, discover_devices
+from roofprobe.probes.runner import Job, Planned, Runner
+from roofprobe.probes.worker_process import discover_devices
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.journal import Header, JournalWriter, read_journal
 from roofprobe.records.schema import Case, Device, Environment, Measurement, Options, Peer

@@ -11,7 +11,7 @@ from roofprobe.costmodel.steps import Load, step_ops
 from roofprobe.costmodel.validation import shape_of
 from roofprobe.kernels import transformer
 from roofprobe.kernels.transformer import DECODE, Sizes
-from roofprobe.probes import timers, validate, validate_shapes
+from roofprobe.probes import launch, timers, validate, validate_shapes
 from roofprobe.probes.plan import expected_s, plan_cases, policy_for
 from roofprobe.probes.validate_shapes import CPU_MODELS, Model
 from roofprobe.records import transformer_floor as floor
@@ -75,6 +75,19 @@ def test_a_given_calibration_leaves_only_the_steps() -> None:
     cases = plan_cases(CPU, options(calibrated=True))
     assert {case.family for case in cases} == {"validate"}
     assert len(cases) == len(steps_of(plan_cases(CPU, options())))
+
+
+@pytest.mark.parametrize("device", [CPU, H100], ids=["cpu", "gpu"])
+def test_a_hosts_own_time_is_measured_anew_where_others_disturbed_it(device: Device) -> None:
+    cases = plan_cases(device, options("standard"))
+    tries = {
+        (case.family, case.op == validate.STEP): policy_for(case, device, options("standard")).tries
+        for case in cases
+    }
+    assert tries[("launch", True)] == 3
+    assert {count for (family, _), count in tries.items() if family != "launch"} == {1}
+    (row, *_) = launch.cases(device, options("standard"))
+    assert policy_for(row, device, options("standard")).tries == 3
 
 
 def test_a_gpus_steps_are_replayed_and_launched() -> None:

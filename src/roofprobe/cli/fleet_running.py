@@ -101,9 +101,9 @@ def _asked(
     time_budget: str | None, seed: int,
 ) -> Asked:  # fmt: skip
     """Return checked options; what a node would refuse is refused here."""
+    from roofprobe.asking import options_from, parse_duration_s
     from roofprobe.fleet_run import asked, slots
     from roofprobe.records.errors import RoofprobeError
-    from roofprobe.run import options_from, parse_duration_s
 
     if family not in FAMILIES:
         raise RoofprobeError(

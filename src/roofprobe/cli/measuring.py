@@ -142,10 +142,10 @@ def validate(
 
     def run() -> int:
         from roofprobe import validating
+        from roofprobe.asking import command_line
         from roofprobe.costmodel.validation import validation_bytes
         from roofprobe.reporting import validation_view
         from roofprobe.reporting.progress import progress_for
-        from roofprobe.run import command_line
 
         bound = None if fail_above is None else validating.share_of(fail_above)
         options = _options(("validate",), device, tier, None, time_budget, seed)
@@ -183,7 +183,7 @@ def doctor(out: Out = DEFAULT_OUT, json_: AsJson = False) -> None:
 
 
 def _options(*given: Any, **more: Any) -> Options:
-    from roofprobe.run import options_from
+    from roofprobe.asking import options_from
 
     return options_from(*given, **more)
 
@@ -193,6 +193,7 @@ def _measure(
 ) -> None:
     def run() -> int:
         from roofprobe import run as flow
+        from roofprobe.asking import command_line
         from roofprobe.records.runfolder import run_bytes
         from roofprobe.reporting.progress import progress_for
         from roofprobe.reporting.terminal import render_run
@@ -203,7 +204,7 @@ def _measure(
             out,
             progress=progress_for(sys.stderr, quiet=quiet),
             resume=resume,
-            command=flow.command_line(),
+            command=command_line(),
         )
         if json_:
             write_stdout(run_bytes(finished.run))

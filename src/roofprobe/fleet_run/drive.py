@@ -19,9 +19,9 @@ from roofprobe.fleet_run.asked import Asked
 from roofprobe.fleet_run.cluster import Cluster, Lost, joined
 from roofprobe.fleet_run.replies import judged, order, title, visible_devices
 from roofprobe.fleet_run.slots import Node, Outcome, absent, exit_code, twice
+from roofprobe.interrupting import deaf_to_interrupts, terminations_as_interrupts
 from roofprobe.records import runfolder
 from roofprobe.records.errors import RoofprobeError
-from roofprobe.run import deaf_to_interrupts, terminations_as_interrupts
 
 MAX_ARCHIVE_BYTES: Final = 64 << 20
 _SETUP_S: Final = 900.0  # Ray installs roofprobe on the nodes meanwhile
