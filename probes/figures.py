@@ -7,6 +7,7 @@ from roofprobe.kernels.work import Work
 from roofprobe.probes import host, statistics
 from roofprobe.probes.measure import Sampled
 from roofprobe.probes.timers import Timer, WallTimer
+from roofprobe.records.noise import NOISY_HALFWIDTH, noise_note, relative_halfwidth
 from roofprobe.records.schema import (
     NOT_ALONE,
     NOT_ALONE_SHARE,
@@ -49,7 +50,7 @@ def figures_of(
         "kernel": work.kernel,
         "kernel_config": work.config or None,
         "notes": (
-            *_noise(latency),
+            *_noise(rate or access_ns or latency),
             *_crowded(case, device, timer, telemetry),
             *_residue(case, device, work, moved),
         ),

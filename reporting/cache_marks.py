@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from roofprobe.records.schema import CacheLevel, Device
+from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.drawing import SMALL, WIDTH
 from roofprobe.reporting.numbers import capacity
-from roofprobe.reporting.plain_text import clean, plural
+from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.svg import MUTED
 

@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from roofprobe.records.schema import Ceiling, Device, Measurement, Run
+from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.beside import Beside
 from roofprobe.reporting.cache_marks import (
@@ -32,7 +33,7 @@ from roofprobe.reporting.cache_marks import (
 from roofprobe.reporting.drawing import SMALL, Drawing, add_axes, empty_figure, quiet, tick
 from roofprobe.reporting.exhibit import Exhibit
 from roofprobe.reporting.numbers import capacity
-from roofprobe.reporting.plain_text import clean, plural, shorten
+from roofprobe.reporting.plain_text import clean, shorten
 from roofprobe.reporting.small_table import SmallTable, done
 from roofprobe.reporting.svg import INK, MUTED, SERIES, tips
 from roofprobe.reporting.wire_tables import curve_table, latency_table

@@ -7,6 +7,8 @@ that is only text; what Markdown or HTML would read as markup is escaped by thos
 
 from __future__ import annotations
 
+import re
+
 from roofprobe.records.errors import visible
 
 _ASCII = str.maketrans(
@@ -75,6 +77,11 @@ def listed(labels: tuple[str, ...], most: int) -> str:
     if len(labels) <= most:
         return ", ".join(labels)
     return f"{', '.join(labels[:most])} and {len(labels) - most} more"
+
+
+def code_spans(text: str) -> list[str]:
+    """Return the parts of a sentence: words and, at odd places, what stands in single backticks."""
+    return re.split(r"(?<!`)`([^`]+)`(?!`)", text)
 
 
 def with_remedy(sentence: str, remedy: str | None) -> str:
