@@ -30,8 +30,8 @@ def test_a_host_of_eight_devices_with_all_its_measurements_opens_at_once(host: R
     assert len(text.encode()) < 500_000
     for device in host.devices:
         assert f"{device.name} ({device.torch_device})" in html
-    assert html.count("all 2000 are in measurements.csv") == 8
-    assert html.count(f"<summary>{PAGE.measurements // 8} of the measurements (2000 cases") == 8
+    assert html.count("all 2,000 are in measurements.csv") == 8
+    assert html.count(f"<summary>{PAGE.measurements // 8} of the measurements (2,000 cases") == 8
     rows = html.split('<table class="cases">')[1].split("</table>")[0]
     assert rows.count("<tr>") == 1 + PAGE.measurements // 8
 
