@@ -290,7 +290,7 @@ def _why(cause: Cause | None, attribute: str | None = None, since: str | None = 
         when = f" since {since[:10]}" if since else ""
         return f", and have another driver than those ({attribute.partition('=')[2]}{when})"
     if cause == "clock":
-        return " at a lower clock: power or heat of the place, not the devices"
+        return " at a lower clock: power or heat of the place or a clock limit, not the devices"
     return ""
 
 
@@ -298,5 +298,8 @@ def _remedy(cause: Cause | None, attribute: str | None = None) -> str:
     if attribute is not None:
         return "give it the driver of the others and repeat its run, before anything is replaced"
     if cause == "clock":
-        return "look at the cooling and power supply of these hosts, then repeat their runs"
+        return (
+            "look at the cooling, power supply and clock limits of these hosts, then repeat their "
+            "runs"
+        )
     return "look at what these hosts have in common: settings, driver, neighbours"

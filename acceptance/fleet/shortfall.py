@@ -55,8 +55,8 @@ _MANY: Final = 3  # metrics of any kind that are company to each other
 _NAMED: Final = 3
 _CAUSES: Final[dict[Cause, tuple[str, str]]] = {
     "clock": (
-        "its clock is lower too: power or heat, not the units",
-        "look at its power limit, cooling and throttle reasons, then repeat the run",
+        "its clock is lower too: power, heat or a clock limit, not the units",
+        "look at its power and clock limits, cooling and throttle reasons, then repeat the run",
     ),
     "units": (
         "at the clock that its equals have",
