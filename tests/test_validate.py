@@ -22,7 +22,7 @@ from roofprobe.kernels.transformer import DECODE, PREFILL, Sizes
 from roofprobe.probes import validate_shapes
 from roofprobe.probes.backends import CpuBackend
 from roofprobe.probes.clocks import NoClock
-from roofprobe.probes.devices import SamplerTelemeter
+from roofprobe.probes.devices import telemeter_of
 from roofprobe.probes.execute import measure_case
 from roofprobe.probes.measure import Policy
 from roofprobe.probes.plan import plan_cases, policy_for
@@ -30,7 +30,7 @@ from roofprobe.probes.session import Session
 from roofprobe.records.ceilings import ceilings_of
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.headlines import headlines_of
-from roofprobe.records.schema import Environment, Options, Run
+from roofprobe.records.schema import NOT_ALONE, Environment, Options, Run
 from roofprobe.reporting.files import render_files
 from roofprobe.reporting.validation_view import summary
 
@@ -56,7 +56,7 @@ def measured() -> Run:
         patch.setitem(validate_shapes._CPU_STEPS, "standard", STEPS)
         patch.setitem(validate_shapes._CPU_STEPS, "soak", STEPS)
         device = CpuBackend().describe().model_copy(update={"last_level_cache_bytes": 8 << 20})
-        session = Session.on(device, CpuBackend(), SamplerTelemeter(None), NoClock())
+        session = Session.on(device, CpuBackend(), telemeter_of(device), NoClock())
         found = tuple(
             measure_case(case, brief(policy_for(case, device, options)), session)
             for case in plan_cases(device, options)
@@ -82,10 +82,14 @@ def test_a_little_models_steps_are_predicted_within_a_factor_of_three(measured: 
     found = validate(measured, calibration_of_run(measured), source="itself")
     assert len(found.steps) == len(STEPS)
     assert found.unheld == ()
+    ratios = [step.predicted_us / step.measured_us for step in found.steps]
+    near = all(1 / 3 < ratio < 3 for ratio in ratios)
+    disturbed = sum(any(note.code == NOT_ALONE for note in m.notes) for m in measured.measurements)
+    if disturbed and not (near and found.notes == ()):
+        pytest.skip(f"the host is not idle: others were at work during {disturbed} measurements")
     assert found.notes == ()
-    for step in found.steps:
-        assert 1 / 3 < step.predicted_us / step.measured_us < 3, step
-        assert all(part.measured_us is not None for part in step.parts), step.parts
+    assert near, ratios
+    assert all(part.measured_us is not None for step in found.steps for part in step.parts)
     assert "4 steps: off by" in summary(found)
 
 
