@@ -75,7 +75,7 @@ def _measurement_row(m: Measurement) -> MeasurementRow:
         variant=variant_text(m.case),
         regime=m.case.regime,
         rate=clean(numbers.rate(m.rate.median, m.rate.unit)) if m.rate else numbers.UNKNOWN,
-        spread=numbers.spread(m.rate) if m.rate else numbers.UNKNOWN,
+        spread=numbers.spread(m.rate, scale) if m.rate else numbers.UNKNOWN,
         range=numbers.range_text(m.rate, scale) if m.rate and scale else numbers.UNKNOWN,
         latency=numbers.duration_us(m.latency.median if m.latency else None),
         error=f"{m.correctness.error:.1e}" if m.correctness else numbers.UNKNOWN,

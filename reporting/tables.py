@@ -187,7 +187,7 @@ def _headline_row(headline: Headline, source: Measurement | None) -> HeadlineRow
         regime=headline.regime,
         burst=median if is_burst else numbers.UNKNOWN,
         settled=scale.number(settled) if is_burst else median,
-        spread=numbers.spread(headline.rate),
+        spread=numbers.spread(headline.rate, scale),
         range=numbers.range_text(headline.rate, scale),
         datasheet=scale.number(headline.datasheet),
         share_datasheet=numbers.share(headline.share_datasheet),
