@@ -48,6 +48,7 @@ from roofprobe.reporting.gap_figure import gap
 from roofprobe.reporting.heatmap import heatmap
 from roofprobe.reporting.llm_tables import llm_tables
 from roofprobe.reporting.naming import device_ids, device_title, short_address
+from roofprobe.reporting.note_groups import NoteGroup, note_groups
 from roofprobe.reporting.pages.shell import page
 from roofprobe.reporting.pair_map import pair_map
 from roofprobe.reporting.pair_tables import Pairs, pair_tables
@@ -159,7 +160,7 @@ class _Section:
     searches: tuple[_Search, ...]
     support: tuple[SupportLine, ...]
     absent: tuple[tables.AbsentGroup, ...]
-    notes: tuple[tables.NoteGroup, ...]
+    notes: tuple[NoteGroup, ...]
     measurements: tuple[MeasurementRow, ...]
     n_measurements: int
     ceilings: tuple[CeilingRow, ...]
@@ -292,7 +293,7 @@ def _section(
         searches=_searches(run, device_id, key, sheet, budget),
         support=support_lines(run, device_id),
         absent=tables.absent_groups(run, device_id),
-        notes=tables.note_groups(run, device_id),
+        notes=note_groups(run, device_id),
         measurements=measurement_rows(run, device_id, budget.measurements),
         n_measurements=len(run.measurements),
         ceilings=ceiling_rows(run, device_id),

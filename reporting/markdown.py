@@ -36,6 +36,7 @@ from roofprobe.reporting.markdown_text import (
     table,
 )
 from roofprobe.reporting.naming import device_ids, device_title, short_address
+from roofprobe.reporting.note_groups import note_groups
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.pair_tables import pair_tables
 from roofprobe.reporting.plain_text import clean, listed, with_remedy
@@ -156,7 +157,7 @@ def _device(run: Run, device_id: str, beside: Beside) -> list[Part]:
             if alone
             else opened("Skipped, failed or invalid", grid, _READ)
         )
-    notes = tables.note_groups(run, device_id)
+    notes = note_groups(run, device_id)
     if notes:
         said = [
             f"{opening_prose(n.sentence)} ({_code_list(n.labels)}) {code(n.code)}" for n in notes

@@ -7,24 +7,20 @@ with their units, and a dash where something is not known.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from roofprobe.records.noise import HALFWIDTH, NOISY, noise_retold
 from roofprobe.records.schema import (
-    NOT_ALONE,
     Family,
     Headline,
     Measurement,
-    Note,
     Reason,
     Run,
     Status,
 )
 from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
+from roofprobe.reporting.merging import figureless, told_of_all
 from roofprobe.reporting.naming import (
     case_kind,
     kernel_text,
@@ -34,10 +30,6 @@ from roofprobe.reporting.naming import (
 )
 from roofprobe.reporting.plain_text import clean
 
-# The figure that a note warns of, which is worse the greater it is.
-_WARNED_OF: Final = {
-    "cache-residue": "bound", NOISY: HALFWIDTH, NOT_ALONE: "share",
-}  # fmt: skip
 _WORST_FIRST: tuple[Status, ...] = ("failed", "invalid", "skipped")
 
 
@@ -115,16 +107,6 @@ class AbsentGroup:
     code: str
     sentence: str
     remedy: str | None
-    labels: tuple[str, ...]
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class NoteGroup:
-    """A warning that several measurements carry: told once, with the labels."""
-
-    code: str
-    sentence: str
     labels: tuple[str, ...]
     count: int
 
@@ -227,7 +209,7 @@ def clock_text(value_mhz: float | None, *, counted: bool = False) -> str:
 def absent_groups(run: Run, device_id: str) -> tuple[AbsentGroup, ...]:
     """Group what has no valid number on a device by status and reason, the worst first.
 
-    Sentences that differ in their figures only (a shape, a size) are one group, told by the first.
+    Sentences that differ in their figures only (a shape, a size) are one group.
     """
     members: dict[tuple[Status, str, str, str], list[tuple[Reason, Measurement]]] = {}
     for measurement in measurements_of(run, device_id):
@@ -240,7 +222,7 @@ def absent_groups(run: Run, device_id: str) -> tuple[AbsentGroup, ...]:
         AbsentGroup(
             status=status,
             code=clean(code),
-            sentence=_told([reason.sentence for reason, _ in found]),
+            sentence=clean(told_of_all([reason.sentence for reason, _ in found])),
             remedy=clean(remedy) if remedy else None,
             labels=_labels(measurement for _, measurement in found),
             count=len(found),
@@ -248,46 +230,6 @@ def absent_groups(run: Run, device_id: str) -> tuple[AbsentGroup, ...]:
         for (status, code, _, remedy), found in members.items()
     ]
     return tuple(sorted(groups, key=lambda group: _WORST_FIRST.index(group.status)))
-
-
-def note_groups(run: Run, device_id: str) -> tuple[NoteGroup, ...]:
-    """Group the warnings of a device's measurements by what they say, figures aside.
-
-    A group is told by the sentence of its worst figure. How well a figure is known is told of what
-    the tables show, whatever the record says of it.
-    """
-    members: dict[tuple[str, str], list[tuple[Note, Measurement]]] = {}
-    for measurement in map(noise_retold, measurements_of(run, device_id)):
-        for note in measurement.notes:
-            key = (note.code, "" if note.code in _WARNED_OF else figureless(note.sentence))
-            members.setdefault(key, []).append((note, measurement))
-    return tuple(
-        NoteGroup(
-            clean(code),
-            _told([note.sentence for note in _worst_first([note for note, _ in found])]),
-            _labels(measurement for _, measurement in found),
-            len(found),
-        )
-        for (code, _), found in members.items()
-    )
-
-
-def _worst_first(notes: Sequence[Note]) -> list[Note]:
-    """Sort notes of one code by the figure that they warn of, the greatest first."""
-    name = _WARNED_OF.get(notes[0].code)
-    if name is None:
-        return list(notes)
-    return sorted(notes, key=lambda note: -note.figures.get(name, 0.0))
-
-
-def figureless(sentence: str) -> str:
-    """Return a sentence without its figures, so that those that say the same are one."""
-    return re.sub(r"\d[\d.,]*", "#", sentence)
-
-
-def _told(sentences: Sequence[str]) -> str:
-    others = len(set(sentences)) - 1
-    return clean(sentences[0]) + (f" (and {others} more with other figures)" if others else "")
 
 
 def _labels(measurements: Iterable[Measurement]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from roofprobe.reporting.compute_text import compute_sections
 from roofprobe.reporting.facts import device_line, observed_facts
 from roofprobe.reporting.llm_tables import llm_tables
 from roofprobe.reporting.naming import device_ids, device_title, short_address
+from roofprobe.reporting.note_groups import note_groups
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.page import JUDGEMENT_STYLES, Page, cell_width
 from roofprobe.reporting.pair_tables import pair_tables
@@ -185,8 +186,9 @@ def _device(page: Page, run: Run, device_id: str, full: bool) -> None:
             if (group.status, group.code, group.sentence) not in told
             and (full or group.status != "skipped")
         ],
+        full=full,
     )
-    _notes(page, run, device_id)
+    _notes(page, run, device_id, full)
 
 
 def _device_conditions(page: Page, run: Run, device: Device) -> None:
@@ -277,14 +279,19 @@ def _made(row: HeadlineRow) -> list[str]:
 
 
 def _absent(
-    page: Page, groups: Sequence[AbsentGroup], title: str = "Skipped, failed or invalid"
+    page: Page,
+    groups: Sequence[AbsentGroup],
+    title: str = "Skipped, failed or invalid",
+    *,
+    full: bool = False,
 ) -> None:
     if not groups:
         return
     page.gap()
     page.line(title, style="bold")
     for group in groups:
-        what = f"{plural(group.count, 'case')}: {listed(group.labels, _MOST_LABELS)}"
+        names = listed(group.labels, len(group.labels) if full else _MOST_LABELS)
+        what = f"{plural(group.count, 'case')}: {names}"
         page.marked(group.status, _STATUS_STYLES[group.status], [what, _advised(group)])
 
 
@@ -292,17 +299,18 @@ def _advised(group: AbsentGroup) -> str:
     return f"{with_remedy(group.sentence, group.remedy)} [{group.code}]"
 
 
-def _notes(page: Page, run: Run, device_id: str) -> None:
-    groups = tables.note_groups(run, device_id)
+def _notes(page: Page, run: Run, device_id: str, full: bool) -> None:
+    groups = note_groups(run, device_id)
     if not groups:
         return
     page.gap()
     page.line("Notes", style="bold")
-    for group in groups[:_MOST_NOTES]:
-        where = listed(group.labels, _MOST_LABELS)
+    shown = groups if full else groups[:_MOST_NOTES]
+    for group in shown:
+        where = listed(group.labels, len(group.labels) if full else _MOST_LABELS)
         page.marked("note", "yellow", [f"{group.sentence} ({where}) [{group.code}]"])
-    if len(groups) > _MOST_NOTES:
-        page.line(f"and {plural(len(groups) - _MOST_NOTES, 'more note')} in the report", indent=2)
+    if len(groups) > len(shown):
+        page.line(f"and {plural(len(groups) - len(shown), 'more note')} in the report", indent=2)
 
 
 def _verdict(page: Page, run: Run) -> None:
