@@ -47,6 +47,7 @@ from roofprobe.reporting.facts import (
 from roofprobe.reporting.gap_figure import gap
 from roofprobe.reporting.heatmap import heatmap
 from roofprobe.reporting.llm_tables import llm_tables
+from roofprobe.reporting.marks import legend_of
 from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.note_groups import NoteGroup, note_groups
 from roofprobe.reporting.pages.shell import page
@@ -137,6 +138,7 @@ class _Section:
     key: str
     title: str
     line: str
+    legend: str | None
     counts: str
     compute: _Results
     memory: _Results
@@ -256,6 +258,7 @@ def _section(
         key=key,
         title=device_title(device) if device else clean(device_id),
         line=device_line(device) if device else "",
+        legend=legend_of(run, device_id),
         counts=tables.counts_text(run, device_id),
         compute=_results(compute),
         memory=_results(memory),

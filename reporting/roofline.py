@@ -21,7 +21,7 @@ from roofprobe.reporting.drawing import WIDTH, Drawing, tick, units
 from roofprobe.reporting.naming import shape_text
 from roofprobe.reporting.plain_text import clean, shorten
 from roofprobe.reporting.svg import GRID, INK, MUTED, SERIES, tips
-from roofprobe.reporting.tables import fallbacks_marked, headlines_of, measurements_of
+from roofprobe.reporting.tables import doubts_marked, headlines_of, measurements_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def roofline(run: Run, device_id: str) -> Drawing | None:
     precision. Without both there is no roofline.
     """
     memory = memory_roof(run, device_id)
-    compute = fallbacks_marked(run, device_id, compute_roofs(run, device_id))
+    compute = doubts_marked(run, device_id, compute_roofs(run, device_id))
     if memory is None or not compute:
         return None
     points = gemm_points(run, device_id)

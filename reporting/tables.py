@@ -7,9 +7,11 @@ with their units, and a dash where something is not known.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from roofprobe.records.disturbed import is_disturbed
+from roofprobe.records.headlines import pipe_of
 from roofprobe.records.schema import (
     Family,
     Headline,
@@ -18,8 +20,10 @@ from roofprobe.records.schema import (
     Run,
     Status,
 )
+from roofprobe.records.titles import label_of
 from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
+from roofprobe.reporting.marks import MARK
 from roofprobe.reporting.merging import figureless, told_of_all
 from roofprobe.reporting.naming import (
     case_kind,
@@ -40,6 +44,7 @@ class HeadlineRow:
     ``burst`` and ``settled`` are the two regimes; spread, range, shares, clock and all words on
     how the figure was made belong to ``regime``, the burst wherever there is one. ``share_pipe`` is
     what the product reaches of its pipe's own rate, ``energy`` joules per 1e12 operations.
+    ``marks`` are the fields whose figures others disturbed, ``rate`` for all of the regime.
     """
 
     label: str
@@ -66,11 +71,22 @@ class HeadlineRow:
     variant: str
     samples: str
     fallback: str
+    marks: frozenset[str] = frozenset()
 
     @property
     def rate(self) -> str:
         """The figure that the line stands for, in its regime."""
         return self.burst if self.burst != numbers.UNKNOWN else self.settled
+
+    @property
+    def mark(self) -> str:
+        """What stands behind the line's name: the mark where its figure was disturbed."""
+        return f" {MARK}" if "rate" in self.marks else ""
+
+    def text(self, field: str) -> str:
+        """The text of a field with the mark where its figure was disturbed."""
+        value: str = getattr(self, field)
+        return f"{value}{MARK}" if field in self.marks and value != numbers.UNKNOWN else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +137,19 @@ def measurements_of(run: Run, device_id: str) -> tuple[Measurement, ...]:
     return tuple(m for m in run.measurements if m.device_id == device_id)
 
 
-def fallbacks_marked(
-    run: Run, device_id: str, headlines: Iterable[Headline]
-) -> tuple[Headline, ...]:
-    """Return headlines whose labels say so where another kernel ran than was asked for."""
-    fallen = {
-        m.case.case_id
-        for m in measurements_of(run, device_id)
-        if m.status == "ok" and m.identity is not None and m.identity.fallback
-    }
-    return tuple(
-        h.model_copy(update={"label": f"{h.label} (fallback)"}) if h.case_id in fallen else h
-        for h in headlines
-    )
+def doubts_marked(run: Run, device_id: str, headlines: Iterable[Headline]) -> tuple[Headline, ...]:
+    """Return headlines whose labels say so where another kernel ran, or others were at work."""
+    sources = {m.case.case_id: m for m in measurements_of(run, device_id) if m.status == "ok"}
+
+    def label(headline: Headline) -> str:
+        source = sources.get(headline.case_id)
+        if source is None:
+            return headline.label
+        fallen = source.identity is not None and source.identity.fallback
+        told = f"{headline.label} (fallback)" if fallen else headline.label
+        return f"{told} {MARK}" if is_disturbed(source) else told
+
+    return tuple(h.model_copy(update={"label": label(h)}) for h in headlines)
 
 
 def headline_rows(run: Run, device_id: str, family: Family) -> tuple[HeadlineRow, ...]:
@@ -141,10 +157,32 @@ def headline_rows(run: Run, device_id: str, family: Family) -> tuple[HeadlineRow
     sources = {
         m.case.case_id: m for m in measurements_of(run, device_id) if m.status == "ok"
     }  # a case that was measured again counts as it was measured last
+    pipes: dict[str, list[Measurement]] = {}
+    for m in sources.values():
+        if m.case.role == "pipe":
+            pipes.setdefault(label_of(m.case), []).append(m)
     return tuple(
-        _headline_row(headline, sources.get(headline.case_id))
+        _headline_row(
+            headline,
+            sources.get(headline.case_id),
+            _disturbed(headline, sources, pipe_of(pipes.get(headline.label, ()))),
+        )
         for headline in headlines_of(run, device_id, family)
     )
+
+
+def _disturbed(
+    headline: Headline, sources: Mapping[str, Measurement], pipe: Measurement | None
+) -> frozenset[str]:
+    """Return the fields of a line whose figures rest on what others disturbed."""
+    settled = headline.settled_case_id if headline.regime == "burst" else headline.case_id
+    rests_on = {
+        "rate": sources.get(headline.case_id),
+        "settled": sources.get(settled) if settled else None,
+        "pipe": pipe,
+        "share_pipe": pipe,
+    }
+    return frozenset(field for field, m in rests_on.items() if m is not None and is_disturbed(m))
 
 
 def shown_columns(rows: Sequence[HeadlineRow], columns: Sequence[Column]) -> tuple[Column, ...]:
@@ -156,7 +194,9 @@ def shown_columns(rows: Sequence[HeadlineRow], columns: Sequence[Column]) -> tup
     )
 
 
-def _headline_row(headline: Headline, source: Measurement | None) -> HeadlineRow:
+def _headline_row(
+    headline: Headline, source: Measurement | None, marks: frozenset[str]
+) -> HeadlineRow:
     scale = numbers.scale_for(headline.rate.median, headline.rate.unit)
     median = scale.number(headline.rate.median)
     is_burst = headline.regime == "burst"
@@ -187,6 +227,7 @@ def _headline_row(headline: Headline, source: Measurement | None) -> HeadlineRow
         variant=variant_text(source.case) if source else numbers.UNKNOWN,
         samples=str(headline.rate.n),
         fallback=clean(identity.fallback or "") if identity else "",
+        marks=marks,
     )
 
 

@@ -21,6 +21,7 @@ from roofprobe.reporting.compute_tables import support_lines
 from roofprobe.reporting.compute_text import compute_sections
 from roofprobe.reporting.facts import device_line, observed_facts
 from roofprobe.reporting.llm_tables import llm_tables
+from roofprobe.reporting.marks import legend_of
 from roofprobe.reporting.naming import device_ids, device_title, short_address
 from roofprobe.reporting.note_groups import note_groups
 from roofprobe.reporting.numbers import UNKNOWN
@@ -134,6 +135,9 @@ def _alike(page: Page, run: Run, kind: Alike) -> None:
         seen = _seen(run, device)
         if seen:
             page.line(f"{short_address(device)}: {seen}", style="dim", hang=2)
+        legend = legend_of(run, device.device_id)
+        if legend:
+            page.line(f"{short_address(device)}: {legend}", hang=2)
     if not kind.tables:
         page.line("Nothing was measured on these devices.")
     for small in kind.tables:
@@ -158,6 +162,9 @@ def _device(page: Page, run: Run, device_id: str, full: bool) -> None:
     page.line(device_title(device) if device else clean(device_id), style="bold")
     if device:
         _device_conditions(page, run, device)
+    legend = legend_of(run, device_id)
+    if legend:
+        page.line(legend)
     if not any(h.device_id == device_id for h in run.headlines):
         page.line(f"Nothing was measured on this device ({tables.counts_text(run, device_id)}).")
     for family in TITLES:
@@ -217,16 +224,24 @@ def _result_table(page: Page, family: Family, rows: Sequence[HeadlineRow]) -> No
         [
             row.label,
             f"{row.burst} {row.unit}",
-            *(getattr(row, column.field) for column in columns),
+            *(row.text(column.field) for column in columns),
         ]
         for row in rows
     ]
     heads = [TITLES[family], "burst", *(column.head for column in columns)]
     cells = [[page.text(cell) for cell in line] for line in [heads, *lines]]
+    marks = [page.text(row.mark) for row in rows]
     widths = [max(cell_width(line[i]) for line in cells) for i in range(len(heads))]
+    widths[0] = max(
+        cell_width(cells[0][0]),
+        *(
+            cell_width(line[0]) + cell_width(mark)
+            for line, mark in zip(cells[1:], marks, strict=True)
+        ),
+    )
     widths[0] = min(widths[0], max(_LABEL_WIDTH, page.width - sum(2 + w for w in widths[1:])))
-    for line in cells:
-        line[0] = page.text(shorten(line[0], widths[0]))
+    for line, mark in zip(cells, ["", *marks], strict=True):
+        line[0] = page.text(f"{shorten(line[0], widths[0] - cell_width(mark))}{mark}")
     page.styled(Text(_aligned(cells[0], widths), style="bold"))
     for row, line in zip(rows, cells[1:], strict=True):
         page.styled(Text(_aligned(line, widths)))

@@ -11,6 +11,7 @@ from roofprobe.records.ceilings import clock_mhz_of
 from roofprobe.records.schema import Measurement, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.cache_marks import cache_table
+from roofprobe.reporting.marks import marked
 from roofprobe.reporting.naming import config_text
 from roofprobe.reporting.numbers import capacity
 from roofprobe.reporting.plain_text import clean
@@ -55,7 +56,7 @@ def _latency(measured: Sequence[Measurement]) -> SmallTable:
         rows.append(
             (
                 f"{size}, {where}" if where else size,
-                f"{access.median:.3g} ns",
+                marked(f"{access.median:.3g} ns", m),
                 f"{access.p10:.3g}–{access.p90:.3g}",
                 cycles,
                 " / ".join(f"{p.cycles_median:.0f} ({p.share:.0%})" for p in m.access_populations),
@@ -80,7 +81,7 @@ def _curve(measured: Sequence[Measurement]) -> SmallTable:
     kernels = tuple(dict.fromkeys(m.case.op for m in curve))
     sizes = sorted({m.array_bytes for m in curve if m.array_bytes})
     rates = {
-        (m.array_bytes, m.case.op): numbers.rate(m.rate.median, m.rate.unit)
+        (m.array_bytes, m.case.op): marked(numbers.rate(m.rate.median, m.rate.unit), m)
         for m in curve
         if m.rate is not None
     }
@@ -105,7 +106,7 @@ def _launches(measured: Sequence[Measurement]) -> SmallTable:
     rows = [
         (
             clean(m.case.route),
-            numbers.duration_us(m.latency.median),
+            marked(numbers.duration_us(m.latency.median), m),
             numbers.duration_range_us(m.latency.p10, m.latency.p90),
         )
         for m in measured
