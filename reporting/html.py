@@ -45,6 +45,7 @@ from roofprobe.reporting.facts import (
     run_facts,
 )
 from roofprobe.reporting.gap_figure import gap
+from roofprobe.reporting.gap_reasons import gap_reasons
 from roofprobe.reporting.heatmap import heatmap
 from roofprobe.reporting.llm_tables import llm_tables
 from roofprobe.reporting.marks import legend_of
@@ -151,6 +152,7 @@ class _Section:
     roofline: bool
     gap: _Figure | None
     gaps: tuple[GapRow, ...]
+    gap_reasons: tuple[str, ...]
     routes: tuple[RouteGroup, ...]
     patterns: PatternTable
     pattern_figures: tuple[_Figure, ...]
@@ -278,6 +280,7 @@ def _section(
         roofline=overview["roofline"] is not None,
         gap=_figure(gap_drawing, f"{key}-gap", sheet) if gap_drawing else None,
         gaps=gap_rows(run, device_id),
+        gap_reasons=gap_reasons(run, device_id),
         routes=route_groups(run, device_id),
         patterns=patterns,
         pattern_figures=tuple(
