@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from roofprobe.records.schema import Family, Headline, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.drawing import SMALL, Drawing, add_axes, empty_figure, tick, units
-from roofprobe.reporting.marks import MARK, MEANING
+from roofprobe.reporting.marks import with_legend
 from roofprobe.reporting.plain_text import clean, shorten
 from roofprobe.reporting.svg import BAR, GRID, INK, MUTED, TRACK, tip
 from roofprobe.reporting.tables import doubts_marked, headlines_of
@@ -34,13 +34,8 @@ def bars(run: Run, device_id: str, family: Family) -> Drawing | None:
         draw=lambda: _bar_figure(headlines),
         title=title,
         label=f"Bar chart. {'; '.join(rows)}.",
-        sentence=_with_legend(_bar_sentence(headlines), headlines),
+        sentence=with_legend(_bar_sentence(headlines), (h.label for h in headlines)),
     )
-
-
-def _with_legend(sentence: str, headlines: Sequence[Headline]) -> str:
-    marked = any(headline.label.endswith(MARK) for headline in headlines)
-    return f"{sentence} {MEANING}." if marked else sentence
 
 
 def _words(headline: Headline) -> str:

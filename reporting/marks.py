@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from roofprobe.records.disturbed import disturbed_of, is_disturbed
@@ -17,6 +18,11 @@ def marked(text: str, *measurements: Measurement | None) -> str:
     """Return a figure with the mark where any of what it rests on was disturbed."""
     disturbed = any(m is not None and is_disturbed(m) for m in measurements)
     return f"{text}{MARK}" if disturbed and text != UNKNOWN else text
+
+
+def with_legend(sentence: str, labels: Iterable[str]) -> str:
+    """Return what is said below a figure, and what the mark means where a label carries it."""
+    return f"{sentence} {MEANING}." if any(MARK in label for label in labels) else sentence
 
 
 def legend_of(run: Run, device_id: str) -> str | None:

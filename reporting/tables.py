@@ -146,8 +146,9 @@ def doubts_marked(run: Run, device_id: str, headlines: Iterable[Headline]) -> tu
         if source is None:
             return headline.label
         fallen = source.identity is not None and source.identity.fallback
-        told = f"{headline.label} (fallback)" if fallen else headline.label
-        return f"{told} {MARK}" if is_disturbed(source) else told
+        # what is cut where there is no room is the end
+        told = f"{headline.label} {MARK}" if is_disturbed(source) else headline.label
+        return f"{told} (fallback)" if fallen else told
 
     return tuple(h.model_copy(update={"label": label(h)}) for h in headlines)
 

@@ -73,12 +73,15 @@ def test_every_figure_is_marked_by_itself(compute_run: Run) -> None:
     assert row.text("derived") == row.derived
 
 
-def test_bars_and_roofs_are_marked_like_the_lines(marked_run: Run) -> None:
-    drawn, roofs = figures.bars(marked_run, GPU, "compute"), roofline(marked_run, GPU)
+def test_bars_and_roofs_are_marked_like_the_lines(marked_run: Run, example_run: Run) -> None:
+    drawn = figures.bars(marked_run, GPU, "compute")
     assert drawn is not None
     assert "bf16 †: " in drawn.label
     assert drawn.sentence.endswith("† others used the processor meanwhile.")
-    assert roofs is None or "bf16 † " in roofs.label
+    roofs = roofline(disturbed(example_run), "GPU-00000000-example")
+    assert roofs is not None
+    assert "bf16 † " in roofs.label
+    assert roofs.sentence.endswith("† others used the processor meanwhile.")
 
 
 def test_tables_of_every_family_carry_the_mark(compute_run: Run) -> None:
