@@ -25,7 +25,8 @@ from roofprobe.costmodel.calibration_file import (
 from roofprobe.costmodel.hardware import datasheet_ceilings, datasheet_device
 from roofprobe.costmodel.points import Points
 from roofprobe.peaks.catalogue import load
-from roofprobe.records.schema import NOT_ALONE, Device, Headline, Measurement, Run
+from roofprobe.records.disturbed import is_disturbed
+from roofprobe.records.schema import Device, Headline, Measurement, Run
 from roofprobe.records.titles import label_of
 
 # Matrix products of the compute family that sweep m over weights; the search and its best shape
@@ -53,9 +54,7 @@ def device_of(run: Run, device: Device) -> DeviceCalibration:
         stream={line.label: _achieved(run, line) for line in lines if line.family == "memory"},
         stream_curve=_curve(run, device.device_id),
         launch_us={m.case.route: m.latency.median for m in launches if m.latency},
-        launch_disturbed=tuple(
-            m.case.route for m in launches if any(note.code == NOT_ALONE for note in m.notes)
-        ),
+        launch_disturbed=tuple(m.case.route for m in launches if is_disturbed(m)),
     )
 
 

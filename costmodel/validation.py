@@ -38,10 +38,11 @@ from roofprobe.costmodel.ops import Step, price
 from roofprobe.costmodel.predict import OpTime, StepTime, time_of
 from roofprobe.costmodel.steps import Load, step_ops
 from roofprobe.records import transformer_floor as floor
+from roofprobe.records.disturbed import disturbed_of
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.journal import first_problem
 from roofprobe.records.reading import is_folder, json_document, read_bytes, said
-from roofprobe.records.schema import NOT_ALONE, Device, Measurement, NonNegative, Record, Run
+from roofprobe.records.schema import Device, Measurement, NonNegative, Record, Run
 
 FORMAT: Final = "roofprobe-validation"
 VERSION: Literal[1] = 1
@@ -187,11 +188,11 @@ def _of_device(
     known = {one.device_id for one in file.devices} | {one.name for one in file.devices}
     name = device.device_id if device.device_id in known else device.name
     calibration = calibrated_for(TRANSFORMERS, calibration_from(file, device=name))
-    crowded = sum(any(note.code == NOT_ALONE for note in m.notes) for m in steps)
+    crowded = disturbed_of(steps)
     if crowded:
         notes.append(
-            f"{device.name}: other processes were at work during {crowded} of {len(steps)} steps, "
-            "so measured times are too long; repeat on an idle host"
+            f"{device.name}: other processes were at work during {len(crowded)} of "
+            f"{crowded.measured} steps, so measured times are too long; repeat on an idle host"
         )
     hosts: dict[tuple[str, str], Host | None] = {}
     for measurement in steps:

@@ -8,6 +8,7 @@ from roofprobe.probes import host, statistics
 from roofprobe.probes.measure import Sampled
 from roofprobe.probes.timers import Timer, WallTimer
 from roofprobe.records.noise import NOISY_HALFWIDTH, noise_note, relative_halfwidth
+from roofprobe.records.retold import CACHE_RESIDUE, is_sized_for_caches
 from roofprobe.records.schema import (
     NOT_ALONE,
     NOT_ALONE_SHARE,
@@ -169,13 +170,14 @@ def _crowded(
 
 def _residue(case: Case, device: Device, work: Work, moved: int) -> tuple[Note, ...]:
     cache = device.last_level_cache_bytes or 0
-    if case.family != "memory" or cache <= _RESIDUE_SHARE * moved:
+    # sizes of a curve that fit in a cache are there to be measured in it
+    if case.family != "memory" or is_sized_for_caches(case) or cache <= _RESIDUE_SHARE * moved:
         return ()
     bound = min(1.0, cache / moved)
     part = "all" if bound >= 1 else f"up to {bound:.0%}"
     return (
         Note(
-            code="cache-residue",
+            code=CACHE_RESIDUE,
             sentence=f"{part} of the bytes of a pass can stay in the last-level cache",
             figures={"bound": bound, "array_bytes": float(work.array_bytes)},
         ),

@@ -20,7 +20,8 @@ against a peak that is itself assumed (a processor's, at its reported clock); ``
 from __future__ import annotations
 
 from roofprobe.records.ceilings import clock_mhz_of, clock_normalised_peak
-from roofprobe.records.schema import NOT_ALONE, Attribution, Ceiling, Measurement
+from roofprobe.records.disturbed import is_disturbed
+from roofprobe.records.schema import Attribution, Ceiling, Measurement
 
 # A printed peak and units × rate × the clock that it is quoted at differ by rounding up to this.
 _ROUNDING = 0.005
@@ -41,7 +42,7 @@ def attribution_of(
     """
     if pipe is None or not measurement.rate or not pipe.rate or not is_ceiling(pipe, measurement):
         return None
-    if any(note.code == NOT_ALONE for m in (measurement, pipe) for note in m.notes):
+    if is_disturbed(measurement) or is_disturbed(pipe):
         return None  # what neighbours took would be told as the pipe's or the feeding's loss
     achieved, alone = measurement.rate.median, pipe.rate.median
     if not achieved > 0 or not alone > 0:

@@ -8,6 +8,7 @@ rate; of what has none, of the time per load, and else of the time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from roofprobe.records.schema import Distribution, Measurement, Note
@@ -15,6 +16,7 @@ from roofprobe.records.schema import Distribution, Measurement, Note
 NOISY: Final = "noisy"  # the code of the note that samples scatter
 HALFWIDTH: Final = "relative_ci_halfwidth"  # the figure of that note
 NOISY_HALFWIDTH: Final = 0.02
+_PERCENT_AT_MOST: Final = 100.0  # a wider half of an interval says nothing as ±
 
 
 def shown(m: Measurement) -> Distribution | None:
@@ -27,9 +29,18 @@ def relative_halfwidth(figure: Distribution) -> float:
     return (figure.ci_high - figure.ci_low) / 2 / figure.median if figure.median else 0.0
 
 
-def plus_minus(halfwidth: float) -> str:
-    """Write a relative half width: ``±0.5%``, ``±12%``, or ``<0.1%``."""
-    percent = halfwidth * 100
+def plus_minus(
+    median: float, low: float, high: float, number: Callable[[float], str] = "{:.3g}".format
+) -> str:
+    """Write how well a median is known: ``±0.5%``, ``±12%``, or ``<0.1%``.
+
+    Where half of the interval is more than the median itself, ``±`` would reach below zero on one
+    side and far too low on the other: then the two ends stand there as ``number`` writes them,
+    ``2.12–57.8``.
+    """
+    percent = (high - low) / 2 / median * 100 if median else 0.0
+    if percent > _PERCENT_AT_MOST:
+        return f"{number(low)}–{number(high)}"
     if percent < 0.05:
         return "<0.1%"
     return f"±{percent:.1f}%" if percent < 9.95 else f"±{percent:.0f}%"
@@ -40,10 +51,18 @@ def noise_note(figure: Distribution) -> Note:
     halfwidth = relative_halfwidth(figure)
     return Note(
         code=NOISY,
-        sentence="the samples scatter: the median is known no better than "
-        f"{plus_minus(halfwidth)}; repeat on an idle host",
+        sentence=f"the samples scatter: {_how_well(figure)}; repeat on an idle host",
         figures={HALFWIDTH: halfwidth},
     )
+
+
+def _how_well(figure: Distribution) -> str:
+    low, high = figure.ci_low, figure.ci_high
+    if relative_halfwidth(figure) * 100 <= _PERCENT_AT_MOST:
+        return f"the median is known no better than {plus_minus(figure.median, low, high)}"
+    if low <= 0:
+        return "the interval of the median reaches down to zero"
+    return f"the two ends of the median's interval are a factor of {high / low:.2g} apart"
 
 
 def noise_retold(m: Measurement) -> Measurement:

@@ -6,13 +6,15 @@ they are apart; which of them is the slowest is named, because that is the one t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
+from roofprobe.records.disturbed import disturbed_of
 from roofprobe.records.schema import Device, Family, Headline, Run
 from roofprobe.reporting import numbers
+from roofprobe.reporting.marks import MARK
 from roofprobe.reporting.naming import short_address
 from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.small_table import SmallTable
@@ -46,6 +48,7 @@ def alike_devices(run: Run) -> tuple[Alike, ...]:
 
 def _tables(run: Run, devices: list[Device]) -> tuple[SmallTable, ...]:
     names = {device.device_id: short_address(device) for device in devices}
+    disturbed = {(m.device_id, m.case.case_id) for m in disturbed_of(run.measurements).members}
     tables = []
     for family, title in TITLES.items():
         lines: dict[str, list[Headline]] = {}
@@ -53,7 +56,7 @@ def _tables(run: Run, devices: list[Device]) -> tuple[SmallTable, ...]:
             if headline.family == family and headline.device_id in names:
                 lines.setdefault(clean(headline.label), []).append(headline)
         if lines:
-            rows = tuple(_row(label, found, names) for label, found in lines.items())
+            rows = tuple(_row(label, found, names, disturbed) for label, found in lines.items())
             heads = (title, "median", "least", "most", "apart", "slowest", "on", "sheet")
             tables.append(SmallTable(title, _SENTENCE, heads, rows))
     return tuple(tables)
@@ -65,15 +68,21 @@ _SENTENCE = (
 )
 
 
-def _row(label: str, found: list[Headline], names: Mapping[str, str]) -> tuple[str, ...]:
+def _row(
+    label: str,
+    found: list[Headline],
+    names: Mapping[str, str],
+    disturbed: Set[tuple[str, str]],
+) -> tuple[str, ...]:
     rates = [headline.rate.median for headline in found]
     middle = median(rates)
     scale = numbers.scale_for(middle, found[0].rate.unit)
     slowest = min(found, key=lambda headline: headline.rate.median)
     apart = (max(rates) - min(rates)) / middle if middle else None
     sheet = found[0].datasheet
+    mark = any((h.device_id, h.case_id) in disturbed for h in found)
     return (
-        label,
+        f"{label} {MARK}" if mark else label,
         f"{scale.number(middle)} {scale.unit}",
         scale.number(min(rates)),
         scale.number(max(rates)),

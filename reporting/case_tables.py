@@ -9,6 +9,7 @@ from roofprobe.records.schema import Ceiling, Measurement, Run, Status
 from roofprobe.records.titles import label_of
 from roofprobe.reporting import numbers
 from roofprobe.reporting.budget import PAGE, chosen
+from roofprobe.reporting.marks import marked
 from roofprobe.reporting.naming import kernel_text, shape_text, variant_text
 from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.tables import clock_text, measurements_of
@@ -74,10 +75,12 @@ def _measurement_row(m: Measurement) -> MeasurementRow:
         shape=shape_text(m.case, m.array_bytes) or numbers.UNKNOWN,
         variant=variant_text(m.case),
         regime=m.case.regime,
-        rate=clean(numbers.rate(m.rate.median, m.rate.unit)) if m.rate else numbers.UNKNOWN,
-        spread=numbers.spread(m.rate) if m.rate else numbers.UNKNOWN,
+        rate=marked(clean(numbers.rate(m.rate.median, m.rate.unit)), m)
+        if m.rate
+        else numbers.UNKNOWN,
+        spread=numbers.spread(m.rate, scale) if m.rate else numbers.UNKNOWN,
         range=numbers.range_text(m.rate, scale) if m.rate and scale else numbers.UNKNOWN,
-        latency=numbers.duration_us(m.latency.median if m.latency else None),
+        latency=marked(numbers.duration_us(m.latency.median if m.latency else None), m),
         error=f"{m.correctness.error:.1e}" if m.correctness else numbers.UNKNOWN,
         sm_clock=clock_text(clock, counted=counted),
         power=f"{power.median:.0f} W" if power else numbers.UNKNOWN,

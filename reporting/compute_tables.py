@@ -14,6 +14,7 @@ from roofprobe.records.headlines import competitors
 from roofprobe.records.schema import Attribution, Headline, Measurement, Role, Run, Status
 from roofprobe.records.titles import label_of, title_of
 from roofprobe.reporting import numbers
+from roofprobe.reporting.marks import marked
 from roofprobe.reporting.naming import kernel_text, shape_text
 from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.tables import clock_text, headlines_of, measurements_of
@@ -143,7 +144,9 @@ def _route_row(m: Measurement, winner: Measurement, tried: int) -> RouteRow:
     return RouteRow(
         route=clean(m.case.route),
         rate=rate_text(m),
-        gain=numbers.UNKNOWN if m is winner else numbers.gain(rate_of(m) / rate_of(winner)),
+        gain=numbers.UNKNOWN
+        if m is winner
+        else marked(numbers.gain(rate_of(m) / rate_of(winner)), m, winner),
         kernel=kernel_text(m),
         library=clean(identity.library) if identity and identity.library else numbers.UNKNOWN,
         instruction=_instruction(m),
@@ -247,5 +250,7 @@ def rate_of(m: Measurement) -> float:
 
 
 def rate_text(m: Measurement) -> str:
-    """Write the median rate with its unit."""
-    return clean(numbers.rate(m.rate.median, m.rate.unit)) if m.rate else numbers.UNKNOWN
+    """Write the median rate with its unit, and the mark where others disturbed it."""
+    if m.rate is None:
+        return numbers.UNKNOWN
+    return marked(clean(numbers.rate(m.rate.median, m.rate.unit)), m)

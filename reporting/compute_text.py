@@ -19,6 +19,7 @@ from roofprobe.reporting.compute_tables import (
     route_groups,
     support_lines,
 )
+from roofprobe.reporting.gap_reasons import gap_reasons
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.plain_text import with_remedy
 from roofprobe.reporting.search_tables import SearchRow, search_rows
@@ -69,6 +70,8 @@ def _gap_lines(run: Run, device_id: str) -> Iterable[tuple[str, ...]]:
         known = [("clock", row.clock), ("pipe", row.pipe), ("feeding", row.feeding)]
         product = " × ".join(f"{name} {value}" for name, value in known if value != UNKNOWN)
         yield (f"{row.label}: {product} = {row.share} of {row.reference}",)
+    for reason in gap_reasons(run, device_id):
+        yield (reason,)
 
 
 def _route_line(group: RouteGroup) -> tuple[str, ...]:

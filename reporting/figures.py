@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal
 from roofprobe.records.schema import Family, Headline, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.drawing import SMALL, Drawing, add_axes, empty_figure, tick, units
+from roofprobe.reporting.marks import with_legend
 from roofprobe.reporting.plain_text import clean, shorten
 from roofprobe.reporting.svg import BAR, GRID, INK, MUTED, TRACK, tip
-from roofprobe.reporting.tables import fallbacks_marked, headlines_of
+from roofprobe.reporting.tables import doubts_marked, headlines_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +25,7 @@ _WIDE = 3.0  # peaks further apart than this leave the shortest bars unreadable
 
 def bars(run: Run, device_id: str, family: Family) -> Drawing | None:
     """Draw the rates of one family, burst and settled, beside datasheet and derived peaks."""
-    headlines = fallbacks_marked(run, device_id, headlines_of(run, device_id, family))
+    headlines = doubts_marked(run, device_id, headlines_of(run, device_id, family))
     if not headlines:
         return None
     rows = [_words(headline) for headline in headlines]
@@ -33,7 +34,7 @@ def bars(run: Run, device_id: str, family: Family) -> Drawing | None:
         draw=lambda: _bar_figure(headlines),
         title=title,
         label=f"Bar chart. {'; '.join(rows)}.",
-        sentence=_bar_sentence(headlines),
+        sentence=with_legend(_bar_sentence(headlines), (h.label for h in headlines)),
     )
 
 

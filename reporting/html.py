@@ -45,9 +45,12 @@ from roofprobe.reporting.facts import (
     run_facts,
 )
 from roofprobe.reporting.gap_figure import gap
+from roofprobe.reporting.gap_reasons import gap_reasons
 from roofprobe.reporting.heatmap import heatmap
 from roofprobe.reporting.llm_tables import llm_tables
+from roofprobe.reporting.marks import legend_of
 from roofprobe.reporting.naming import device_ids, device_title, short_address
+from roofprobe.reporting.note_groups import NoteGroup, note_groups
 from roofprobe.reporting.pages.shell import page
 from roofprobe.reporting.pair_map import pair_map
 from roofprobe.reporting.pair_tables import Pairs, pair_tables
@@ -136,6 +139,7 @@ class _Section:
     key: str
     title: str
     line: str
+    legend: str | None
     counts: str
     compute: _Results
     memory: _Results
@@ -148,6 +152,7 @@ class _Section:
     roofline: bool
     gap: _Figure | None
     gaps: tuple[GapRow, ...]
+    gap_reasons: tuple[str, ...]
     routes: tuple[RouteGroup, ...]
     patterns: PatternTable
     pattern_figures: tuple[_Figure, ...]
@@ -159,7 +164,7 @@ class _Section:
     searches: tuple[_Search, ...]
     support: tuple[SupportLine, ...]
     absent: tuple[tables.AbsentGroup, ...]
-    notes: tuple[tables.NoteGroup, ...]
+    notes: tuple[NoteGroup, ...]
     measurements: tuple[MeasurementRow, ...]
     n_measurements: int
     ceilings: tuple[CeilingRow, ...]
@@ -255,6 +260,7 @@ def _section(
         key=key,
         title=device_title(device) if device else clean(device_id),
         line=device_line(device) if device else "",
+        legend=legend_of(run, device_id),
         counts=tables.counts_text(run, device_id),
         compute=_results(compute),
         memory=_results(memory),
@@ -274,6 +280,7 @@ def _section(
         roofline=overview["roofline"] is not None,
         gap=_figure(gap_drawing, f"{key}-gap", sheet) if gap_drawing else None,
         gaps=gap_rows(run, device_id),
+        gap_reasons=gap_reasons(run, device_id),
         routes=route_groups(run, device_id),
         patterns=patterns,
         pattern_figures=tuple(
@@ -292,7 +299,7 @@ def _section(
         searches=_searches(run, device_id, key, sheet, budget),
         support=support_lines(run, device_id),
         absent=tables.absent_groups(run, device_id),
-        notes=tables.note_groups(run, device_id),
+        notes=note_groups(run, device_id),
         measurements=measurement_rows(run, device_id, budget.measurements),
         n_measurements=len(run.measurements),
         ceilings=ceiling_rows(run, device_id),

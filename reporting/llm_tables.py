@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from roofprobe.records.schema import Case, Measurement, Run
 from roofprobe.reporting import numbers
+from roofprobe.reporting.marks import marked
 from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.small_table import SmallTable, done
 
@@ -134,7 +135,7 @@ def _cell(m: Measurement | None, scale: numbers.Scale) -> str:
     if m is None or m.rate is None or m.latency is None:
         return numbers.UNKNOWN
     time = numbers.duration_us(m.latency.median).replace(" ", "")
-    return f"{time} {scale.number(m.rate.median)}"
+    return marked(f"{time} {scale.number(m.rate.median)}", m)
 
 
 def _commonest(keys: Sequence[Key]) -> tuple[Key, ...]:

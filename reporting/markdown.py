@@ -35,7 +35,9 @@ from roofprobe.reporting.markdown_text import (
     prose,
     table,
 )
+from roofprobe.reporting.marks import legend_of
 from roofprobe.reporting.naming import device_ids, device_title, short_address
+from roofprobe.reporting.note_groups import note_groups
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.pair_tables import pair_tables
 from roofprobe.reporting.plain_text import clean, listed, with_remedy
@@ -132,6 +134,9 @@ def _device(run: Run, device_id: str, beside: Beside) -> list[Part]:
     parts = [Part(f"## {escape(device_title(device) if device else clean(device_id))}")]
     if device:
         parts.append(Part(opening(device_line(device))))
+    legend = legend_of(run, device_id)
+    if legend:
+        parts.append(Part(escape(legend)))
     results = [(family, tables.headline_rows(run, device_id, family)) for family in _TITLES]
     if not any(rows for _, rows in results):
         counts = tables.counts_text(run, device_id)
@@ -156,7 +161,7 @@ def _device(run: Run, device_id: str, beside: Beside) -> list[Part]:
             if alone
             else opened("Skipped, failed or invalid", grid, _READ)
         )
-    notes = tables.note_groups(run, device_id)
+    notes = note_groups(run, device_id)
     if notes:
         said = [
             f"{opening_prose(n.sentence)} ({_code_list(n.labels)}) {code(n.code)}" for n in notes
@@ -178,7 +183,7 @@ def _result_table(first: str, rows: Sequence[HeadlineRow]) -> str:
     columns = tables.shown_columns(rows, _RESULT_COLUMNS)
     lines = [
         [
-            named(row.title, row.label) + (" **fallback**" if row.fallback else ""),
+            named(row.title, row.label) + row.mark + (" **fallback**" if row.fallback else ""),
             f"**{row.burst}** {escape(row.unit)}" if row.burst != UNKNOWN else UNKNOWN,
             *(_cell(row, column) for column in columns),
             _how(row),
@@ -190,7 +195,7 @@ def _result_table(first: str, rows: Sequence[HeadlineRow]) -> str:
 
 
 def _cell(row: HeadlineRow, column: Column) -> str:
-    text: str = getattr(row, column.field)
+    text = row.text(column.field)
     alone = column.field == "settled" and row.burst == UNKNOWN
     return f"**{text}** {escape(row.unit)}" if alone else text
 

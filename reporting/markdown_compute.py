@@ -18,6 +18,7 @@ from roofprobe.reporting.compute_tables import (
     route_groups,
     support_lines,
 )
+from roofprobe.reporting.gap_reasons import gap_reasons
 from roofprobe.reporting.markdown_parts import Part, lookup, opened
 from roofprobe.reporting.markdown_text import code, escape, folded, named, opening, prose, table
 from roofprobe.reporting.numbers import UNKNOWN
@@ -45,8 +46,10 @@ def support_matrix_table(matrix: SupportMatrix) -> str:
 
 
 def _parts(run: Run, device_id: str) -> Iterator[Part]:
-    if gaps := gap_rows(run, device_id):
-        yield opened("Where the gap goes", [_gap_table(gaps)], 1)
+    gaps, reasons = gap_rows(run, device_id), gap_reasons(run, device_id)
+    if gaps or reasons:
+        told = [*([_gap_table(gaps)] if gaps else []), *map(opening, reasons)]
+        yield opened("Where the gap goes", told, 1)
     if found := surfaces(run, device_id):
         yield opened("Shapes", [_surface_part(surface) for surface in found], 2)
     if patterns := pattern_rows(run, device_id):

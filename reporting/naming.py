@@ -6,6 +6,9 @@ from roofprobe.records.schema import Case, Device, Measurement, Run
 from roofprobe.reporting.numbers import UNKNOWN, capacity, compact
 from roofprobe.reporting.plain_text import clean
 
+_USUAL = ("l1", "default pages")
+_HOW = {"l2": "first cache skipped"}
+
 
 def shape_text(case: Case, array_bytes: int | None = None) -> str:
     """Write a shape: ``4096x4096x4096`` (m, n, k), or how much one array of a stream holds."""
@@ -37,6 +40,12 @@ def case_kind(case: Case) -> str:
 def case_name(case: Case) -> str:
     """Name a case with its shape: ``gemm fp32 torch.mm 2048x2048x2048``."""
     return f"{case_kind(case)} {shape_text(case)}".strip()
+
+
+def config_text(case: Case) -> str:
+    """Name the configuration of a case, without what is usual: every cache, the system's pages."""
+    words = (case.config or "").split(", ")
+    return ", ".join(_HOW.get(word, clean(word)) for word in words if word and word not in _USUAL)
 
 
 def variant_text(case: Case) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from roofprobe.records.noise import plus_minus, relative_halfwidth
+from roofprobe.records.noise import plus_minus
 from roofprobe.records.schema import Distribution
 from roofprobe.reporting.plain_text import clean
 
@@ -94,11 +94,15 @@ def seconds(value: float | None) -> str:
     return f"{digits(value)} s" if value < 99.95 else f"{clock(value)} min"
 
 
-def spread(distribution: Distribution) -> str:
-    """Write half of the median's confidence interval relative to it; one sample has none."""
+def spread(distribution: Distribution, scale: Scale | None = None) -> str:
+    """Write half of the median's confidence interval relative to it; one sample has none.
+
+    Where that half is more than the median, the two ends are written, in the unit of ``scale``.
+    """
     if distribution.n < 2 or distribution.median == 0:
         return UNKNOWN
-    return plus_minus(relative_halfwidth(distribution))
+    shown = scale or scale_for(distribution.median, distribution.unit)
+    return plus_minus(distribution.median, distribution.ci_low, distribution.ci_high, shown.number)
 
 
 def range_text(distribution: Distribution, scale: Scale) -> str:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from roofprobe.records.pairs import pair_peak
 from roofprobe.records.schema import Device, Measurement, PeerLink, Reason, Run
 from roofprobe.reporting import numbers
+from roofprobe.reporting.merging import figureless, told_of_all
 from roofprobe.reporting.naming import short_address
 from roofprobe.reporting.plain_text import clean, listed, with_remedy
 from roofprobe.reporting.small_table import SmallTable
-from roofprobe.reporting.tables import figureless
 
 _CORNER = "from, to"
 _MOST_PAIRS = 6
@@ -159,16 +159,19 @@ def _latency_text(m: Measurement, run: Run) -> str:
 
 def _absent(devices: Sequence[Device], found: Sequence[Measurement]) -> tuple[str, ...]:
     """Return why pairs have no figure: each reason once, with its pairs."""
-    groups: dict[tuple[str, str, str], tuple[Reason, dict[str, None]]] = {}
+    groups: dict[tuple[str, str, str], tuple[list[Reason], dict[str, None]]] = {}
     for m in found:
         if m.status != "ok":
             reason = m.reason or Reason(code="unknown", sentence="No reason was given.")
             key = (m.status, reason.code, figureless(reason.sentence))
-            groups.setdefault(key, (reason, {}))[1][_pair(devices, m)] = None
+            reasons, pairs = groups.setdefault(key, ([], {}))
+            reasons.append(reason)
+            pairs[_pair(devices, m)] = None
     return tuple(
         f"{listed(tuple(pairs), _MOST_PAIRS)}: {status}, "
-        f"{clean(with_remedy(reason.sentence, reason.remedy))} [{clean(reason.code)}]"
-        for (status, _, _), (reason, pairs) in groups.items()
+        f"{clean(with_remedy(told_of_all([r.sentence for r in reasons]), reasons[0].remedy))} "
+        f"[{clean(code)}]"
+        for (status, code, _), (reasons, pairs) in groups.items()
     )
 
 

@@ -18,10 +18,11 @@ from roofprobe.records.headlines import competitors
 from roofprobe.records.schema import Headline, Measurement, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.drawing import WIDTH, Drawing, tick, units
+from roofprobe.reporting.marks import with_legend
 from roofprobe.reporting.naming import shape_text
 from roofprobe.reporting.plain_text import clean, shorten
 from roofprobe.reporting.svg import GRID, INK, MUTED, SERIES, tips
-from roofprobe.reporting.tables import fallbacks_marked, headlines_of, measurements_of
+from roofprobe.reporting.tables import doubts_marked, headlines_of, measurements_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def roofline(run: Run, device_id: str) -> Drawing | None:
     precision. Without both there is no roofline.
     """
     memory = memory_roof(run, device_id)
-    compute = fallbacks_marked(run, device_id, compute_roofs(run, device_id))
+    compute = doubts_marked(run, device_id, compute_roofs(run, device_id))
     if memory is None or not compute:
         return None
     points = gemm_points(run, device_id)
@@ -70,11 +71,12 @@ def roofline(run: Run, device_id: str) -> Drawing | None:
             f"Roofline chart. Memory roof {_rate_words(memory)}. Compute roofs {roofs}. "
             f"{len(points)} measured matrix products."
         ),
-        sentence=(
+        sentence=with_legend(
             f"The slope is what memory delivers ({kernel}), the flats are what each precision "
             f"reached. Work in {clean(highest.label)} with fewer than {numbers.digits(corner)} "
             "operations per byte is bound by memory here; a point's distance to its roof is what "
-            "its shape or kernel loses."
+            "its shape or kernel loses.",
+            (roof.label for roof in compute),
         ),
     )
 

@@ -9,6 +9,7 @@ from roofprobe.records.schema import Measurement, Run, Search, SearchStep
 from roofprobe.records.titles import title_of
 from roofprobe.reporting import numbers
 from roofprobe.reporting.compute_tables import rows_of
+from roofprobe.reporting.marks import marked
 from roofprobe.reporting.naming import triple_text
 from roofprobe.reporting.plain_text import clean
 
@@ -93,8 +94,8 @@ def _search_row(label: str, m: Measurement, search: Search, most: int | None) ->
         elapsed=numbers.seconds(search.elapsed_s),
         anchor=triple_text(search.anchor),
         best=triple_text(search.best),
-        rate=numbers.rate(search.best_tflops, unit),
-        gain=numbers.gain(gain_over_anchor(search)),
+        rate=marked(numbers.rate(search.best_tflops, unit), m),
+        gain=marked(numbers.gain(gain_over_anchor(search)), m),
         steps=tuple(_step_row(step, unit) for step in search.steps[-(most or 0) :]),
     )
 

@@ -14,10 +14,12 @@ from statistics import median
 from typing import Literal
 
 from roofprobe.records.ceilings import ceiling_for
+from roofprobe.records.disturbed import is_disturbed
 from roofprobe.records.schema import Measurement, Run
 from roofprobe.records.titles import title_of
 from roofprobe.reporting import numbers
 from roofprobe.reporting.compute_tables import rows_of
+from roofprobe.reporting.marks import MARK
 from roofprobe.reporting.plain_text import clean
 
 Basis = Literal["datasheet", "derived", "best shape"]
@@ -38,6 +40,7 @@ class Surface:
     ms: tuple[int, ...]
     columns: tuple[tuple[int, int], ...]
     shares: dict[tuple[int, tuple[int, int]], float]
+    disturbed: frozenset[tuple[int, tuple[int, int]]] = frozenset()
 
     @property
     def best(self) -> tuple[int, tuple[int, int]]:
@@ -76,13 +79,15 @@ class Surface:
         return f"{names[self.basis]} {numbers.rate(self.peak, self.unit)}"
 
     def table(self) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]:
-        """Return heads ``N x K`` and, by M, the cells in whole percent."""
+        """Return heads ``N x K`` and, by M, the cells in whole percent, marked where disturbed."""
         heads = tuple(f"{n}x{k}" for n, k in self.columns)
         rows = tuple(
-            (str(m), tuple(numbers.share(self.shares.get((m, column))) for column in self.columns))
-            for m in self.ms
+            (str(m), tuple(self._cell((m, column)) for column in self.columns)) for m in self.ms
         )
         return heads, rows
+
+    def _cell(self, place: tuple[int, tuple[int, int]]) -> str:
+        return f"{numbers.share(self.shares.get(place))}{MARK if place in self.disturbed else ''}"
 
     def profile(self) -> tuple[tuple[str, str], ...]:
         """Return for each M the median share and its range over (N, K): ``("64", "40% 12–61")``."""
@@ -90,7 +95,8 @@ class Surface:
         for m in self.ms:
             shares = self.row(m)
             low, high = min(shares) * 100, max(shares) * 100
-            lines.append((str(m), f"{numbers.share(median(shares))} ({low:.0f}–{high:.0f})"))
+            mark = MARK if any(own == m for own, _ in self.disturbed) else ""
+            lines.append((str(m), f"{numbers.share(median(shares))} ({low:.0f}–{high:.0f}){mark}"))
         return tuple(lines)
 
 
@@ -108,11 +114,14 @@ def surfaces(run: Run, device_id: str) -> tuple[Surface, ...]:
 def _surface(run: Run, label: str, members: Sequence[Measurement]) -> Surface:
     basis, peak = _peak(run, members)
     shares: dict[tuple[int, tuple[int, int]], float] = {}
+    disturbed = set()
     for m in members:
         assert m.rate is not None, m.case.case_id
         size = m.case.shape
         place = (size["m"], (size["n"], size["k"]))
         shares[place] = max(shares.get(place, 0.0), m.rate.median / peak)
+        if is_disturbed(m):
+            disturbed.add(place)
     first = members[0]
     return Surface(
         label=clean(label),
@@ -124,6 +133,7 @@ def _surface(run: Run, label: str, members: Sequence[Measurement]) -> Surface:
         ms=tuple(sorted({m for m, _ in shares})),
         columns=tuple(sorted({column for _, column in shares})),
         shares=shares,
+        disturbed=frozenset(disturbed),
     )
 
 

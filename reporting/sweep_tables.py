@@ -13,6 +13,7 @@ from roofprobe.records.ceilings import clock_mhz_of
 from roofprobe.records.schema import Measurement, Role, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.compute_tables import grouped, rate_of, rate_text, rows_of
+from roofprobe.reporting.marks import marked
 from roofprobe.reporting.naming import shape_text
 from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.tables import clock_text
@@ -111,7 +112,9 @@ def _pattern_row(label: str, m: Measurement, uniform: Measurement) -> PatternRow
         regime=m.case.regime,
         shape=shape_text(m.case),
         rate=rate_text(m),
-        gain=numbers.UNKNOWN if m is uniform else numbers.gain(rate_of(m) / rate_of(uniform)),
+        gain=numbers.UNKNOWN
+        if m is uniform
+        else marked(numbers.gain(rate_of(m) / rate_of(uniform)), m, uniform),
         clock=clock_text(clock, counted=counted),
         power=f"{power:.0f} W" if power else numbers.UNKNOWN,
         ratio=None if m is uniform else rate_of(m) / rate_of(uniform),
@@ -145,7 +148,7 @@ def sweep_rows(run: Run, device_id: str, role: Role) -> tuple[SweepRow, ...]:
                     route=clean(route),
                     what=clean(f"{m.case.layout or ''} {shape_text(m.case)}{_divisor(m)}"),
                     rate=rate_text(m),
-                    gain=numbers.gain(rate_of(m) / best),
+                    gain=marked(numbers.gain(rate_of(m) / best), m),
                 )
                 for m in found
             ]

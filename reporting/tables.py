@@ -7,24 +7,24 @@ with their units, and a dash where something is not known.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from roofprobe.records.noise import HALFWIDTH, NOISY, noise_retold
+from roofprobe.records.disturbed import is_disturbed
+from roofprobe.records.headlines import pipe_of
 from roofprobe.records.schema import (
-    NOT_ALONE,
     Family,
     Headline,
     Measurement,
-    Note,
     Reason,
     Run,
     Status,
 )
+from roofprobe.records.titles import label_of
 from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
+from roofprobe.reporting.marks import MARK
+from roofprobe.reporting.merging import figureless, told_of_all
 from roofprobe.reporting.naming import (
     case_kind,
     kernel_text,
@@ -34,10 +34,6 @@ from roofprobe.reporting.naming import (
 )
 from roofprobe.reporting.plain_text import clean
 
-# The figure that a note warns of, which is worse the greater it is.
-_WARNED_OF: Final = {
-    "cache-residue": "bound", NOISY: HALFWIDTH, NOT_ALONE: "share",
-}  # fmt: skip
 _WORST_FIRST: tuple[Status, ...] = ("failed", "invalid", "skipped")
 
 
@@ -48,6 +44,7 @@ class HeadlineRow:
     ``burst`` and ``settled`` are the two regimes; spread, range, shares, clock and all words on
     how the figure was made belong to ``regime``, the burst wherever there is one. ``share_pipe`` is
     what the product reaches of its pipe's own rate, ``energy`` joules per 1e12 operations.
+    ``marks`` are the fields whose figures others disturbed, ``rate`` for all of the regime.
     """
 
     label: str
@@ -74,11 +71,22 @@ class HeadlineRow:
     variant: str
     samples: str
     fallback: str
+    marks: frozenset[str] = frozenset()
 
     @property
     def rate(self) -> str:
         """The figure that the line stands for, in its regime."""
         return self.burst if self.burst != numbers.UNKNOWN else self.settled
+
+    @property
+    def mark(self) -> str:
+        """What stands behind the line's name: the mark where its figure was disturbed."""
+        return f" {MARK}" if "rate" in self.marks else ""
+
+    def text(self, field: str) -> str:
+        """The text of a field with the mark where its figure was disturbed."""
+        value: str = getattr(self, field)
+        return f"{value}{MARK}" if field in self.marks and value != numbers.UNKNOWN else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +127,6 @@ class AbsentGroup:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class NoteGroup:
-    """A warning that several measurements carry: told once, with the labels."""
-
-    code: str
-    sentence: str
-    labels: tuple[str, ...]
-    count: int
-
-
 def headlines_of(run: Run, device_id: str, family: Family) -> tuple[Headline, ...]:
     """Return the headlines of one device and family in the order of the run."""
     return tuple(h for h in run.headlines if h.device_id == device_id and h.family == family)
@@ -139,19 +137,20 @@ def measurements_of(run: Run, device_id: str) -> tuple[Measurement, ...]:
     return tuple(m for m in run.measurements if m.device_id == device_id)
 
 
-def fallbacks_marked(
-    run: Run, device_id: str, headlines: Iterable[Headline]
-) -> tuple[Headline, ...]:
-    """Return headlines whose labels say so where another kernel ran than was asked for."""
-    fallen = {
-        m.case.case_id
-        for m in measurements_of(run, device_id)
-        if m.status == "ok" and m.identity is not None and m.identity.fallback
-    }
-    return tuple(
-        h.model_copy(update={"label": f"{h.label} (fallback)"}) if h.case_id in fallen else h
-        for h in headlines
-    )
+def doubts_marked(run: Run, device_id: str, headlines: Iterable[Headline]) -> tuple[Headline, ...]:
+    """Return headlines whose labels say so where another kernel ran, or others were at work."""
+    sources = {m.case.case_id: m for m in measurements_of(run, device_id) if m.status == "ok"}
+
+    def label(headline: Headline) -> str:
+        source = sources.get(headline.case_id)
+        if source is None:
+            return headline.label
+        fallen = source.identity is not None and source.identity.fallback
+        # what is cut where there is no room is the end
+        told = f"{headline.label} {MARK}" if is_disturbed(source) else headline.label
+        return f"{told} (fallback)" if fallen else told
+
+    return tuple(h.model_copy(update={"label": label(h)}) for h in headlines)
 
 
 def headline_rows(run: Run, device_id: str, family: Family) -> tuple[HeadlineRow, ...]:
@@ -159,10 +158,32 @@ def headline_rows(run: Run, device_id: str, family: Family) -> tuple[HeadlineRow
     sources = {
         m.case.case_id: m for m in measurements_of(run, device_id) if m.status == "ok"
     }  # a case that was measured again counts as it was measured last
+    pipes: dict[str, list[Measurement]] = {}
+    for m in sources.values():
+        if m.case.role == "pipe":
+            pipes.setdefault(label_of(m.case), []).append(m)
     return tuple(
-        _headline_row(headline, sources.get(headline.case_id))
+        _headline_row(
+            headline,
+            sources.get(headline.case_id),
+            _disturbed(headline, sources, pipe_of(pipes.get(headline.label, ()))),
+        )
         for headline in headlines_of(run, device_id, family)
     )
+
+
+def _disturbed(
+    headline: Headline, sources: Mapping[str, Measurement], pipe: Measurement | None
+) -> frozenset[str]:
+    """Return the fields of a line whose figures rest on what others disturbed."""
+    settled = headline.settled_case_id if headline.regime == "burst" else headline.case_id
+    rests_on = {
+        "rate": sources.get(headline.case_id),
+        "settled": sources.get(settled) if settled else None,
+        "pipe": pipe,
+        "share_pipe": pipe,
+    }
+    return frozenset(field for field, m in rests_on.items() if m is not None and is_disturbed(m))
 
 
 def shown_columns(rows: Sequence[HeadlineRow], columns: Sequence[Column]) -> tuple[Column, ...]:
@@ -174,7 +195,9 @@ def shown_columns(rows: Sequence[HeadlineRow], columns: Sequence[Column]) -> tup
     )
 
 
-def _headline_row(headline: Headline, source: Measurement | None) -> HeadlineRow:
+def _headline_row(
+    headline: Headline, source: Measurement | None, marks: frozenset[str]
+) -> HeadlineRow:
     scale = numbers.scale_for(headline.rate.median, headline.rate.unit)
     median = scale.number(headline.rate.median)
     is_burst = headline.regime == "burst"
@@ -187,7 +210,7 @@ def _headline_row(headline: Headline, source: Measurement | None) -> HeadlineRow
         regime=headline.regime,
         burst=median if is_burst else numbers.UNKNOWN,
         settled=scale.number(settled) if is_burst else median,
-        spread=numbers.spread(headline.rate),
+        spread=numbers.spread(headline.rate, scale),
         range=numbers.range_text(headline.rate, scale),
         datasheet=scale.number(headline.datasheet),
         share_datasheet=numbers.share(headline.share_datasheet),
@@ -205,6 +228,7 @@ def _headline_row(headline: Headline, source: Measurement | None) -> HeadlineRow
         variant=variant_text(source.case) if source else numbers.UNKNOWN,
         samples=str(headline.rate.n),
         fallback=clean(identity.fallback or "") if identity else "",
+        marks=marks,
     )
 
 
@@ -227,7 +251,7 @@ def clock_text(value_mhz: float | None, *, counted: bool = False) -> str:
 def absent_groups(run: Run, device_id: str) -> tuple[AbsentGroup, ...]:
     """Group what has no valid number on a device by status and reason, the worst first.
 
-    Sentences that differ in their figures only (a shape, a size) are one group, told by the first.
+    Sentences that differ in their figures only (a shape, a size) are one group.
     """
     members: dict[tuple[Status, str, str, str], list[tuple[Reason, Measurement]]] = {}
     for measurement in measurements_of(run, device_id):
@@ -240,7 +264,7 @@ def absent_groups(run: Run, device_id: str) -> tuple[AbsentGroup, ...]:
         AbsentGroup(
             status=status,
             code=clean(code),
-            sentence=_told([reason.sentence for reason, _ in found]),
+            sentence=clean(told_of_all([reason.sentence for reason, _ in found])),
             remedy=clean(remedy) if remedy else None,
             labels=_labels(measurement for _, measurement in found),
             count=len(found),
@@ -248,46 +272,6 @@ def absent_groups(run: Run, device_id: str) -> tuple[AbsentGroup, ...]:
         for (status, code, _, remedy), found in members.items()
     ]
     return tuple(sorted(groups, key=lambda group: _WORST_FIRST.index(group.status)))
-
-
-def note_groups(run: Run, device_id: str) -> tuple[NoteGroup, ...]:
-    """Group the warnings of a device's measurements by what they say, figures aside.
-
-    A group is told by the sentence of its worst figure. How well a figure is known is told of what
-    the tables show, whatever the record says of it.
-    """
-    members: dict[tuple[str, str], list[tuple[Note, Measurement]]] = {}
-    for measurement in map(noise_retold, measurements_of(run, device_id)):
-        for note in measurement.notes:
-            key = (note.code, "" if note.code in _WARNED_OF else figureless(note.sentence))
-            members.setdefault(key, []).append((note, measurement))
-    return tuple(
-        NoteGroup(
-            clean(code),
-            _told([note.sentence for note in _worst_first([note for note, _ in found])]),
-            _labels(measurement for _, measurement in found),
-            len(found),
-        )
-        for (code, _), found in members.items()
-    )
-
-
-def _worst_first(notes: Sequence[Note]) -> list[Note]:
-    """Sort notes of one code by the figure that they warn of, the greatest first."""
-    name = _WARNED_OF.get(notes[0].code)
-    if name is None:
-        return list(notes)
-    return sorted(notes, key=lambda note: -note.figures.get(name, 0.0))
-
-
-def figureless(sentence: str) -> str:
-    """Return a sentence without its figures, so that those that say the same are one."""
-    return re.sub(r"\d[\d.,]*", "#", sentence)
-
-
-def _told(sentences: Sequence[str]) -> str:
-    others = len(set(sentences)) - 1
-    return clean(sentences[0]) + (f" (and {others} more with other figures)" if others else "")
 
 
 def _labels(measurements: Iterable[Measurement]) -> tuple[str, ...]:

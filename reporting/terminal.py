@@ -21,7 +21,9 @@ from roofprobe.reporting.compute_tables import support_lines
 from roofprobe.reporting.compute_text import compute_sections
 from roofprobe.reporting.facts import device_line, observed_facts
 from roofprobe.reporting.llm_tables import llm_tables
+from roofprobe.reporting.marks import legend_of
 from roofprobe.reporting.naming import device_ids, device_title, short_address
+from roofprobe.reporting.note_groups import note_groups
 from roofprobe.reporting.numbers import UNKNOWN
 from roofprobe.reporting.page import JUDGEMENT_STYLES, Page, cell_width
 from roofprobe.reporting.pair_tables import pair_tables
@@ -133,6 +135,9 @@ def _alike(page: Page, run: Run, kind: Alike) -> None:
         seen = _seen(run, device)
         if seen:
             page.line(f"{short_address(device)}: {seen}", style="dim", hang=2)
+        legend = legend_of(run, device.device_id)
+        if legend:
+            page.line(f"{short_address(device)}: {legend}", hang=2)
     if not kind.tables:
         page.line("Nothing was measured on these devices.")
     for small in kind.tables:
@@ -157,6 +162,9 @@ def _device(page: Page, run: Run, device_id: str, full: bool) -> None:
     page.line(device_title(device) if device else clean(device_id), style="bold")
     if device:
         _device_conditions(page, run, device)
+    legend = legend_of(run, device_id)
+    if legend:
+        page.line(legend)
     if not any(h.device_id == device_id for h in run.headlines):
         page.line(f"Nothing was measured on this device ({tables.counts_text(run, device_id)}).")
     for family in TITLES:
@@ -185,8 +193,9 @@ def _device(page: Page, run: Run, device_id: str, full: bool) -> None:
             if (group.status, group.code, group.sentence) not in told
             and (full or group.status != "skipped")
         ],
+        full=full,
     )
-    _notes(page, run, device_id)
+    _notes(page, run, device_id, full)
 
 
 def _device_conditions(page: Page, run: Run, device: Device) -> None:
@@ -215,16 +224,24 @@ def _result_table(page: Page, family: Family, rows: Sequence[HeadlineRow]) -> No
         [
             row.label,
             f"{row.burst} {row.unit}",
-            *(getattr(row, column.field) for column in columns),
+            *(row.text(column.field) for column in columns),
         ]
         for row in rows
     ]
     heads = [TITLES[family], "burst", *(column.head for column in columns)]
     cells = [[page.text(cell) for cell in line] for line in [heads, *lines]]
+    marks = [page.text(row.mark) for row in rows]
     widths = [max(cell_width(line[i]) for line in cells) for i in range(len(heads))]
+    widths[0] = max(
+        cell_width(cells[0][0]),
+        *(
+            cell_width(line[0]) + cell_width(mark)
+            for line, mark in zip(cells[1:], marks, strict=True)
+        ),
+    )
     widths[0] = min(widths[0], max(_LABEL_WIDTH, page.width - sum(2 + w for w in widths[1:])))
-    for line in cells:
-        line[0] = page.text(shorten(line[0], widths[0]))
+    for line, mark in zip(cells, ["", *marks], strict=True):
+        line[0] = page.text(f"{shorten(line[0], widths[0] - cell_width(mark))}{mark}")
     page.styled(Text(_aligned(cells[0], widths), style="bold"))
     for row, line in zip(rows, cells[1:], strict=True):
         page.styled(Text(_aligned(line, widths)))
@@ -277,14 +294,19 @@ def _made(row: HeadlineRow) -> list[str]:
 
 
 def _absent(
-    page: Page, groups: Sequence[AbsentGroup], title: str = "Skipped, failed or invalid"
+    page: Page,
+    groups: Sequence[AbsentGroup],
+    title: str = "Skipped, failed or invalid",
+    *,
+    full: bool = False,
 ) -> None:
     if not groups:
         return
     page.gap()
     page.line(title, style="bold")
     for group in groups:
-        what = f"{plural(group.count, 'case')}: {listed(group.labels, _MOST_LABELS)}"
+        names = listed(group.labels, len(group.labels) if full else _MOST_LABELS)
+        what = f"{plural(group.count, 'case')}: {names}"
         page.marked(group.status, _STATUS_STYLES[group.status], [what, _advised(group)])
 
 
@@ -292,17 +314,18 @@ def _advised(group: AbsentGroup) -> str:
     return f"{with_remedy(group.sentence, group.remedy)} [{group.code}]"
 
 
-def _notes(page: Page, run: Run, device_id: str) -> None:
-    groups = tables.note_groups(run, device_id)
+def _notes(page: Page, run: Run, device_id: str, full: bool) -> None:
+    groups = note_groups(run, device_id)
     if not groups:
         return
     page.gap()
     page.line("Notes", style="bold")
-    for group in groups[:_MOST_NOTES]:
-        where = listed(group.labels, _MOST_LABELS)
+    shown = groups if full else groups[:_MOST_NOTES]
+    for group in shown:
+        where = listed(group.labels, len(group.labels) if full else _MOST_LABELS)
         page.marked("note", "yellow", [f"{group.sentence} ({where}) [{group.code}]"])
-    if len(groups) > _MOST_NOTES:
-        page.line(f"and {plural(len(groups) - _MOST_NOTES, 'more note')} in the report", indent=2)
+    if len(groups) > len(shown):
+        page.line(f"and {plural(len(groups) - len(shown), 'more note')} in the report", indent=2)
 
 
 def _verdict(page: Page, run: Run) -> None:

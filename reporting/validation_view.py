@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from roofprobe.costmodel.validation import HeldPart, HeldStep, Validation
+from roofprobe.records.noise import plus_minus
 
 _US_PER_MS = 1e3
 
@@ -50,13 +51,12 @@ def _step_table(steps: Sequence[HeldStep]) -> Table:
     several = len({step.regime for step in steps}) > 1
     for step in steps:
         regime = f" {step.regime}" if several else ""
-        halfwidth = (step.ci_high_us - step.ci_low_us) / 2 / step.measured_us
         table.add_row(
             f"{step.model} x{step.layers} {step.phase}{regime}",
             str(step.batch),
             str(step.length),
             _ms(step.measured_us),
-            f"{halfwidth:.1%}",
+            plus_minus(step.measured_us, step.ci_low_us, step.ci_high_us, _ms),
             _ms(step.predicted_us),
             f"{_ms(step.p10_us)}–{_ms(step.p90_us)}",
             f"{step.error:+.1%}",

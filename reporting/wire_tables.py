@@ -11,12 +11,13 @@ from roofprobe.records.ceilings import clock_mhz_of
 from roofprobe.records.schema import Measurement, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.cache_marks import cache_table
+from roofprobe.reporting.marks import marked
+from roofprobe.reporting.naming import config_text
 from roofprobe.reporting.numbers import capacity
 from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.small_table import SmallTable, done
 
-_USUAL = ("l1", "default pages")  # every cache may be used, pages as the system gives them
-_HOW = {"l2": "first cache skipped"}
+_MANY_PASSES = "machine-code"  # the route whose launch goes over small arrays many times
 
 
 def wire_tables(run: Run, device_id: str) -> tuple[SmallTable, ...]:
@@ -51,14 +52,11 @@ def _latency(measured: Sequence[Measurement]) -> SmallTable:
         clock, _ = clock_mhz_of(m)
         cycles = f"{access.median * clock / 1000:.0f}" if clock else numbers.UNKNOWN
         size = capacity(m.case.shape.get("footprint_bytes", 0))
-        where = ", ".join(
-            _HOW.get(word, clean(word)) for word in (m.case.config or "").split(", ") if word
-            if word not in _USUAL
-        )  # fmt: skip
+        where = config_text(m.case)
         rows.append(
             (
                 f"{size}, {where}" if where else size,
-                f"{access.median:.3g} ns",
+                marked(f"{access.median:.3g} ns", m),
                 f"{access.p10:.3g}–{access.p90:.3g}",
                 cycles,
                 " / ".join(f"{p.cycles_median:.0f} ({p.share:.0%})" for p in m.access_populations),
@@ -83,14 +81,19 @@ def _curve(measured: Sequence[Measurement]) -> SmallTable:
     kernels = tuple(dict.fromkeys(m.case.op for m in curve))
     sizes = sorted({m.array_bytes for m in curve if m.array_bytes})
     rates = {
-        (m.array_bytes, m.case.op): numbers.rate(m.rate.median, m.rate.unit)
+        (m.array_bytes, m.case.op): marked(numbers.rate(m.rate.median, m.rate.unit), m)
         for m in curve
         if m.rate is not None
     }
+    sentence = (
+        "The same arrays again and again: small ones stay in a cache, and where the rate falls for "
+        "good can be the size of one."
+    )
+    if any(m.case.route != _MANY_PASSES for m in curve):
+        sentence += " The smallest can be limited by the launch."
     return SmallTable(
         "Sizes through the caches",
-        "The same arrays again and again: small ones stay in a cache, and where the rate falls is "
-        "its size. The smallest are limited by the launch.",
+        sentence,
         ("each array", *(clean(kernel) for kernel in kernels)),
         tuple(
             (capacity(size), *(rates.get((size, kernel), numbers.UNKNOWN) for kernel in kernels))
@@ -103,7 +106,7 @@ def _launches(measured: Sequence[Measurement]) -> SmallTable:
     rows = [
         (
             clean(m.case.route),
-            numbers.duration_us(m.latency.median),
+            marked(numbers.duration_us(m.latency.median), m),
             numbers.duration_range_us(m.latency.p10, m.latency.p90),
         )
         for m in measured

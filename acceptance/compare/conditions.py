@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from roofprobe.acceptance.compare.comparison import SIMULATED, Remark
 from roofprobe.acceptance.compare.sides import Pair, Place
+from roofprobe.records.disturbed import disturbed_of
 from roofprobe.records.schema import NOT_ALONE, Device, Run
 
 T = TypeVar("T")
@@ -144,16 +145,16 @@ def _others(number: int, letter: str, places: Sequence[Place]) -> Iterator[Remar
             if len(processes) > 1 else f"another process was on the device in {letter}",
             figures={"processes": float(len(processes))},
         )  # fmt: skip
-    own = [m for run, device in places for m in run.measurements
-           if m.device_id == device.device_id and m.status == "ok"]  # fmt: skip
-    crowded = sum(any(note.code == NOT_ALONE for note in m.notes) for m in own)
+    crowded = disturbed_of(
+        m for run, device in places for m in run.measurements if m.device_id == device.device_id
+    )
     if crowded:
         yield Remark(
             code=NOT_ALONE,
             pair=number,
-            sentence=f"in {letter} others used the device during {crowded} of {len(own)} "
-            "measurements; repeat on an idle host",
-            figures={"share": crowded / len(own)},
+            sentence=f"in {letter} others used the device during {len(crowded)} of "
+            f"{crowded.measured} measurements; repeat on an idle host",
+            figures={"share": len(crowded) / crowded.measured},
         )
 
 

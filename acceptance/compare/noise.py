@@ -27,7 +27,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from roofprobe.records.schema import NOT_ALONE, Family, Measurement
+from roofprobe.records.disturbed import is_disturbed
+from roofprobe.records.schema import Family, Measurement
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,7 +135,7 @@ def clock_allowance(backend: str, effect: float, clock_change: float | None) -> 
 
 def is_crowded(measurements: Sequence[Measurement]) -> bool:
     """Return whether others used what was measured, in any of ``measurements``."""
-    return any(note.code == NOT_ALONE for m in measurements for note in m.notes)
+    return any(map(is_disturbed, measurements))
 
 
 def drift(samples: np.ndarray, halfwidth: float) -> float:

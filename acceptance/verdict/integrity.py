@@ -13,8 +13,8 @@ from roofprobe.acceptance.checks import device_of, finding
 from roofprobe.acceptance.verdict.complete import complete
 from roofprobe.acceptance.verdict.formats import WIDER, slow_formats
 from roofprobe.records.ceilings import ceiling_for
+from roofprobe.records.disturbed import disturbed_of, share_taken
 from roofprobe.records.schema import (
-    NOT_ALONE,
     NOT_ALONE_SHARE,
     Device,
     Finding,
@@ -86,24 +86,23 @@ def not_alone(run: Run) -> Iterator[Finding]:
     It is a warning where a headline rests on one of them, or where they are more than a few.
     """
     for device in run.devices:
-        own = [m for m in run.measurements if m.device_id == device.device_id and m.status == "ok"]
-        shared = [m for m in own if _others(m) is not None]
+        shared = disturbed_of(m for m in run.measurements if m.device_id == device.device_id)
         if not shared:
             continue
         best = {h.case_id for h in run.headlines if h.device_id == device.device_id}
-        hit = [m for m in shared if m.case.case_id in best]
-        part = len(shared) / len(own)
+        hit = [m for m in shared.members if m.case.case_id in best]
+        part = len(shared) / shared.measured
         matters = bool(hit) or part > _FEW_SHARED
-        worst = max(hit or shared, key=lambda m: _others(m) or 0.0)
+        worst = max(hit or shared.members, key=lambda m: share_taken(m) or 0.0)
         sentence = (
             f"Others took more than {NOT_ALONE_SHARE:.0%} of the cores during {len(shared)} of "
-            f"{len(own)} measurements, so those figures are too low; "
+            f"{shared.measured} measurements: rates among them can be too low, times too long; "
         )
         if hit:
             lines = "a best rate rests" if len(hit) == 1 else f"{len(hit)} best rates rest"
-            sentence += f"{lines} on them, the worst {_how_much(worst)}"
+            sentence += f"{lines} on them, the most disturbed {_how_much(worst)}"
         else:
-            sentence += f"no best rate rests on them, the worst is {_how_much(worst)}"
+            sentence += f"no best rate rests on them, the most disturbed is {_how_much(worst)}"
         yield finding(
             "RP-NOT-ALONE", "warn" if matters else "pass", sentence,
             device=device, case_id=worst.case.case_id,
@@ -112,15 +111,9 @@ def not_alone(run: Run) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _others(measurement: Measurement) -> float | None:
-    """Return the share of the cores that others took, infinite where the note has no figure."""
-    shares = [n.figures.get("share", math.inf) for n in measurement.notes if n.code == NOT_ALONE]
-    return max(shares, default=None)
-
-
 def _how_much(measurement: Measurement) -> str:
-    share = _others(measurement)
-    told = f" ({share:.0%} of them)" if share is not None and math.isfinite(share) else ""
+    share = share_taken(measurement)
+    told = f" (others took {share:.0%})" if share is not None and math.isfinite(share) else ""
     return f"{measurement.case.case_id}{told}"
 
 

@@ -21,8 +21,8 @@ from roofprobe.acceptance.checks import finding
 from roofprobe.acceptance.compare.noise import SIGMAS, Movement, backgrounds, device_class
 from roofprobe.acceptance.verdict.relative import FAIL_SLOWER, WARN_SLOWER
 from roofprobe.acceptance.verdict.subject import subject_of
+from roofprobe.records.disturbed import is_disturbed
 from roofprobe.records.schema import (
-    NOT_ALONE,
     Case,
     Device,
     Distribution,
@@ -210,7 +210,7 @@ def _row(now: Measurement, before: Sequence[Measurement]) -> _Row | None:
         is_apart = figure.ci_low > max(distribution.ci_high for distribution in known)
     return _Row(
         family=now.case.family, label=_line(now.case), case_id=now.case.case_id, slower=slower,
-        is_apart=is_apart, disturbed=any(note.code == NOT_ALONE for note in now.notes),
+        is_apart=is_apart, disturbed=is_disturbed(now),
         now=figure.median, before=base, unit=figure.unit,
     )  # fmt: skip
 

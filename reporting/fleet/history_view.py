@@ -13,6 +13,7 @@ from rich.text import Text
 
 from roofprobe.records.fleet.dataset import Refused
 from roofprobe.records.fleet.history import MetricLine, Point, Selected, Series
+from roofprobe.records.noise import plus_minus
 from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.fleet import history_data
@@ -259,7 +260,7 @@ def _whose(series: Series) -> str:
 def _spread(point: Point) -> str:
     if point.ci_low is None or point.ci_high is None or not point.value or (point.n or 0) < 2:
         return numbers.UNKNOWN
-    return f"{(point.ci_high - point.ci_low) / 2 / abs(point.value):.1%}"
+    return plus_minus(abs(point.value), point.ci_low, point.ci_high, numbers.digits)
 
 
 def _change(effect: float | None) -> str:

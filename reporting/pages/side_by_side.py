@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from roofprobe.acceptance.verdict.judge import verdict_of
-from roofprobe.records.schema import NOT_ALONE, Device, Family, Headline, Run
+from roofprobe.records.disturbed import disturbed_of
+from roofprobe.records.schema import Device, Family, Headline, Run
 from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.drawing import Drawing
@@ -185,9 +186,10 @@ def _doubts(column: Column) -> Iterator[str]:
     if column.run.simulated is not None:
         yield "simulated"
     own = measurements_of(column.run, column.device.device_id)
-    disturbed = [m for m in own if any(note.code == NOT_ALONE for note in m.notes)]
+    disturbed = disturbed_of(own)
     if disturbed:
-        yield f"disturbed by others in {len(disturbed)} of {plural(len(own), 'measurement')}"
+        of_all = plural(disturbed.measured, "measurement")
+        yield f"disturbed by others in {len(disturbed)} of {of_all}"
 
 
 def lines_of(columns: Sequence[Column], family: Family) -> tuple[Line, ...]:
@@ -215,7 +217,7 @@ def _line(columns: Sequence[Column], key: tuple[str, str, str]) -> Line:
         rate = headline.rate.median
         return Cell(
             figure=f"{scale.number(rate)} {scale.unit}",
-            spread=numbers.spread(headline.rate),
+            spread=numbers.spread(headline.rate, scale),
             share=numbers.share(headline.share_datasheet),
             change=_change(rate / first) if number and first else "",
             best=rate == best,

@@ -168,6 +168,10 @@ def test_what_a_cache_could_keep_of_a_stream_is_noted_above_3_percent(
         {"case": memory, "device_id": "cpu", "status": "ok", **fields}
     ).notes
     assert held.sentence == "all of the bytes of a pass can stay in the last-level cache"
+    for on_purpose in ({"role": "curve"}, {"level": "l2"}):
+        sized = memory.model_copy(update=on_purpose)
+        fields = figures_of(sized, whole, work_of(), sampled(), WallTimer(), None)
+        assert fields["notes"] == ()
     assert held.figures["bound"] == 1.0
     product = figures_of(case_of(), device, work_of(), sampled(), WallTimer(), None)
     assert product["notes"] == (), "a product goes round its buffers"

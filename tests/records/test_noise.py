@@ -50,7 +50,15 @@ def test_the_interval_of_a_rate_is_not_that_of_its_time() -> None:
      (0.375, "±38%")],
 )  # fmt: skip
 def test_a_half_width_is_written_in_one_way(halfwidth: float, text: str) -> None:
-    assert plus_minus(halfwidth) == text
+    assert plus_minus(8.0, 8 - 8 * halfwidth, 8 + 8 * halfwidth) == text
+
+
+def test_where_the_half_is_more_than_the_median_its_two_ends_are_written() -> None:
+    assert plus_minus(2.19, 2.12, 57.8) == "2.12–57.8"
+    assert plus_minus(2.19, 2.12, 57.8, "{:.0f}".format) == "2–58"
+    told = noise_note(figure("GB/s", 2.19, 2.12, 57.8)).sentence
+    assert "the two ends of the median's interval are a factor of 27 apart;" in told
+    assert "reaches down to zero" in noise_note(figure("GB/s", 1.0, 0.0, 3.0)).sentence
 
 
 def test_the_note_of_an_older_record_is_told_anew_and_others_are_left() -> None:

@@ -55,5 +55,5 @@ def test_what_is_genuine_is_not_marked(example_run: Run) -> None:
     assert "fallback</span></th>" not in genuine
     headlines = example_run.headlines
     for device in example_run.devices:
-        marked = tables.fallbacks_marked(example_run, device.device_id, headlines)
+        marked = tables.doubts_marked(example_run, device.device_id, headlines)
         assert marked == headlines

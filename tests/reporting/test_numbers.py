@@ -45,6 +45,7 @@ def test_a_share_is_whole_percent_and_a_dash_where_unknown(value: float | None, 
         (99.99, 100.01, 30, "<0.1%"),
         (80.0, 120.0, 30, "±20%"),
         (100.0, 100.0, 1, "–"),
+        (96.0, 2650.0, 30, "96.0–2650"),
     ],
 )
 def test_the_spread_is_half_of_the_interval_and_one_sample_has_none(

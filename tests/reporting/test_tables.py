@@ -1,6 +1,5 @@
-from roofprobe.records.schema import Measurement, Note, Reason, Run
+from roofprobe.records.schema import Measurement, Reason, Run
 from roofprobe.reporting import tables
-from roofprobe.reporting.case_tables import measurement_rows
 
 GPU = "GPU-00000000-example"
 
@@ -91,7 +90,7 @@ def test_reasons_that_differ_in_their_figures_are_one_group(example_run: Run) ->
         for size in ("1.5", "2,000", "3")
     )
     (group,) = tables.absent_groups(example_run.model_copy(update={"measurements": many}), GPU)
-    assert group.sentence == "It needs 1.5 GiB of 80. (and 2 more with other figures)"
+    assert group.sentence == "It needs 1.5–2,000 GiB of 80."
     assert group.count == 3
 
 
@@ -99,29 +98,6 @@ def test_a_missing_reason_is_said_to_be_missing(example_run: Run) -> None:
     silent = example_run.measurements[5].model_copy(update={"reason": None})
     run = example_run.model_copy(update={"measurements": (silent,)})
     assert tables.absent_groups(run, GPU)[0].sentence == "No reason was given."
-
-
-def test_equal_notes_are_told_once(example_run: Run) -> None:
-    copy = next(m for m in example_run.measurements if m.notes)
-    twice = example_run.model_copy(update={"measurements": (copy, copy)})
-    (note,) = tables.note_groups(twice, GPU)
-    assert (note.code, note.labels, note.count) == ("noisy", ("copy fp32 triton",), 2)
-
-
-def test_notes_of_one_kind_are_told_by_the_worst(example_run: Run) -> None:
-    found = next(m for m in example_run.measurements if m.notes)
-
-    def with_note(bound: float) -> Measurement:
-        note = Note(
-            code="cache-residue", figures={"bound": bound},
-            sentence=f"up to {bound:.0%} of the bytes stay",
-        )  # fmt: skip
-        return found.model_copy(update={"notes": (note,)})
-
-    measurements = (with_note(0.12), with_note(0.9), with_note(0.3))
-    run = example_run.model_copy(update={"measurements": measurements})
-    (group,) = tables.note_groups(run, GPU)
-    assert group.sentence == "up to 90% of the bytes stay (and 2 more with other figures)"
 
 
 def test_counts_tell_how_cases_ended(example_run: Run, empty_run: Run) -> None:
@@ -149,24 +125,3 @@ def test_a_case_measured_again_counts_as_it_was_measured_last(example_run: Run) 
     again: Measurement = first.model_copy(update={"kernel": "second_kernel"})
     run = example_run.model_copy(update={"measurements": (first, again)})
     assert tables.headline_rows(run, GPU, "compute")[1].kernel == "second_kernel"
-
-
-def test_the_note_of_scatter_and_the_table_give_one_interval(example_run: Run) -> None:
-    """A time known to ±60 % gives a rate known to ±38 %, and the table shows the rate."""
-    found = next(m for m in example_run.measurements if m.rate and m.latency)
-    assert found.rate is not None
-    assert found.latency is not None
-    note = Note(
-        code="noisy", sentence="the time is known to ±60.0%",
-        figures={"relative_ci_halfwidth": 0.6},
-    )  # fmt: skip
-    rate = found.rate.model_copy(
-        update={"median": 1.0, "ci_low": 0.5, "ci_high": 1.25, "n": 9},
-    )
-    time = found.latency.model_copy(update={"median": 1.0, "ci_low": 0.8, "ci_high": 2.0})
-    scattered = found.model_copy(update={"notes": (note,), "rate": rate, "latency": time})
-    run = example_run.model_copy(update={"measurements": (scattered,)})
-    (group,) = tables.note_groups(run, GPU)
-    (row,) = measurement_rows(run, GPU)
-    assert row.spread == "±38%"
-    assert f"no better than {row.spread};" in group.sentence

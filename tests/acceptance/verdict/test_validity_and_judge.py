@@ -405,8 +405,9 @@ def test_a_few_disturbed_measurements_that_no_best_rate_rests_on_pass_with_their
     (found,) = not_alone(beside_others(100, {7: 0.2, 8: 0.3}))
     assert (found.judgement, found.remedy) == ("pass", None)
     assert found.sentence == (
-        "Others took more than 5% of the cores during 2 of 100 measurements, so those figures are "
-        "too low; no best rate rests on them, the worst is stream/copy/fp32/triton/8 (30% of them)"
+        "Others took more than 5% of the cores during 2 of 100 measurements: rates among them can "
+        "be too low, times too long; no best rate rests on them, the most disturbed is "
+        "stream/copy/fp32/triton/8 (others took 30%)"
     )
     assert (found.figure, found.bound) == (0.02, 0.05)
 
@@ -418,4 +419,7 @@ def test_many_disturbed_measurements_or_a_disturbed_best_rate_are_a_warning() ->
     assert (best.judgement, best.figure, best.bound) == ("warn", 1, 0)
     assert best.unit == "disturbed best rates"
     assert best.case_id == "stream/copy/fp32/triton/0"
-    assert "a best rate rests on them, the worst stream/copy/fp32/triton/0 (20%" in best.sentence
+    assert (
+        "a best rate rests on them, the most disturbed stream/copy/fp32/triton/0 "
+        "(others took 20%)" in best.sentence
+    )

@@ -40,8 +40,8 @@ def shown(*found: Series, width: int = 100, encoding: str = "utf-8") -> str:
 def test_a_device_gets_a_table_with_changes_and_what_changed() -> None:
     text = shown(series(point(0, 600), point(1, 570), point(2, 576, driver="581.0")))
     lines = [line.split() for line in text.splitlines()]
-    assert ["2026-01-02", "00:00", "570", "0.5%", "−5.0%", "−5.0%", "580.1"] in lines
-    assert ["2026-01-03", "00:00", "576", "0.5%", "−4.0%", "+1.1%", "581.0", "driver"] in lines
+    assert ["2026-01-02", "00:00", "570", "±0.5%", "−5.0%", "−5.0%", "580.1"] in lines
+    assert ["2026-01-03", "00:00", "576", "±0.5%", "−4.0%", "+1.1%", "581.0", "driver"] in lines
     assert "host a1, limit 700 W, torch 2.11.0, roofprobe 0.1.0, method m1" in text
     assert max(map(len, shown(series(point(0, 600), point(1, 570)), width=80).splitlines())) <= 80
 
@@ -50,7 +50,7 @@ def test_a_change_of_method_is_flagged_and_nothing_compared_across_it() -> None:
     text = shown(series(point(0, 600), point(1, 300, method_version=2)))
     row = next(line for line in text.splitlines() if "2026-01-02" in line)
     assert row.split()[-1] == "method"
-    assert "%" not in row.replace("0.5%", "")
+    assert "%" not in row.replace("±0.5%", "")
     assert "measured another way from here on" in text
 
 
