@@ -3,23 +3,26 @@
 M is what a serving engine varies (tokens in a batch), N and K are a layer of a model. Small M is
 bound by reading the weights, large M by the pipe; between them lies where a batch starts to pay,
 and steps where tiles do not divide the shape. A grid holds hundreds of cases; it is shown as a
-whole and told in one sentence, never case by case.
+whole and told in one sentence, never case by case. The sentence speaks of shapes that were measured
+while nobody else was at work; others may be low because of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
 from roofprobe.records.ceilings import ceiling_for
+from roofprobe.records.disturbed import is_disturbed
 from roofprobe.records.schema import Measurement, Run
 from roofprobe.records.titles import title_of
 from roofprobe.reporting import numbers
 from roofprobe.reporting.compute_tables import rows_of
 from roofprobe.reporting.plain_text import clean
 
+Place = tuple[int, tuple[int, int]]
 Basis = Literal["datasheet", "derived", "best shape"]
 
 _HIGH = 0.9  # a shape within a tenth of the grid's best is as good as it gets
@@ -27,7 +30,10 @@ _HIGH = 0.9  # a shape within a tenth of the grid's best is as good as it gets
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """Shares of ``peak`` by (m, (n, k)); a shape that was not measured or failed has none."""
+    """Shares of ``peak`` by (m, (n, k)); a shape that was not measured or failed has none.
+
+    ``disturbed`` are the shapes during which others were at work.
+    """
 
     label: str
     title: str
@@ -37,10 +43,11 @@ class Surface:
     regime: str
     ms: tuple[int, ...]
     columns: tuple[tuple[int, int], ...]
-    shares: dict[tuple[int, tuple[int, int]], float]
+    shares: dict[Place, float]
+    disturbed: frozenset[Place] = frozenset()
 
     @property
-    def best(self) -> tuple[int, tuple[int, int]]:
+    def best(self) -> Place:
         """The shape (m, (n, k)) that reaches most."""
         return max(self.shares, key=self.shares.__getitem__)
 
@@ -49,7 +56,27 @@ class Surface:
         return [share for (own, _), share in self.shares.items() if own == m]
 
     def sentence(self) -> str:
-        """Say from which M on the shapes are near the best, and how little the smallest reaches."""
+        """Say from which M on the shapes are near the best, and how little the smallest reaches.
+
+        Of shapes that others disturbed only their number is told.
+        """
+        if not self.disturbed:
+            return self._told()
+        count = len(self.shares)
+        if len(self.disturbed) == count:
+            return (
+                f"Others were at work while all {count} shapes of {self.label} were measured, so "
+                "nothing can be told of what shapes do."
+            )
+        shares = {at: share for at, share in self.shares.items() if at not in self.disturbed}
+        ms = tuple(sorted({m for m, _ in shares}))
+        quiet = replace(self, shares=shares, ms=ms, disturbed=frozenset())
+        return (
+            f"{quiet._told()} {len(self.disturbed)} more are left out here, since others were at "
+            "work meanwhile."
+        )
+
+    def _told(self) -> str:
         m, (n, k) = self.best
         top = self.shares[self.best]
         enough = [own for own in self.ms if median(self.row(own)) >= _HIGH * top]
@@ -107,12 +134,15 @@ def surfaces(run: Run, device_id: str) -> tuple[Surface, ...]:
 
 def _surface(run: Run, label: str, members: Sequence[Measurement]) -> Surface:
     basis, peak = _peak(run, members)
-    shares: dict[tuple[int, tuple[int, int]], float] = {}
+    shares: dict[Place, float] = {}
+    disturbed: set[Place] = set()
     for m in members:
         assert m.rate is not None, m.case.case_id
         size = m.case.shape
         place = (size["m"], (size["n"], size["k"]))
         shares[place] = max(shares.get(place, 0.0), m.rate.median / peak)
+        if is_disturbed(m):
+            disturbed.add(place)
     first = members[0]
     return Surface(
         label=clean(label),
@@ -124,6 +154,7 @@ def _surface(run: Run, label: str, members: Sequence[Measurement]) -> Surface:
         ms=tuple(sorted({m for m, _ in shares})),
         columns=tuple(sorted({column for _, column in shares})),
         shares=shares,
+        disturbed=frozenset(disturbed),
     )
 
 
