@@ -92,6 +92,7 @@ def calibrate(
                 notes.append(f"nothing in {path} was measured: {run.simulated}")
             for device in run.devices:
                 known = devices[device.device_id] = device_of(run, device)
+                notes += [f"{known.name}: {note}" for note in known.notes]
                 notes += _disturbed(known)
                 points[device.device_id] += points_of(run, device)
     if wanted is not None:

@@ -235,7 +235,7 @@ class DeviceCalibration(Record):
     """All that is known about one device.
 
     ``launch_disturbed`` names the launches during which others had the processor: their
-    ``launch_us`` is an upper bound.
+    ``launch_us`` is an upper bound. ``notes`` are sentences about what all of it rests on.
     """
 
     name: str
@@ -252,6 +252,7 @@ class DeviceCalibration(Record):
     stream_curve: dict[str, tuple[StreamPoint, ...]] = Field(default_factory=dict)
     launch_us: dict[str, NonNegative] = Field(default_factory=dict)
     launch_disturbed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class CalibrationFile(Record):

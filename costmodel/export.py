@@ -89,7 +89,7 @@ def export(
         files=tuple(files),
         measured=made.measured,
         modelled=made.modelled,
-        notes=made.notes,
+        notes=(*subject.calibration.device.notes, *made.notes),
         load=load,
     )
 
@@ -123,7 +123,8 @@ def provenance(subject: Subject, planner: Planner, made: Export, load: str) -> s
         )
     else:
         lines.append("- Every figure is computed from the calibrated model; none is a raw timing.")
-    lines += [f"- Note: {note}." for note in made.notes]
+    notes = (*subject.calibration.device.notes, *made.notes)
+    lines += [f"- Note: {note}." for note in notes]
     lines += [
         "",
         "## Where the figures come from",

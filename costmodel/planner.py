@@ -97,7 +97,7 @@ _BASES: Final = {
 
 
 def basis(calibration: Calibration) -> str:
-    """Return one sentence: which operations are timed by what, and whose timings those are."""
+    """Say which operations are timed by what, whose timings those are, and what they suffer."""
     origins = {one.key: one.origin for one in calibration.provenance}
     groups: dict[str, dict[str, None]] = {}
     for fit in calibration.device.ops:
@@ -108,7 +108,9 @@ def basis(calibration: Calibration) -> str:
             told += f" ({fit.framework})"
         groups.setdefault(told, {})[_class(fit.op)] = None
     parts = [f"{', '.join(ops)} {told}" for told, ops in groups.items()]
-    return f"{calibration.hardware.name}: {'; '.join(parts)}."
+    sentences = [f"{calibration.hardware.name}: {'; '.join(parts)}."]
+    sentences += [f"{note[:1].upper()}{note[1:]}." for note in calibration.device.notes]
+    return " ".join(sentences)
 
 
 def choose_calibration(

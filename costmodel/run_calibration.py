@@ -32,6 +32,8 @@ from roofprobe.records.titles import label_of
 # Matrix products of the compute family that sweep m over weights; the search and its best shape
 # say nothing about small m.
 _SURFACE: Final = "surface"
+# Up to this share of disturbed operations is a background task's, and moves no fit.
+_FEW_DISTURBED: Final = 0.05
 
 
 def device_of(run: Run, device: Device) -> DeviceCalibration:
@@ -55,6 +57,20 @@ def device_of(run: Run, device: Device) -> DeviceCalibration:
         stream_curve=_curve(run, device.device_id),
         launch_us={m.case.route: m.latency.median for m in launches if m.latency},
         launch_disturbed=tuple(m.case.route for m in launches if is_disturbed(m)),
+        notes=_disturbed(run, device),
+    )
+
+
+def _disturbed(run: Run, device: Device) -> tuple[str, ...]:
+    """Say that operations were timed beside others' work, where more than a few were."""
+    timed = [m for rows in _operations(run, device).values() for m in rows]
+    many = sum(map(is_disturbed, timed))
+    if many <= _FEW_DISTURBED * len(timed):
+        return ()
+    return (
+        f"others had the processor during {many} of {len(timed)} measured operations, so their "
+        "times are too long and scatter, and so do what is fitted to them and its errors; repeat "
+        "on an idle host",
     )
 
 
@@ -188,21 +204,6 @@ def _achieved(run: Run, line: Headline) -> Achieved:
 
 def points_of(run: Run, device: Device) -> tuple[Points, ...]:
     """Return the operations that a run timed on one device, grouped by route."""
-    groups: dict[tuple[str, str, str | None, str], list[Measurement]] = defaultdict(list)
-    for m in _ok(run, device.device_id):
-        case = m.case
-        row = forms.OP_CLASSES.get(case.op)
-        if row is None or m.latency is None or set(case.shape) != set(row.shape):
-            continue
-        if case.family == "compute" and (case.role != _SURFACE or case.sparsity is not None):
-            continue
-        arithmetic = row.kind not in ("elementwise", "collective")
-        if arithmetic and case.precision not in forms.FORMATS:
-            continue
-        kv = (getattr(case, "kv_precision", None) or case.precision) if row.kv else None
-        if kv is not None and kv not in forms.KV_BYTES:
-            continue
-        groups[case.op, case.precision, kv, case.route].append(m)
     return tuple(
         Points(
             op=op,
@@ -218,5 +219,27 @@ def points_of(run: Run, device: Device) -> tuple[Points, ...]:
             },
             latency_s=np.array([m.latency.median * 1e-6 for m in rows if m.latency]),
         )
-        for (op, precision, kv, route), rows in groups.items()
+        for (op, precision, kv, route), rows in _operations(run, device).items()
     )
+
+
+def _operations(
+    run: Run, device: Device
+) -> dict[tuple[str, str, str | None, str], list[Measurement]]:
+    """Return what can be fitted, by operation, precision, precision of the KV cache and route."""
+    groups: dict[tuple[str, str, str | None, str], list[Measurement]] = defaultdict(list)
+    for m in _ok(run, device.device_id):
+        case = m.case
+        row = forms.OP_CLASSES.get(case.op)
+        if row is None or m.latency is None or set(case.shape) != set(row.shape):
+            continue
+        if case.family == "compute" and (case.role != _SURFACE or case.sparsity is not None):
+            continue
+        arithmetic = row.kind not in ("elementwise", "collective")
+        if arithmetic and case.precision not in forms.FORMATS:
+            continue
+        kv = (getattr(case, "kv_precision", None) or case.precision) if row.kv else None
+        if kv is not None and kv not in forms.KV_BYTES:
+            continue
+        groups[case.op, case.precision, kv, case.route].append(m)
+    return groups

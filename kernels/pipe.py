@@ -14,17 +14,11 @@ from roofprobe.kernels.work import Target, Unsupported, Work
 
 def prepare(row: ComputeRow, target: Target) -> Work:
     """Return the pipe work of ``row`` on ``target``; raises ``Unsupported`` with the reason."""
-    if row.sparsity is not None:
-        raise Unsupported(
-            "no-route", "the sparse pipe alone is not measured: no kernel of ours feeds it"
-        )
+    refusal = refused_by_device(row, target)
+    if refusal is not None:
+        raise refusal
     if target.kind == "cpu":
         return _on_cpu(row, target)
-    if not target.is_gpu or target.architecture is None:
-        raise Unsupported(
-            "no-triton-target",
-            f"the pipe probe runs on CPUs and on CUDA and ROCm GPUs; this device is {target.kind}",
-        )
     try:
         from roofprobe.kernels import triton_pipe
     except ImportError as error:
@@ -34,7 +28,25 @@ def prepare(row: ComputeRow, target: Target) -> Work:
     return triton_pipe.prepare(row.name, target)
 
 
-def _on_cpu(row: ComputeRow, target: Target) -> Work:
+def refused_by_device(row: ComputeRow, target: Target) -> Unsupported | None:
+    """Say why the device alone rules the row's pipe out, or return None; asks no software."""
+    if row.sparsity is not None:
+        return Unsupported(
+            "no-route", "the sparse pipe alone is not measured: no kernel of ours feeds it"
+        )
+    if target.kind == "cpu":
+        found = _for_cpu(row, target)
+        return found if isinstance(found, Unsupported) else None
+    if not target.is_gpu or target.architecture is None:
+        return Unsupported(
+            "no-triton-target",
+            f"the pipe probe runs on CPUs and on CUDA and ROCm GPUs; this device is {target.kind}",
+        )
+    return None
+
+
+def _for_cpu(row: ComputeRow, target: Target) -> str | Unsupported:
+    """Return the name of the widest loop that this processor has for the row, or why none."""
     from roofprobe.kernels import cpu_pipe
     from roofprobe.kernels.cpu_team import machine
 
@@ -49,11 +61,17 @@ def _on_cpu(row: ComputeRow, target: Target) -> Work:
         sentence = cpu_pipe.WITHOUT_ROW.get(
             row.precision, f"no processor that this version knows has a pipe for {row.title}"
         )
-        raise Unsupported("architecture", sentence, "a GPU")
+        return Unsupported("architecture", sentence, "a GPU")
     usable = [name for name, state in offered.items() if isinstance(state, str)]
     if not usable:
         refusals = [state for state in offered.values() if isinstance(state, Unsupported)]
-        raise refusals[-1]
-    # Rows of one precision stand in order of width, so the last is the widest.
-    prepared = cpu_pipe.prepare(usable[-1], target.features, threads=max(1, target.unit_count or 1))
-    return prepared.work
+        return refusals[-1]
+    return usable[-1]  # rows of one precision stand in order of width, so the last is the widest
+
+
+def _on_cpu(row: ComputeRow, target: Target) -> Work:
+    from roofprobe.kernels import cpu_pipe
+
+    name = _for_cpu(row, target)
+    assert isinstance(name, str), "refused_by_device() told"
+    return cpu_pipe.prepare(name, target.features, threads=max(1, target.unit_count or 1)).work

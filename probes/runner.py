@@ -20,6 +20,7 @@ from typing import IO, Protocol
 
 from roofprobe.probes import together
 from roofprobe.probes.measure import Policy
+from roofprobe.probes.refusals import refusal
 from roofprobe.probes.together import Group
 from roofprobe.probes.worker_process import OPEN_TIMEOUT_S, WORKER_COMMAND, Worker, WorkerGone
 from roofprobe.records.journal import HealthAfter, JournalWriter
@@ -204,6 +205,8 @@ class Runner:
                     reason = given_up or self._over_budget(expected_s)
                     if reason is not None:
                         status = "failed" if given_up else "skipped"
+                        if not given_up:  # what can never run was not left out for want of time
+                            reason = refusal(case, job.device) or reason
                         self._keep(_unmeasured(case, job.device, status, reason))
                         continue
                     try:

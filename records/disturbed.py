@@ -1,7 +1,9 @@
 """Which measurements others disturbed: every page and every verdict counts them here.
 
 A case that was skipped or failed has no figure that could be wrong, so it is none of those among
-which the disturbed are counted.
+which the disturbed are counted. Such a figure tells of others, not of the device: it stays in the
+record with its note, no sentence explains it by anything else, and nothing is accused or praised
+on its account.
 """
 
 from __future__ import annotations

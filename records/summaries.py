@@ -72,10 +72,19 @@ class EnvironmentSummary(_Part):
     torch: str | None = None
 
 
+class FindingSummary(_Part):
+    """One answer of a run's verdict: which check, and how it was judged."""
+
+    code: str
+    judgement: Judgement
+    device_id: str | None = None
+
+
 class VerdictSummary(_Part):
-    """The judgement of a run."""
+    """The judgement of a run, and what it amounts to."""
 
     judgement: Judgement
+    findings: tuple[FindingSummary, ...] = ()
 
 
 class OptionsSummary(_Part):
@@ -98,6 +107,15 @@ class RunSummary(_Part):
     headlines: tuple[HeadlineSummary, ...] = ()
     verdict: VerdictSummary | None = None
     simulated: str | None = None
+
+    def is_disturbed(self, device_id: str) -> bool:
+        """Return whether its verdict warns that others used a device while it was measured."""
+        return self.verdict is not None and any(
+            found.code == "RP-NOT-ALONE"
+            and found.judgement != "pass"
+            and found.device_id == device_id
+            for found in self.verdict.findings
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from roofprobe.records.schema import Device, Health, Run, Span, Telemetry
 from roofprobe.records.wording import plural
 from roofprobe.reporting.numbers import capacity
 from roofprobe.reporting.plain_text import clean
-from roofprobe.reporting.tables import measurements_of
+from roofprobe.reporting.tables import measurements_of, status_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def run_facts(run: Run) -> tuple[Fact, ...]:
     options, environment = run.options, run.environment
     pairs: list[tuple[str, str | None]] = [
         ("run", run.run_id),
-        ("status", run.status),
+        ("status", status_words(run)),
         ("started, finished", _joined(run.started_at, run.finished_at)),
         ("command", " ".join(run.command)),
         ("measured", _joined(*options.families, f"tier {options.tier}")),

@@ -86,7 +86,12 @@ def _tests(run: Run, scope: Scope) -> list[_Test]:
 
 
 def _undecided(run: Run, verdict: Verdict) -> _Test:
-    sentence = f"The run is {run.status} and its verdict unknown."
+    ended = {
+        "running": "still goes on",
+        "complete": "came to its end",
+        "incomplete": "was cut short",
+    }
+    sentence = f"The run {ended[run.status]}, and its verdict is unknown."
     details = verdict_rows.verdict_sentence(run, verdict)
     return _Test("verdict", "error", "unknown", sentence, details)
 

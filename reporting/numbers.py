@@ -66,7 +66,8 @@ def share(value: float | None) -> str:
     """Write a share as whole percent; a share that is not known is a dash."""
     if value is None:
         return UNKNOWN
-    return "<1%" if 0 < value < 0.005 else f"{value * 100:.0f}%"
+    text = "<1%" if 0 < value < 0.005 else f"{value * 100:.0f}%"
+    return "0%" if text == "-0%" else text
 
 
 def gain(value: float | None) -> str:

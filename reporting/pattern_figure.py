@@ -1,4 +1,8 @@
-"""Data patterns as a figure: rate, clock and power of each, relative to uniform random data."""
+"""Data patterns as a figure: rate, clock and power of each, relative to uniform random data.
+
+What changes most is told of undisturbed cases alone, their uniform data's too: where others were at
+work, a difference may be theirs.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +33,21 @@ def pattern_figures(table: PatternTable) -> tuple[Drawing, ...]:
     for word, ratio_of in kinds:
         rows = [row for line in table.lines if (row := _row(line, ratio_of, word)).dots]
         if rows:
-            made.append(_drawing(rows, table.heads, word))
+            made.append(_drawing(rows, table.heads, word, _quiet(table.lines, ratio_of)))
     return tuple(made)
+
+
+def _quiet(
+    lines: Sequence[Line], ratio_of: Callable[[PatternRow], float | None]
+) -> list[tuple[float, str, str]]:
+    """Return ratio, pattern and label of each cell that, like its uniform data, was left alone."""
+    return [
+        (ratio, cell.pattern, uniform.label)
+        for uniform, cells in lines
+        for cell in cells
+        if cell is not None and not (cell.disturbed or uniform.disturbed)
+        and (ratio := ratio_of(cell)) is not None
+    ]  # fmt: skip
 
 
 def _row(line: Line, ratio_of: Callable[[PatternRow], float | None], word: str) -> DotRow:
@@ -47,7 +64,12 @@ def _row(line: Line, ratio_of: Callable[[PatternRow], float | None], word: str) 
     return DotRow(uniform.label, f"uniform {told}", dots)
 
 
-def _drawing(rows: Sequence[DotRow], heads: Sequence[str], word: str) -> Drawing:
+def _drawing(
+    rows: Sequence[DotRow],
+    heads: Sequence[str],
+    word: str,
+    quiet: Sequence[tuple[float, str, str]],
+) -> Drawing:
     words = "; ".join(
         f"{row.label}: "
         + ", ".join(f"{name} {numbers.gain(dot.ratio)}" for name, dot in row.dots.items())
@@ -57,15 +79,25 @@ def _drawing(rows: Sequence[DotRow], heads: Sequence[str], word: str) -> Drawing
         draw=lambda: dot_figure(rows, heads, f"{word}, relative to uniform random data"),
         title=f"{word.capitalize()} by data pattern",
         label=f"Dot chart of {word} relative to uniform data. {words}.",
-        sentence=_sentence(rows, word),
+        sentence=_sentence(sum(len(row.dots) for row in rows), word, quiet),
     )
 
 
-def _sentence(rows: Sequence[DotRow], word: str) -> str:
-    found = [(dot.ratio, name, row.label) for row in rows for name, dot in row.dots.items()]
-    far = max(found, key=lambda one: abs(one[0] - 1))
-    if abs(far[0] - 1) <= _SAME:
-        return f"No pattern changes the {word} by more than 2%."
-    ratio, name, label = far
+def _sentence(count: int, word: str, quiet: Sequence[tuple[float, str, str]]) -> str:
+    """Say which pattern changes most, of ``quiet``, the undisturbed among ``count`` cases."""
+    if not quiet:
+        return (
+            f"Others were at work beside all of these cases, so nothing can be told of what a "
+            f"pattern does to the {word}."
+        )
+    left_out = count - len(quiet)
+    beside = (
+        f" Others were at work beside {left_out} of the {count} comparisons, which are left out."
+        if left_out
+        else ""
+    )
+    ratio, name, label = max(quiet, key=lambda one: abs(one[0] - 1))
+    if abs(ratio - 1) <= _SAME:
+        return f"No pattern changes the {word} by more than 2%.{beside}"
     told = f"{name} changes the {word} most: {numbers.gain(ratio)} in {label}"
-    return f"{told}{_MEANING.get(word, '')}."
+    return f"{told}{_MEANING.get(word, '')}.{beside}"

@@ -3,6 +3,7 @@
 A burst ends before power and heat have their say; settled work has heard it. Where the rate falls
 as the clock does, the loss is the clock's and a matter of power and cooling; where it falls further
 or the clock stays, something else changed: memory that runs hotter, a cache that is shared, noise.
+Where others were at work during either, the loss may be theirs, and nothing is told of it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from roofprobe.records.ceilings import clock_mhz_of
+from roofprobe.records.disturbed import is_disturbed
 from roofprobe.records.schema import Headline, Measurement, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.beside import Beside
@@ -22,12 +24,16 @@ from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.small_table import SmallTable
 from roofprobe.reporting.tables import headlines_of, measurements_of
 
-_KEPT = 0.98  # within 2 % nothing was lost
+_KEPT = 0.98  # within 2 % little was lost
+_ALL = 0.995  # written as 100 %
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A row's burst and its settled work; ratios are settled over burst, None where not known."""
+    """A row's burst and its settled work; ratios are settled over burst, None where not known.
+
+    ``disturbed``: others were at work during one of both.
+    """
 
     label: str
     burst: str
@@ -38,6 +44,7 @@ class Pair:
     powers: str
     shapes: str
     energy: str
+    disturbed: bool
 
 
 def pairs_of(run: Run, device_id: str) -> tuple[Pair, ...]:
@@ -71,6 +78,7 @@ def _pair(headline: Headline, measured: dict[str, Measurement]) -> Pair:
         if len(shapes) > 1
         else numbers.UNKNOWN,
         energy=numbers.energy(headline.energy_j_per_tflop),
+        disturbed=any(is_disturbed(m) for m in (burst, settled) if m),
     )
 
 
@@ -110,10 +118,19 @@ def regimes(run: Run, device_id: str, beside: Beside) -> Exhibit | None:
     )
     return Exhibit(
         "Burst against settled",
-        "A burst shows what the silicon can do, settled work what power and cooling let it do.",
+        _intro(pairs),
         (drawing,),
         (_table(pairs),),
     )
+
+
+def _intro(pairs: Sequence[Pair]) -> str:
+    told = "A burst shows what the silicon can do, settled work what power and cooling let it do"
+    disturbed = sum(pair.disturbed for pair in pairs)
+    if not disturbed:
+        return f"{told}."
+    which = "every row" if disturbed == len(pairs) else f"{disturbed} of {len(pairs)} rows"
+    return f"{told}, on an idle host. Here others were at work during {which}."
 
 
 def _row(pair: Pair) -> DotRow:
@@ -123,8 +140,24 @@ def _row(pair: Pair) -> DotRow:
     return DotRow(pair.label, f"{pair.burst} → {pair.settled}", dots)
 
 
-def _sentence(pairs: Sequence[Pair]) -> str:
+def _sentence(found: Sequence[Pair]) -> str:
+    pairs = [pair for pair in found if not pair.disturbed]
+    if not pairs:
+        return (
+            "Others were at work during every row, so what settled work loses may be their doing; "
+            "repeat on an idle host."
+        )
+    told = _of_undisturbed(pairs)
+    left_out = [pair.label for pair in found if pair.disturbed]
+    if not left_out:
+        return told
+    return f"{told} Left out, since others were at work: {', '.join(left_out)}."
+
+
+def _of_undisturbed(pairs: Sequence[Pair]) -> str:
     worst = min(pairs, key=lambda pair: pair.rate)
+    if worst.rate >= _ALL:
+        return "No row loses anything when it goes on for seconds."
     if worst.rate > _KEPT:
         return (
             "No row loses more than 2% when it goes on for seconds; "

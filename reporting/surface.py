@@ -3,13 +3,14 @@
 M is what a serving engine varies (tokens in a batch), N and K are a layer of a model. Small M is
 bound by reading the weights, large M by the pipe; between them lies where a batch starts to pay,
 and steps where tiles do not divide the shape. A grid holds hundreds of cases; it is shown as a
-whole and told in one sentence, never case by case.
+whole and told in one sentence, never case by case. The sentence speaks of shapes that were measured
+while nobody else was at work; others may be low because of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
@@ -22,6 +23,7 @@ from roofprobe.reporting.compute_tables import rows_of
 from roofprobe.reporting.marks import MARK
 from roofprobe.reporting.plain_text import clean
 
+Place = tuple[int, tuple[int, int]]
 Basis = Literal["datasheet", "derived", "best shape"]
 
 _HIGH = 0.9  # a shape within a tenth of the grid's best is as good as it gets
@@ -29,7 +31,10 @@ _HIGH = 0.9  # a shape within a tenth of the grid's best is as good as it gets
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """Shares of ``peak`` by (m, (n, k)); a shape that was not measured or failed has none."""
+    """Shares of ``peak`` by (m, (n, k)); a shape that was not measured or failed has none.
+
+    ``disturbed`` are the shapes during which others were at work.
+    """
 
     label: str
     title: str
@@ -39,11 +44,11 @@ class Surface:
     regime: str
     ms: tuple[int, ...]
     columns: tuple[tuple[int, int], ...]
-    shares: dict[tuple[int, tuple[int, int]], float]
-    disturbed: frozenset[tuple[int, tuple[int, int]]] = frozenset()
+    shares: dict[Place, float]
+    disturbed: frozenset[Place] = frozenset()
 
     @property
-    def best(self) -> tuple[int, tuple[int, int]]:
+    def best(self) -> Place:
         """The shape (m, (n, k)) that reaches most."""
         return max(self.shares, key=self.shares.__getitem__)
 
@@ -52,7 +57,27 @@ class Surface:
         return [share for (own, _), share in self.shares.items() if own == m]
 
     def sentence(self) -> str:
-        """Say from which M on the shapes are near the best, and how little the smallest reaches."""
+        """Say from which M on the shapes are near the best, and how little the smallest reaches.
+
+        Of shapes that others disturbed only their number is told.
+        """
+        if not self.disturbed:
+            return self._told()
+        count = len(self.shares)
+        if len(self.disturbed) == count:
+            return (
+                f"Others were at work while all {count} shapes of {self.label} were measured, so "
+                "nothing can be told of what shapes do."
+            )
+        shares = {at: share for at, share in self.shares.items() if at not in self.disturbed}
+        ms = tuple(sorted({m for m, _ in shares}))
+        quiet = replace(self, shares=shares, ms=ms, disturbed=frozenset())
+        return (
+            f"{quiet._told()} {len(self.disturbed)} more are left out here, since others were at "
+            "work meanwhile."
+        )
+
+    def _told(self) -> str:
         m, (n, k) = self.best
         top = self.shares[self.best]
         enough = [own for own in self.ms if median(self.row(own)) >= _HIGH * top]
@@ -113,8 +138,8 @@ def surfaces(run: Run, device_id: str) -> tuple[Surface, ...]:
 
 def _surface(run: Run, label: str, members: Sequence[Measurement]) -> Surface:
     basis, peak = _peak(run, members)
-    shares: dict[tuple[int, tuple[int, int]], float] = {}
-    disturbed = set()
+    shares: dict[Place, float] = {}
+    disturbed: set[Place] = set()
     for m in members:
         assert m.rate is not None, m.case.case_id
         size = m.case.shape

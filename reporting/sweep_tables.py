@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from roofprobe.records.ceilings import clock_mhz_of
+from roofprobe.records.disturbed import is_disturbed
 from roofprobe.records.schema import Measurement, Role, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.compute_tables import grouped, rate_of, rate_text, rows_of
@@ -23,7 +24,8 @@ from roofprobe.reporting.tables import clock_text
 class PatternRow:
     """One data pattern beside uniform random data of the same shape, route and regime.
 
-    Ratios are to the uniform data's; the uniform row has none.
+    Ratios are to the uniform data's; the uniform row has none. ``disturbed``: others were at work
+    while it was measured.
     """
 
     label: str
@@ -37,6 +39,7 @@ class PatternRow:
     ratio: float | None = None
     clock_ratio: float | None = None
     power_ratio: float | None = None
+    disturbed: bool = False
 
     def conditions(self) -> str:
         """Clock and power in a few words, as far as they are known."""
@@ -120,6 +123,7 @@ def _pattern_row(label: str, m: Measurement, uniform: Measurement) -> PatternRow
         ratio=None if m is uniform else rate_of(m) / rate_of(uniform),
         clock_ratio=None if m is uniform else _over(clock, clock_mhz_of(uniform)[0]),
         power_ratio=None if m is uniform else _over(power, _power_w(uniform)),
+        disturbed=is_disturbed(m),
     )
 
 

@@ -285,13 +285,25 @@ def counts_text(run: Run, device_id: str | None = None) -> str:
         return "no cases"
     ends = [(status, sum(m.status == status for m in found)) for status in ("ok", *_WORST_FIRST)]
     told = ", ".join(f"{count} {status}" for status, count in ends if count)
-    late = sum(m.reason is not None and m.reason.code == "time-budget" for m in found)
+    late = sum(map(_ran_late, found))
     why = f" ({late} of them for want of time)" if late else ""
     return f"{plural(len(found), 'case')}: {told}{why}"
 
 
+def _ran_late(measurement: Measurement) -> bool:
+    return measurement.reason is not None and measurement.reason.code == "time-budget"
+
+
+def status_words(run: Run) -> str:
+    """Say how a run ended: ``complete`` is that it came to its end, not that all was measured."""
+    late = sum(map(_ran_late, run.measurements))
+    if run.status != "complete" or not late:
+        return run.status
+    return f"came to its end; the time budget left {plural(late, 'case')} out"
+
+
 def status_sentence(run: Run) -> str | None:
-    """Say why a run is not what it seems: made up, or cut short; nothing for a measured whole."""
+    """Say why a run is not what it seems: made up, cut short, or short of time; else nothing."""
     said = []
     if run.simulated is not None:
         said.append(f"Nothing here was measured: {clean(run.simulated)}")
@@ -299,6 +311,8 @@ def status_sentence(run: Run) -> str | None:
         said.append("The run was still going on when this was written: results are partial.")
     elif run.status == "incomplete":
         said.append("The run did not come to its end: results are partial.")
+    elif late := sum(map(_ran_late, run.measurements)):
+        said.append(f"The time budget left {plural(late, 'case')} out: results are partial.")
     return " ".join(said) or None
 
 

@@ -174,11 +174,17 @@ def quiet_lines(run: Run, verdict: Verdict, *, reasons: bool = True) -> tuple[st
 
 
 def _speed_lines(run: Run, verdict: Verdict) -> tuple[str, ...]:
-    whose = dict.fromkeys(_without_bands(device) for device in unjudged_speed(run, verdict))
-    return tuple(
-        f"Speed was not judged: no bands for {who}; hold it against an earlier run with --against"
-        for who in whose
-    )
+    tried = {f.device_id for f in verdict.findings if f.code == "RP-REFERENCE"}
+    lines = [
+        f"Speed was not judged: no bands for {_without_bands(device)}; "
+        + (
+            "the reference could not judge it either (RP-REFERENCE)"
+            if device.device_id in tried
+            else "hold it against an earlier run with --against"
+        )
+        for device in unjudged_speed(run, verdict)
+    ]
+    return tuple(dict.fromkeys(lines))
 
 
 def unjudged_speed(run: Run, verdict: Verdict) -> tuple[Device, ...]:

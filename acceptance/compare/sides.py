@@ -4,7 +4,8 @@ A side is a run folder, a ``run.json``, or a folder of runs, of which all are ta
 their stable id (a GPU's UUID) where both sides have it; else by kind and index, and then all runs
 of a side on devices of that kind and index are pooled; else, marked as different devices, in
 the order of their index. A kind is the catalogue's row or, for what has none, the name. A
-processor's id is ``cpu`` on every host, so it also needs the same kind to be the same device.
+processor's id is ``cpu`` on every host and identifies nothing: it is the same device where host and
+kind are the same.
 """
 
 from __future__ import annotations
@@ -128,15 +129,21 @@ _PAIRINGS: tuple[tuple[Pairing, tuple[str, ...]], ...] = (
 def _grouped(places: Sequence[Place], parts: tuple[str, ...]) -> dict[tuple[str, ...], list[Place]]:
     groups: dict[tuple[str, ...], list[Place]] = {}
     for place in places:
-        device = place[1]
+        run, device = place
         values = {
-            "id": device.device_id,
+            "id": _identity(run, device),
             "kind": kind_of(device),
             "backend": "cpu" if device.backend == "cpu" else "gpu",
             "index": str(device.index),
         }
         groups.setdefault(tuple(values[part] for part in parts), []).append(place)
     return groups
+
+
+def _identity(run: Run, device: Device) -> str:
+    if device.backend == "cpu":
+        return f"{device.device_id} of {run.environment.host}"
+    return device.device_id
 
 
 def _newest_kind(places: list[Place]) -> list[Place]:
@@ -150,8 +157,12 @@ def _pair(a: Sequence[Place], b: Sequence[Place], pairing: Pairing) -> Pair:
     name_a = a[0][1].name if a else None
     name_b = b[0][1].name if b else None
     sentence = {
-        "same-device": "the same device by its id",
-        "same-kind-and-index": f"devices of one kind with index {some.index}; other ids",
+        "same-device": "the same processor by host and name"
+        if some.backend == "cpu"
+        else "the same device by its id",
+        "same-kind-and-index": "processors of the same name of different hosts"
+        if some.backend == "cpu"
+        else f"devices of one kind with index {some.index}; other ids",
         "different-devices": f"different devices: {name_a} in A, {name_b} in B",
         "unpaired": f"only in {'A' if a else 'B'}",
     }[pairing]

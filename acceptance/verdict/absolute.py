@@ -26,6 +26,7 @@ from roofprobe.records.ceilings import ceiling_for
 from roofprobe.records.schema import Case, Ceiling, Device, Finding, Headline, Measurement, Run
 
 _CODES = {"compute": "RP-COMPUTE", "memory": "RP-BANDWIDTH"}
+_BY_REFERENCE = "its speed is held against the reference alone (RP-REFERENCE)"
 _KIND_WORDS: Mapping[Kind, str] = {"dense": "", "sparse": " 2:4 sparse", "vector": " vector pipe"}
 
 
@@ -41,25 +42,34 @@ class _Held:
     basis: str
 
 
-def absolute(run: Run) -> Iterator[Finding]:
-    """Yield a finding for each precision and streaming kernel of each device that has a band."""
+def absolute(run: Run, *, has_reference: bool = False) -> Iterator[Finding]:
+    """Yield a finding for each precision and streaming kernel of each device that has a band.
+
+    Without a band it is only told what judges instead: an earlier run, or, where the run
+    ``has_reference``, that.
+    """
     sources = {(m.device_id, m.case.case_id): m for m in run.measurements if m.status == "ok"}
     for device in run.devices:
         if device.backend == "cpu":
             yield finding(
                 "RP-COMPUTE", "unknown",
-                "A processor has no datasheet, only an assumed peak: an earlier run of it judges "
-                "its speed (--against)",
-                device=device, required=False, remedy="probe check RUN --against EARLIER_RUN",
+                "A processor has no datasheet, only an assumed peak: "
+                + (_BY_REFERENCE if has_reference else
+                   "an earlier run of it judges its speed (--against)"),
+                device=device, required=False,
+                remedy=None if has_reference else "probe check RUN --against EARLIER_RUN",
             )  # fmt: skip
     for subject in subjects(run):
         if subject.row is None:
             yield finding(
                 "RP-COMPUTE", "unknown",
-                "No catalogue row says what this device should reach; an earlier run of it does, "
-                "with --against",
+                "No catalogue row says what this device should reach: "
+                + (_BY_REFERENCE if has_reference else
+                   "an earlier run of it does, with --against"),
                 device=subject.device, required=False,
-                remedy="probe check RUN --against EARLIER_RUN, or add a row: docs/adding-a-gpu.md",
+                remedy=("add a row: docs/adding-a-gpu.md" if has_reference else
+                        "probe check RUN --against EARLIER_RUN, or add a row: "
+                        "docs/adding-a-gpu.md"),
             )  # fmt: skip
             continue
         yield from _of_device(run, subject, subject.row, sources)

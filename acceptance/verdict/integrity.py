@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from roofprobe.acceptance.checks import device_of, finding
 from roofprobe.acceptance.verdict.complete import complete
-from roofprobe.acceptance.verdict.formats import WIDER, slow_formats
+from roofprobe.acceptance.verdict.formats import no_slow_formats, slow_formats
 from roofprobe.records.ceilings import ceiling_for
 from roofprobe.records.disturbed import disturbed_of, share_taken
 from roofprobe.records.schema import (
@@ -72,12 +72,24 @@ def _in_order(run: Run, device: Device) -> Iterator[tuple[str, str]]:
     if repeated:
         yield "RP-UNSTABLE-BITS", f"{_more(repeated, '')} gave the same bits again and again"
     if any(m.identity is not None and m.identity.names for m in done):
-        yield "RP-KERNEL-FALLBACK", "Each row ran on the kernel that it stands for"
-    precisions = {h.precision for h in run.headlines if h.device_id == device.device_id}
-    if any(narrow in precisions and wide in precisions for narrow, wide in WIDER.items()):
-        yield "RP-SLOW-FALLBACK", "No narrower format is slower than the wider one"
+        yield "RP-KERNEL-FALLBACK", _own_kernels(done)
+    faster = no_slow_formats(run, device)
+    if faster is not None:
+        yield "RP-SLOW-FALLBACK", faster
     if any(m.telemetry is not None and m.telemetry.others_cores is not None for m in done):
         yield "RP-NOT-ALONE", "No measurement saw others at work"
+
+
+def _own_kernels(done: Sequence[Measurement]) -> str:
+    """Say that rows ran on their kernels, and which are aside since a processor emulates them."""
+    told = "Each row ran on the kernel that it stands for"
+    aside = dict.fromkeys(label_of(m.case) for m in done if m.identity and m.identity.fallback)
+    if not aside:
+        return told
+    return (
+        f"{told}, fallback rows aside: {', '.join(aside)} (this processor has no instructions for "
+        "them, and what emulates them is in the record)"
+    )
 
 
 def not_alone(run: Run) -> Iterator[Finding]:

@@ -95,7 +95,7 @@ def _layers(run: Run, against: Sequence[Run]) -> Iterator[Finding]:
     yield from integrity(run)
     yield from identity(run, against)
     yield from health(run)
-    yield from absolute(run)
+    yield from absolute(run, has_reference=bool(against))
     yield from host_relative(run)
     yield from reference_relative(run, against)
 

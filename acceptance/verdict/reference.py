@@ -33,6 +33,7 @@ from roofprobe.records.schema import (
     Run,
 )
 from roofprobe.records.titles import label_of
+from roofprobe.records.wording import are, plural
 
 # What two runs of the same healthy device may differ by, by kind of device and family. On a
 # processor neighbours of a virtual machine move the median of memory rows by 10 % and more; small
@@ -139,7 +140,7 @@ def _of_device(
 ) -> Iterator[Finding]:
     now = _ok(run, device)
     before = [_ok(reference, other) for reference, other in twins]
-    source = _source(twins, same)
+    source = _source(device, twins, same)
     rows = [
         row
         for case_id, m in now.items()
@@ -148,6 +149,7 @@ def _of_device(
     ]
     alone = [row for row in rows if not row.disturbed]
     noise = _noise(device, alone)
+    yield from _left_out(run, device, rows, source)
     for family in run.options.families:
         members = [row for row in alone if row.family == family]
         left_out = sum(row.family == family for row in rows) - len(members)
@@ -156,11 +158,31 @@ def _of_device(
         elif left_out:
             yield finding(
                 "RP-REFERENCE", "unknown",
-                f"{family}: others were at work during all of {left_out} rows; repeat on an idle "
-                "host",
+                f"{family}: others were at work during {_all_of(left_out)}; repeat on an idle host",
                 device=device, bound_source=source,
             )  # fmt: skip
     yield from _missing(run, device, twins, now)
+
+
+def _left_out(run: Run, device: Device, rows: Sequence[_Row], source: str) -> Iterator[Finding]:
+    """Say how many rows of the families that are judged all the same nothing is judged by."""
+    told = []
+    for family in run.options.families:
+        members = [row for row in rows if row.family == family]
+        disturbed = sum(row.disturbed for row in members)
+        if 0 < disturbed < len(members):
+            told.append(f"{disturbed} of {plural(len(members), f'{family} row')}")
+    if told:
+        yield finding(
+            "RP-REFERENCE", "unknown",
+            f"Others were at work during {', '.join(told)}: these rows are left out, and only the "
+            "others count",
+            device=device, required=False, bound_source=source, remedy="repeat on an idle host",
+        )  # fmt: skip
+
+
+def _all_of(count: int) -> str:
+    return "its only row" if count == 1 else f"all of {count} rows"
 
 
 def _noise(device: Device, rows: Sequence[_Row]) -> dict[tuple[Family, str], float]:
@@ -188,9 +210,14 @@ def _ok(run: Run, device: Device) -> dict[str, Measurement]:
     }
 
 
-def _source(twins: Sequence[tuple[Run, Device]], same: bool) -> str:
+def _source(device: Device, twins: Sequence[tuple[Run, Device]], same: bool) -> str:
     runs = ", ".join(dict.fromkeys(reference.run_id for reference, _ in twins))
-    return f"{'this device' if same else 'another device of its kind'} in {runs}"
+    another = (
+        "another host's processor of the same name"
+        if device.backend == "cpu"
+        else "another device of its kind"
+    )
+    return f"{'this device' if same else another} in {runs}"
 
 
 def _row(now: Measurement, before: Sequence[Measurement]) -> _Row | None:
@@ -254,21 +281,25 @@ def _judged(
     worst = max(lines[worst_line], key=lambda row: (row.is_apart, row.slower))
     warn, fail = _bounds(floors[worst_line])
     if judgement == "pass":
-        sentence = f"{family}: no line of {len(rows)} rows is slower than before beyond noise"
+        several = f"{len(lines)} lines ({len(rows)} rows)"
+        what = plural(len(rows), "row") if len(lines) in (1, len(rows)) else several
+        told = "the only row is not" if len(rows) == 1 else f"none of {what} is"
+        sentence = f"{family}: {told} slower than before beyond noise"
     else:
         slow = sum(row.is_apart and row.slower > _bounds(floors[row.label])[0] for row in rows)
         sentence = (
-            f"{family}: {slow} of {len(rows)} rows are slower beyond noise; of {worst_line} the "
-            f"median row lost {_slower(lines[worst_line]):.1%} of its speed, the worst "
+            f"{family}: {slow} of {plural(len(rows), 'row')} {'is' if slow == 1 else 'are'} slower "
+            f"beyond noise; of {worst_line} the median row lost "
+            f"{_slower(lines[worst_line]):.1%} of its speed, the worst "
             f"{worst.slower:.1%} ({worst.now:.4g} after {worst.before:.4g} {worst.unit})"
         )
     if left_out:
-        sentence += f"; {left_out} rows are left out, since others were at work"
+        sentence += f"; {are(left_out, 'row')} left out, since others were at work"
     return finding(
         "RP-REFERENCE", judgement, sentence,
-        device=device, case_id=worst.case_id, figure=_slower(lines[worst_line]),
+        device=device, case_id=worst.case_id, figure=max(0.0, _slower(lines[worst_line])),
         bound=fail if judgement == "fail" else warn,
-        unit="share of the speed that is lost", bound_source=source,
+        unit="share of the speed lost", bound_source=source,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from roofprobe.records.schema import Device, Run
 from roofprobe.reporting import numbers
 from roofprobe.reporting.plain_text import clean
-from roofprobe.reporting.tables import measurements_of
+from roofprobe.reporting.tables import measurements_of, status_words
 
 Place = tuple[str, Run, Device]  # the column's name, and what it shows
 
@@ -66,7 +66,7 @@ _CONDITIONS: Final[dict[str, Callable[[Run, Device], str | None]]] = {
     "libraries": lambda r, _: ", ".join(f"{n} {v}" for n, v in r.environment.libraries.items()),
     "tier": lambda r, _: r.options.tier,
     "precisions asked for": lambda r, _: ", ".join(r.options.precisions),
-    "status": lambda r, _: r.status,
+    "status": lambda r, _: status_words(r),
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from roofprobe.costmodel.calibrate import calibrate
-from roofprobe.costmodel.calibration_file import calibration_bytes
+from roofprobe.costmodel.calibration_file import calibration_bytes, read_calibration
 from roofprobe.costmodel.export import export, planner_of
 from roofprobe.costmodel.exporters.planners import PLANNERS
 from roofprobe.costmodel.fit import Settings
@@ -38,6 +38,19 @@ def test_each_planner_gets_files_and_a_note_of_their_provenance(
     assert "default (published-fit)" in note, "norms were not in it"
     assert done.label in note
     assert done.load in note
+
+
+def test_what_disturbed_a_calibration_travels_with_its_export(source: Path, tmp_path: Path) -> None:
+    read = read_calibration(source)
+    note = "others had the processor during 12 of 20 measured operations"
+    devices = tuple(d.model_copy(update={"notes": (note,)}) for d in read.devices)
+    file = tmp_path / "calibration.json"
+    file.write_bytes(calibration_bytes(read.model_copy(update={"devices": devices})))
+    done = export(
+        file, "aiconfigurator", tmp_path / "out", gpu="H100 SXM", models=("llama-3.1-8b",)
+    )
+    assert done.notes[0] == note
+    assert f"- Note: {note}." in (done.folder / "PROVENANCE.md").read_text()
 
 
 def test_vidur_is_refused_in_one_sentence(source: Path, tmp_path: Path) -> None:

@@ -9,7 +9,11 @@ import pytest
 
 import roofprobe
 from roofprobe.costmodel.calibration import default_calibration
-from roofprobe.costmodel.calibration_file import CalibrationFile, calibration_bytes
+from roofprobe.costmodel.calibration_file import (
+    CalibrationFile,
+    calibration_bytes,
+    read_calibration,
+)
 from roofprobe.costmodel.planner import choose_calibration
 from roofprobe.records.errors import RoofprobeError
 
@@ -41,6 +45,18 @@ def test_a_file_plans_like_what_it_was_written_from(file: Path) -> None:
     )
     assert by_file == by_both
     assert by_file["tpot_ms"]["median"] == pytest.approx(by_name["tpot_ms"]["median"], rel=1e-6)
+
+
+def test_a_plan_by_a_disturbed_calibration_says_so(file: Path, tmp_path: Path) -> None:
+    document = read_calibration(file)
+    note = "others had the processor during 12 of 20 measured operations"
+    devices = tuple(d.model_copy(update={"notes": (note,)}) for d in document.devices)
+    disturbed = tmp_path / "calibration.json"
+    disturbed.write_bytes(calibration_bytes(document.model_copy(update={"devices": devices})))
+    found = roofprobe.plan("llama-3.1-8b", calibration=disturbed)
+    assert found["calibration"].endswith(
+        ". Others had the processor during 12 of 20 measured operations."
+    )
 
 
 def test_a_calibration_of_another_device_is_refused(file: Path) -> None:

@@ -181,3 +181,17 @@ def test_a_run_of_operations_alone_is_relative_to_the_best_of_them() -> None:
     best = ceilings.compute["fp32"]
     assert best.kind == "measured"
     assert best.value == pytest.approx(4.0)
+
+
+def test_operations_beside_others_are_counted_in_the_notes_of_their_device() -> None:
+    note = Note(code=NOT_ALONE, sentence="others took half of the processor")
+    quiet = tuple(product(m, 1024, m * 1e-6) for m in range(64, 84))
+    disturbed = tuple(m.model_copy(update={"notes": (note,)}) for m in quiet[:12])
+    run = run_with(PEAK, more=(*disturbed, *quiet[12:]))
+    (told,) = calibrated(run).notes
+    assert told.startswith("others had the processor during 12 of 20 measured operations, so")
+    outcome = calibrate([Path("run")], read=lambda _: run)
+    assert outcome.file.devices[0].notes == (told,)
+    assert f"Example GPU: {told}" in outcome.notes
+    few = run_with(PEAK, more=(*disturbed[:1], *quiet[1:]))
+    assert calibrated(few).notes == (), "a background task's"

@@ -13,6 +13,7 @@ from roofprobe.kernels.work import Unsupported
 from roofprobe.probes import compute, gemm
 from roofprobe.probes.backends import CpuBackend, target_of
 from roofprobe.probes.clocks import NoClock
+from roofprobe.probes.refusals import refusal
 from roofprobe.probes.session import Session
 from roofprobe.probes.timers import WallTimer
 from roofprobe.records.schema import Case, Device, Measurement, Options, Role, Search
@@ -280,6 +281,32 @@ def test_whatever_may_not_run_is_refused_when_it_is_tried(architecture: str) -> 
         assert routes.unavailable(route, target_of(device)) is not None
         refused += 1
     assert refused > 0
+
+
+def test_a_refusal_by_the_device_is_the_reason_that_the_case_itself_ends_with() -> None:
+    told = 0
+    for case in compute.cases(CPU, options()):
+        reason = refusal(case, CPU)
+        if reason is None or case.op == "search":
+            continue
+        with pytest.raises(Unsupported) as raised:
+            gemm.prepare(case, session_on())
+        found = raised.value
+        assert (reason.code, reason.sentence) == (found.code, found.sentence)
+        assert reason.remedy == found.remedy
+        told += 1
+    assert told > 20
+
+
+def test_a_search_is_refused_only_where_no_route_of_its_row_may_run() -> None:
+    refused = {
+        case.row: refusal(case, CPU)
+        for case in compute.cases(CPU, options())
+        if case.role == "search"
+    }
+    assert refused["fp32"] is None
+    assert refused["nvfp4"] is not None
+    assert refused["nvfp4"].code == "architecture"
 
 
 # Making the work

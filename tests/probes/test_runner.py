@@ -248,6 +248,19 @@ def test_what_the_time_budget_leaves_out_is_skipped(folder: Path) -> None:
     assert results == [("fine", "time-budget"), ("fine", "time-budget")]
 
 
+def test_what_can_never_run_says_so_before_it_says_that_time_ran_out(folder: Path) -> None:
+    own = device(backend="cpu")
+    rows = (("mxfp8", "F.scaled_mm"), ("int4", "none"), ("fp32", "torch.mm"))
+    cases = tuple(
+        (case.model_copy(update={"row": row, "precision": row, "route": route}), policy, seconds)
+        for (row, route), (case, policy, seconds) in zip(
+            rows, job("a", "b", "c").cases, strict=True
+        )
+    )
+    results, _ = run(folder, Job(own, cases), time_budget_s=0.05)
+    assert [code for _, code in results] == ["architecture", "no-route", "time-budget"]
+
+
 def test_what_a_measurement_calls_for_comes_right_after_it_in_order(folder: Path) -> None:
     job = following({"a": (planned("a1"), planned("a2"))}, "a", "b")
     _, watcher = run(folder, job)

@@ -34,3 +34,18 @@ def test_what_is_not_known_is_not_drawn_and_what_does_not_move_says_so(compute_r
         (rate,) = pattern_figures(pattern_table([uniform, *same]))
         assert pattern_figures(pattern_table([])) == ()
     assert rate.sentence == "No pattern changes the rate by more than 2%."
+
+
+def test_what_others_disturbed_explains_no_pattern(compute_run: Run) -> None:
+    uniform, zeros, ones = pattern_rows(compute_run, GPU)
+    with figure_style():
+        rate, *_ = pattern_figures(pattern_table([uniform, replace(zeros, disturbed=True), ones]))
+        alone, *_ = pattern_figures(pattern_table([replace(uniform, disturbed=True), zeros, ones]))
+    assert rate.sentence.startswith("ones changes the rate most:")
+    assert rate.sentence.endswith(
+        "Others were at work beside 1 of the 2 comparisons, which are left out."
+    )
+    assert alone.sentence == (
+        "Others were at work beside all of these cases, so nothing can be told of what a pattern "
+        "does to the rate."
+    )

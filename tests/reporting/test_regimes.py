@@ -1,5 +1,6 @@
-from roofprobe.records.schema import Run
+from roofprobe.records.schema import NOT_ALONE, Note, Run
 from roofprobe.reporting.beside import NOTHING
+from roofprobe.reporting.exhibit import Exhibit
 from roofprobe.reporting.regimes import pairs_of, regimes
 from roofprobe.reporting.svg import StyleSheet, figure_style, inline_svg
 
@@ -47,4 +48,27 @@ def test_rows_that_lose_nothing_say_so(compute_run: Run) -> None:
     with figure_style():
         exhibit = regimes(run, GPU, NOTHING)
     assert exhibit is not None
-    assert exhibit.drawings[0].sentence.startswith("No row loses more than 2%")
+    assert exhibit.drawings[0].sentence == "No row loses anything when it goes on for seconds."
+
+
+def test_what_others_disturbed_is_no_loss_of_power_or_cooling(compute_run: Run) -> None:
+    settled = {h.label: h.settled_case_id for h in compute_run.headlines if h.settled_case_id}
+    note = Note(code=NOT_ALONE, sentence="others were at work")
+
+    def disturbed(*cases: str | None) -> Exhibit:
+        measured = tuple(
+            m.model_copy(update={"notes": (note,)}) if m.case.case_id in cases else m
+            for m in compute_run.measurements
+        )
+        with figure_style():
+            found = regimes(compute_run.model_copy(update={"measurements": measured}), GPU, NOTHING)
+        assert found is not None
+        return found
+
+    one = disturbed(settled["fp8-fast"])
+    assert one.drawings[0].sentence.startswith("bf16 loses most: settled it keeps 89%")
+    assert one.drawings[0].sentence.endswith("Left out, since others were at work: fp8-fast.")
+    assert one.sentence.endswith("on an idle host. Here others were at work during 1 of 2 rows.")
+    every = disturbed(*settled.values())
+    assert every.drawings[0].sentence.startswith("Others were at work during every row, so")
+    assert "clock" not in every.drawings[0].sentence

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from roofprobe.records.schema import Run
@@ -66,3 +68,14 @@ def test_a_steep_surface_claims_no_m_that_is_enough() -> None:
 
 def test_the_profile_has_median_and_range_for_each_m() -> None:
     assert made({16: [0.1, 0.2, 0.6]}).profile() == (("16", "20% (10–60)"),)
+
+
+def test_shapes_that_others_disturbed_are_counted_and_not_compared() -> None:
+    plain = made({1: [0.1, 0.1], 64: [0.7, 0.4], 1024: [0.07, 0.07]})
+    low = frozenset(place for place in plain.shares if place[0] == 1024)
+    told = replace(plain, disturbed=low).sentence()
+    assert told.startswith("bf16 is best at 64x64x64 with 70%")
+    assert "4 shapes, each in a burst. 2 more are left out here, since others were" in told
+    every = replace(plain, disturbed=frozenset(plain.shares)).sentence()
+    assert every.startswith("Others were at work while all 6 shapes of bf16 were measured")
+    assert "best" not in every

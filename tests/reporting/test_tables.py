@@ -110,8 +110,13 @@ def test_counts_tell_how_cases_ended(example_run: Run, empty_run: Run) -> None:
 
 def test_a_run_without_its_end_says_so(example_run: Run, incomplete_run: Run) -> None:
     running = example_run.model_copy(update={"status": "running"})
-    assert tables.status_sentence(example_run) is None
-    simulated = example_run.model_copy(update={"simulated": "A generator made it up."})
+    late = "The time budget left 1 case out: results are partial."
+    assert tables.status_sentence(example_run) == late
+    assert tables.status_words(example_run) == "came to its end; the time budget left 1 case out"
+    in_time = example_run.model_copy(update={"measurements": example_run.measurements[:1]})
+    assert tables.status_sentence(in_time) is None
+    assert tables.status_words(in_time) == "complete"
+    simulated = in_time.model_copy(update={"simulated": "A generator made it up."})
     assert tables.status_sentence(simulated) == "Nothing here was measured: A generator made it up."
     assert "still going on" in str(tables.status_sentence(running))
     assert "did not come to its end" in str(tables.status_sentence(incomplete_run))

@@ -61,6 +61,12 @@ def test_speed_that_nobody_judged_is_said_plainly_and_speed_that_was_is_not(
     assert verdict_rows.verdict_sentence(judged_run, verdict) == (
         "1 pass, 2 not told here; speed of 2 of 3 devices was not judged."
     )
+    tried = finding("unknown", code="RP-REFERENCE", device_id=cpu.device_id)
+    after = verdict.model_copy(update={"findings": (*verdict.findings, tried)})
+    assert verdict_rows.quiet_lines(judged_run, after)[-1] == (
+        "Speed was not judged: no bands for a processor; the reference could not judge it either "
+        "(RP-REFERENCE)"
+    )
     held = [
         finding("pass", code="RP-REFERENCE", device_id=device.device_id) for device in (gpu, cpu)
     ]

@@ -51,6 +51,17 @@ def test_two_kinds_of_processor_are_not_the_same_device(built: ModuleType) -> No
     assert paired([a], [b]) == [("different-devices", ("cpu",), ("cpu",))]
 
 
+def test_processors_of_one_name_on_two_hosts_are_two(built: ModuleType) -> None:
+    a = built.run([], devices=[built.processor()], environment={"host": "one"})
+    b = built.run([], devices=[built.processor()], environment={"host": "two"})
+    (pair,) = pair_devices([a], [b])
+    assert pair.record.pairing == "same-kind-and-index"
+    assert pair.record.sentence == "processors of the same name of different hosts"
+    (itself,) = pair_devices([a], [a])
+    assert itself.record.pairing == "same-device"
+    assert itself.record.sentence == "the same processor by host and name"
+
+
 def test_a_processor_and_a_gpu_are_never_paired(built: ModuleType) -> None:
     a, b = built.run([], devices=[built.processor()]), built.run([])
     assert paired([a], [b]) == [("unpaired", ("cpu",), ()), ("unpaired", (), ("GPU-1",))]

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from roofprobe.acceptance.verdict.formats import slow_formats
+from roofprobe.acceptance.verdict.formats import no_slow_formats, slow_formats
 from roofprobe.records.headlines import headlines_of
 from roofprobe.records.schema import (
+    NOT_ALONE,
     Case,
     Ceiling,
     Device,
@@ -14,6 +15,7 @@ from roofprobe.records.schema import (
     Environment,
     Finding,
     Measurement,
+    Note,
     Options,
     Run,
 )
@@ -46,8 +48,14 @@ def peak(precision: str, value: float) -> Ceiling:
 def found(
     *measurements: Measurement, backend: str = "cuda", ceilings: tuple[Ceiling, ...] = ()
 ) -> list[Finding]:
+    return list(slow_formats(run_of(measurements, backend, ceilings)))
+
+
+def run_of(
+    measurements: tuple[Measurement, ...], backend: str, ceilings: tuple[Ceiling, ...]
+) -> Run:
     device = Device(device_id="d", torch_device=backend, backend=backend, name="Example")
-    run = Run(
+    return Run(
         run_id="r",
         status="complete",
         started_at="2000-01-01T00:00:00+00:00",
@@ -58,7 +66,16 @@ def found(
         ceilings=ceilings,
         headlines=headlines_of((device,), measurements, ceilings),
     )
-    return list(slow_formats(run))
+
+
+def disturbed(m: Measurement) -> Measurement:
+    note = Note(code=NOT_ALONE, sentence="others were at work", figures={"share": 0.77})
+    return m.model_copy(update={"notes": (note,)})
+
+
+def passing(*measurements: Measurement, ceilings: tuple[Ceiling, ...]) -> str | None:
+    run = run_of(measurements, "cpu", ceilings)
+    return no_slow_formats(run, run.devices[0])
 
 
 @pytest.mark.parametrize(
@@ -116,3 +133,25 @@ def test_vector_sparse_and_settled_rows_are_no_party_to_it() -> None:
         product("bf16", 50.0, regime="settled", role="settled"),
     ):
         assert found(row, wide) == []
+
+
+def test_a_figure_that_others_held_down_accuses_nobody() -> None:
+    (told,) = found(disturbed(product("int8", 80.0)), product("bf16", 100.0))
+    assert (told.judgement, told.required) == ("unknown", False)
+    assert told.sentence.startswith("Others were at work while int8 was measured")
+    assert told.remedy == "repeat on an idle host"
+    (still,) = found(product("int8", 80.0), disturbed(product("bf16", 100.0)))
+    assert still.judgement == "warn", "undisturbed, the wider format would be faster still"
+    (unproved,) = found(product("int8", 120.0), disturbed(product("bf16", 100.0)))
+    assert unproved.judgement == "unknown", "undisturbed, the wider format may be the faster one"
+
+
+def test_what_passes_names_the_formats_that_were_held_and_those_that_were_not() -> None:
+    rows = (product("fp32", 0.25), product("bf16", 0.9), product("fp16", 0.04))
+    ceilings = (peak("fp32", 0.4), peak("bf16", 1.0))
+    assert passing(*rows, ceilings=ceilings) == (
+        "No narrower format is slower than the wider one that it should beat: bf16 (aside: fp16, "
+        "since no peak says that this device gains from them)"
+    )
+    assert passing(rows[0], rows[2], ceilings=ceilings) is None, "nothing was asked"
+    assert passing(disturbed(rows[0]), rows[1], ceilings=ceilings) is None

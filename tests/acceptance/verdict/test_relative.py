@@ -132,6 +132,42 @@ def test_rows_during_which_others_were_at_work_say_nothing(h100: ModuleType, hea
     assert against(h100, noted, healthy)["memory"] == "unknown"
 
 
+def test_rows_that_are_left_out_of_a_pass_are_told_beside_it(
+    h100: ModuleType, healthy: Run
+) -> None:
+    rows = [m.case.case_id for m in healthy.measurements if of_bf16(m) and m.status == "ok"]
+    note = Note(code=NOT_ALONE, sentence="others took a half of the cores meanwhile")
+    noted = healthy.model_copy(update={"measurements": tuple(
+        m.model_copy(update={"notes": (note,)}) if m.case.case_id == rows[0] else m
+        for m in healthy.measurements
+    )})  # fmt: skip
+    found = [f for f in judge(noted, [healthy]).findings if f.code == "RP-REFERENCE"]
+    (told,) = [f for f in found if f.judgement == "unknown"]
+    assert not told.required
+    assert "Others were at work during 1 of " in told.sentence
+    assert "compute rows: these rows are left out" in told.sentence
+    (compute,) = [f for f in found if f.sentence.startswith("compute:")]
+    assert compute.sentence.endswith("; 1 row is left out, since others were at work")
+    assert (compute.judgement, compute.figure) == ("pass", 0.0)
+
+
+def test_a_faster_run_has_lost_nothing(h100: ModuleType, healthy: Run) -> None:
+    faster = h100.scaled(healthy, 1.004)
+    found = [f for f in judge(faster, [healthy]).findings if f.code == "RP-REFERENCE"]
+    assert {f.figure for f in found} == {0.0}
+    assert {f.unit for f in found} == {"share of the speed lost"}
+
+
+def test_a_single_row_is_told_as_one(h100: ModuleType, healthy: Run) -> None:
+    kept = [m for m in healthy.measurements if m.case.family != "launch"]
+    kept += [m for m in healthy.measurements if m.case.family == "launch"][:1]
+    few = h100.finished(healthy.model_copy(update={"measurements": tuple(kept)}))
+    found = [f for f in judge(few, [healthy]).findings if f.code == "RP-REFERENCE"]
+    assert "launch: the only row is not slower than before beyond noise" in {
+        f.sentence for f in found
+    }
+
+
 def test_a_line_is_slower_only_beyond_the_scatter_of_the_others(
     h100: ModuleType, healthy: Run
 ) -> None:

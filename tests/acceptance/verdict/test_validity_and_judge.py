@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from roofprobe.acceptance.verdict.integrity import bad_ends, fallbacks, not_alone
+from roofprobe.acceptance.verdict.integrity import bad_ends, fallbacks, integrity, not_alone
 from roofprobe.acceptance.verdict.judge import judge
 from roofprobe.acceptance.verdict.validity import invalidate
 from roofprobe.records.ceilings import ceilings_of
@@ -262,6 +262,24 @@ def test_a_kernel_that_stands_in_for_another_is_a_warning_that_names_it() -> Non
     assert finding.sentence == (
         "fp8 by torch.mm ran the kernel slow_sgemm: FP8 is converted to FP32. (and in 2 more cases)"
     )
+
+
+def test_a_pass_names_the_rows_that_a_processor_only_emulates() -> None:
+    own = KernelIdentity(names=("gemm_bf16",))
+    stand_in = KernelIdentity(names=("aten::mm",), fallback="torch's own loop computed it")
+    rows = (gemm(1.0, "bf16", {"row": "bf16"}), gemm(0.1, "fp16", {"row": "fp16"}))
+    measured = [
+        m.model_copy(update={"identity": identity})
+        for m, identity in zip(rows, (own, stand_in), strict=True)
+    ]
+    run = run_of(*measured)
+    cpu = run.devices[0].model_copy(update={"backend": "cpu"})
+    found = {f.code: f for f in integrity(run.model_copy(update={"devices": (cpu,)}))}
+    told = found["RP-KERNEL-FALLBACK"]
+    assert told.judgement == "pass"
+    assert "fallback rows aside: fp16 (" in told.sentence
+    plain = {f.code: f for f in integrity(run_of(measured[0]))}["RP-KERNEL-FALLBACK"]
+    assert plain.sentence == "Each row ran on the kernel that it stands for"
 
 
 @pytest.mark.parametrize(

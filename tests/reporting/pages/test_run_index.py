@@ -60,12 +60,38 @@ def test_a_broken_run_is_a_row_with_its_reason_and_no_link() -> None:
 
 
 def test_a_trend_is_the_median_of_a_kind_over_runs_oldest_first() -> None:
-    trends = trends_of([summary(1, (700.0, 710.0, 900.0)), summary(2, (781.0,))])
+    trends = trends_of([summary(1, (700.0, 710.0, 900.0)), summary(2, (781.0,) * 3)])
     (trend,) = trends
-    assert (trend.kind, trend.label, trend.n) == ("Example GPU", "bf16", 2)
+    assert (trend.kind, trend.label, trend.n) == ("3 × Example GPU on h, standard", "bf16", 2)
     assert (trend.latest, trend.change, trend.span) == ("781 TFLOPS", "+10%", "710–781 TFLOPS")
     assert "2000-01-02T10:00:00+00:00: 781 TFLOPS" in trend.svg
     assert trends_of([summary(1)]) == ()
+
+
+def test_only_like_runs_are_joined_in_a_trend() -> None:
+    quick = summary(2, (190.0,), options={"tier": "quick"})
+    elsewhere = summary(3, (300.0,), environment={"host": "other", "roofprobe": "0.1"})
+    more = summary(4, (300.0, 300.0))
+    newer = summary(5, (300.0,), method_version=9)
+    assert trends_of([summary(1), quick, elsewhere, more, newer]) == ()
+    (trend,) = trends_of([summary(1), quick, elsewhere, more, newer, summary(6, (707.0,))])
+    assert (trend.kind, trend.n, trend.change) == ("Example GPU on h, standard", 2, "+1%")
+
+
+def test_a_run_beside_others_is_marked_and_sets_no_change() -> None:
+    def beside(day: int, rate: float, judgement: str = "warn") -> RunSummary:
+        told = {"code": "RP-NOT-ALONE", "judgement": judgement, "device_id": "G0"}
+        verdict = {"judgement": judgement, "findings": [told]}
+        return summary(day, (rate,), verdict=verdict)
+
+    (trend,) = trends_of([beside(1, 350.0), summary(2), beside(3, 693.0, "pass")])
+    assert trend.change == "−1%", "a few disturbed cases are no disturbed run"
+    assert trend.svg.count('class="disturbed"') == 1
+    assert "350 TFLOPS, others were at work" in trend.svg
+    (last,) = trends_of([summary(1), beside(2, 190.0)])
+    assert (last.latest, last.change) == ("190 TFLOPS (others at work)", "–")
+    assert "since the first" not in last.svg
+    assert "others were at work beside 1 of them" in last.svg
 
 
 def test_a_thousand_runs_are_a_page_of_less_than_3_mb() -> None:
