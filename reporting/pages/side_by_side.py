@@ -116,10 +116,17 @@ def to_comparison(runs: Sequence[Run], command: str) -> str:
         "comparison.html.j2",
         sheet,
         styles=("report.css", "runs.css"),
-        title=f"roofprobe: {plural(len(columns), 'device')} side by side",
+        title=f"roofprobe: {_told(columns, len(runs))} side by side",
         subtitle=clean(", ".join(dict.fromkeys(run.run_id for run in runs))),
         groups=list(zip(groups, drawn, strict=True)),
         command=clean(command),
+        has_shares=any(
+            cell is not None and cell.share != numbers.UNKNOWN
+            for group in groups
+            for _, lines in group.tables
+            for line in lines
+            for cell in line.cells
+        ),
         methods=len(methods) > 1,
         simulated=tuple(
             dict.fromkeys(
@@ -127,6 +134,13 @@ def to_comparison(runs: Sequence[Run], command: str) -> str:
             )
         ),
     )
+
+
+def _told(columns: Sequence[Column], n_runs: int) -> str:
+    """Return what stands side by side: runs, where each has but one device."""
+    if len(columns) == n_runs:
+        return plural(n_runs, "run")
+    return f"{plural(len(columns), 'column')} of {plural(n_runs, 'run')}"
 
 
 def columns_of(runs: Sequence[Run]) -> tuple[Column, ...]:
