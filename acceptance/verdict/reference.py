@@ -33,6 +33,7 @@ from roofprobe.records.schema import (
     Run,
 )
 from roofprobe.records.titles import label_of
+from roofprobe.records.wording import rate_words
 
 # What two runs of the same healthy device may differ by, by kind of device and family. On a
 # processor neighbours of a virtual machine move the median of memory rows by 10 % and more; small
@@ -260,7 +261,8 @@ def _judged(
         sentence = (
             f"{family}: {slow} of {len(rows)} rows are slower beyond noise; of {worst_line} the "
             f"median row lost {_slower(lines[worst_line]):.1%} of its speed, the worst "
-            f"{worst.slower:.1%} ({worst.now:.4g} after {worst.before:.4g} {worst.unit})"
+            f"{worst.slower:.1%} ({rate_words(worst.now, worst.unit)} after "
+            f"{rate_words(worst.before, worst.unit)})"
         )
     if left_out:
         sentence += f"; {left_out} rows are left out, since others were at work"

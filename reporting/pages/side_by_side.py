@@ -221,14 +221,13 @@ def _line(columns: Sequence[Column], key: tuple[str, str, str]) -> Line:
     best = max(rates) if len(rates) > 1 else None
     first = found[0].rate.median if found[0] else None
     title = next(headline.title for headline in found if headline)
-    scale = numbers.scale_for(max(rates), key[2])
 
     def cell(number: int, headline: Headline | None) -> Cell | None:
         if headline is None:
             return None
         rate = headline.rate.median
         return Cell(
-            figure=f"{scale.number(rate)} {scale.unit}",
+            figure=numbers.rate(rate, key[2]),
             spread=numbers.spread(headline.rate),
             share=numbers.share(headline.share_datasheet),
             change=_change(rate / first) if number and first else "",
