@@ -52,6 +52,7 @@ def find(query: str) -> Accelerator:
         )
     names = _closest(query[:_LONGEST_QUERY])
     advice = f"; the closest are {', '.join(names)}" if names else ""
+    advice += "; `probe peaks` lists all"
     raise UnknownAcceleratorError(f"No accelerator is called {shown(query)}{advice}.", names)
 
 

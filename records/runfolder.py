@@ -14,7 +14,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,13 +44,15 @@ _LEAST_FREE_BYTES = 16 << 20
 MAX_RUN_BYTES = 256 << 20
 
 
-def prepare_out(out: Path) -> None:
-    """Make ``out`` if needed, and see that it can be written and has room.
+def prepare_out(out: Path) -> tuple[Path, ...]:
+    """Make ``out`` if needed, see that it can be written and has room, and return what was made.
 
-    Raises ``RoofprobeError`` (``out-is-a-file``, ``unwritable``, ``disk-full``), exit code 2.
+    Those folders come innermost first. Raises ``RoofprobeError`` (``out-is-a-file``,
+    ``unwritable``, ``disk-full``), exit code 2.
     """
     if out.exists() and not out.is_dir():
         raise RoofprobeError("out-is-a-file", f"--out {out} is a file; name a folder")
+    made = tuple(folder for folder in (out, *out.parents) if not folder.exists())
     try:
         out.mkdir(parents=True, exist_ok=True)
         trial = out / f".probe-{os.getpid()}"
@@ -71,11 +73,17 @@ def prepare_out(out: Path) -> None:
             f"--out {out} has {free / 2**20:.0f} MiB free and a run needs "
             f"{_LEAST_FREE_BYTES >> 20}; make room or choose another folder",
         )
+    return made
 
 
 @contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Hold ``out`` for one run; raises ``RoofprobeError`` (``busy``) when another run has it."""
+def locked(out: Path, made: Sequence[Path] = ()) -> Iterator[None]:
+    """Hold ``out`` for one run; raises ``RoofprobeError`` (``busy``) when another run has it.
+
+    A run that is refused takes back its lock and the folders that were ``made`` for it, as far as
+    nothing else is in them.
+    """
+    new = not (out / _LOCK).exists()
     descriptor = os.open(out / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
@@ -89,7 +97,15 @@ def locked(out: Path) -> Iterator[None]:
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        try:
+            yield
+        except RoofprobeError:
+            if new:
+                (out / _LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # the first that is not empty ends it
+                for folder in made:
+                    folder.rmdir()
+            raise
     finally:
         os.close(descriptor)
 

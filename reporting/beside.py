@@ -6,10 +6,12 @@ so that it neither fits nor reads anything itself; absent, their parts of the re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import ValidationError
 
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.schema import Run
@@ -42,6 +44,27 @@ def beside_of(folder: Path, run: Run) -> Beside:
     from roofprobe.costmodel.validation import read_validation
 
     return Beside(_read(read_calibration, folder, run), _read(read_validation, folder, run))
+
+
+def beside_among(documents: Mapping[str, Mapping[str, Any]], run: Run) -> Beside:
+    """Return what ``beside_of`` does, from the folder's JSON documents by name."""
+    from roofprobe.costmodel.calibration_file import CalibrationFile
+    from roofprobe.costmodel.validation import FILE, Validation
+
+    return Beside(
+        _taken(CalibrationFile, documents.get("calibration.json"), run),
+        _taken(Validation, documents.get(FILE), run),
+    )
+
+
+def _taken(kind: type[Read], document: Mapping[str, Any] | None, run: Run) -> Read | None:
+    if document is None:
+        return None
+    try:
+        found = kind.model_validate(document)
+    except (ValidationError, RecursionError):
+        return None
+    return found if found.run_id == run.run_id else None
 
 
 def _read(reader: Callable[[Path], Read], folder: Path, run: Run) -> Read | None:

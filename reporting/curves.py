@@ -102,10 +102,12 @@ def curve_figure(
     for bound in upright:
         if x_low <= bound.at <= x_high:
             axes.axvline(bound.at, color=INK, linewidth=1, linestyle=(0, (1, 2)))
+            at_top = _lower_half(marks, bound.at, (y_low, y_high))
             axes.text(
-                bound.at, 0.02, f" {bound.name}", transform=axes.get_xaxis_transform(),
-                va="bottom", ha="left", color=MUTED, fontsize=SMALL, rotation=90,
-                rotation_mode="anchor",
+                bound.at, 0.98 if at_top else 0.02, f" {bound.name}",
+                transform=axes.get_xaxis_transform(),
+                va="bottom", ha="right" if at_top else "left", color=MUTED, fontsize=SMALL,
+                rotation=90, rotation_mode="anchor",
             )  # fmt: skip
     if x_ticks:
         axes.xaxis.set_major_locator(FixedLocator(list(x_ticks)))
@@ -146,16 +148,34 @@ def _emptier_side(lines: Sequence[Line], at: float) -> Literal["left", "right"]:
     return "left" if near[0] > near[1] else "right"
 
 
+def _lower_half(marks: Sequence[Mark], at: float, ends: tuple[float, float]) -> bool:
+    """Return whether the mark that is nearest to the upright ``at`` is in the lower half."""
+    nearest = min(marks, key=lambda mark: abs(log(mark.x / at)))
+    return nearest.y**2 < ends[0] * ends[1]
+
+
+def _band(axes: Axes, line: Line, color: str) -> None:
+    """Fill the band step by step, so that a line that turns back stays within its own."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    steps = []
+    for pair in pairwise(line.marks):
+        # one direction for all: what two steps cover is then covered, not left out
+        one, other = sorted(pair, key=lambda mark: mark.y if line.sideways else mark.x)
+        corners = [
+            (one.low, one.y), (one.high, one.y), (other.high, other.y), (other.low, other.y),
+        ] if line.sideways else [
+            (one.x, one.low), (one.x, one.high), (other.x, other.high), (other.x, other.low),
+        ]  # fmt: skip
+        steps.append(Path([*corners, corners[0]], closed=True))
+    if steps:
+        whole = Path.make_compound_path(*steps)
+        axes.add_patch(PathPatch(whole, facecolor=color, alpha=0.18, linewidth=0))
+
+
 def _draw(axes: Axes, line: Line, color: str, marker: str) -> None:
-    lows, highs = [mark.low for mark in line.marks], [mark.high for mark in line.marks]
-    if line.sideways:
-        axes.fill_betweenx(
-            [mark.y for mark in line.marks], lows, highs, color=color, alpha=0.18, linewidth=0
-        )
-    else:
-        axes.fill_between(
-            [mark.x for mark in line.marks], lows, highs, color=color, alpha=0.18, linewidth=0
-        )
+    _band(axes, line, color)
     for stretch, sure in _stretches(line.marks):
         axes.plot(
             [mark.x for mark in stretch], [mark.y for mark in stretch], color=color, linewidth=1.6,

@@ -52,7 +52,10 @@ def device_facts(device: Device) -> tuple[Fact, ...]:
         ("driver, runtime", _joined(device.driver, device.runtime)),
         ("power limit", _watts(limits.power_limit_w)),
         ("default power limit", _watts(limits.default_power_limit_w)),
-        ("greatest SM clock", _unit(limits.max_sm_clock_mhz, "MHz")),
+        (
+            f"greatest {device.unit} clock" if device.unit in ("SM", "CU") else "greatest clock",
+            _unit(limits.max_sm_clock_mhz, "MHz"),
+        ),
         ("greatest memory clock", _unit(limits.max_mem_clock_mhz, "MHz")),
         ("ECC, MIG, persistence", _modes(device)),
         ("PCIe at most", _pcie(device)),

@@ -170,7 +170,7 @@ def _bar(axes: Axes, row: int, headline: Headline, factor: float) -> None:
             clip_on=False, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2,
         )  # fmt: skip
         tip(diamond, f"derived: {_rate_text(headline, headline.derived)}")
-    label = shorten(clean(headline.label), 20)
+    label = shorten(clean(headline.label), 28)
     axes.text(
         0, row + 0.44, label, ha="left", va="bottom", color=INK, weight="bold", parse_math=False
     )

@@ -85,8 +85,9 @@ def _cell(axes: Axes, row: int, column: int, share: float | None, *, told: bool)
     cell = Rectangle(corner, *inner, color=HEAT[level], linewidth=0, clip_on=False)
     axes.add_patch(cell)
     if told:
+        text = numbers.share(share).removesuffix("%")
         number = axes.text(
-            column + 0.5, row + 0.5, f"{share * 100:.0f}", ha="center", va="center",
+            column + 0.5, row + 0.5, text, ha="center", va="center",
             color=HEAT_INK[level], fontsize=SMALL,
         )  # fmt: skip
         see_through(number)

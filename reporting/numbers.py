@@ -11,15 +11,10 @@ from dataclasses import dataclass
 
 from roofprobe.records.noise import plus_minus
 from roofprobe.records.schema import Distribution
+from roofprobe.records.wording import scaled
 from roofprobe.reporting.plain_text import clean
 
 UNKNOWN = "–"
-
-_LADDERS: dict[str, tuple[str, ...]] = {
-    "TFLOPS": ("TFLOPS", "GFLOPS", "MFLOPS"),
-    "TOPS": ("TOPS", "GOPS", "MOPS"),
-    "GB/s": ("GB/s", "MB/s"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +31,8 @@ class Scale:
 
 def scale_for(value: float, unit: str) -> Scale:
     """Choose the unit of the ladder in which ``value`` is at least 1."""
-    ladder = _LADDERS.get(unit) or (clean(unit),)
-    factor = 1.0
-    for step in ladder[:-1]:
-        # 0.9996 would be written as 1000 of the smaller unit
-        if float(f"{value * factor:.3g}") >= 1 or value == 0:
-            return Scale(step, factor)
-        factor *= 1000.0
-    return Scale(ladder[-1], factor)
+    factor, shown = scaled(value, clean(unit))
+    return Scale(shown, factor)
 
 
 def digits(value: float) -> str:

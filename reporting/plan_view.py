@@ -67,7 +67,7 @@ def _sheet(one: Mapping[str, Any], console: Console, device: str) -> None:
     rest.add_column("value", overflow="fold")
     rest.add_row(
         "output tokens/s",
-        f"{one['tokens_per_second']:,.4g} · {one['tokens_per_second_per_gpu']:,.4g} per GPU",
+        f"{one['tokens_per_second']:,.4g} · {one['tokens_per_second_per_gpu']:,.4g} per device",
     )
     rest.add_row("requests/s", f"{one['requests_per_second']:,.4g}")
     rest.add_row(
@@ -78,10 +78,10 @@ def _sheet(one: Mapping[str, Any], console: Console, device: str) -> None:
         "memory, GB", " · ".join(f"{name.replace('_', ' ')} {held[name]:.1f}" for name in _HELD)
     )
     rest.add_row("most requests", f"{one['max_batch']:,} of full length at a time")
-    rest.add_row("fewest GPUs", "none meets the targets" if one["min_gpus"] is None
+    rest.add_row("fewest devices", "none meets the targets" if one["min_gpus"] is None
                  else str(one["min_gpus"]))  # fmt: skip
     if "replicas" in one:
-        rest.add_row("for the load", f"{one['replicas']} systems, {one['gpus_for_load']} GPUs")
+        rest.add_row("for the load", f"{one['replicas']} systems, {one['gpus_for_load']} devices")
     console.print(rest)
     for sentence in (*one.get("calibration", "").splitlines(), *one["out_of_range"], *one["notes"]):
         console.print(Text(f"- {sentence}", style="dim"))

@@ -100,7 +100,8 @@ def _sentence(found: Serving) -> str:
     if alone is not None:
         told += (
             f": a prompt of {INPUT_LEN:,} tokens gets its first token after {_ms(alone.ttft)} and "
-            f"each further one after {_ms(alone.tpot)}"
+            f"each further one after {_ms(alone.tpot)} on average, as the context grows to "
+            f"{INPUT_LEN + OUTPUT_LEN:,}"
         )
     met = [(target, at) for target in TARGETS if (at := most_within(found.load, target))]
     if met:
@@ -214,8 +215,9 @@ def _load(load: Sequence[Loaded]) -> Drawing | None:
         label=f"Line chart over requests in flight. {_in_words(marks)}.",
         sentence=(
             f"Numbers are requests in flight, each {INPUT_LEN:,} tokens in and {OUTPUT_LEN} out. "
-            f"More of them give more in all (up to {numbers.digits(best.tokens_per_second)} "
-            "tokens/s) and less to each; right of a dotted line that TPOT is kept."
+            f"Each gets less the more there are; in all, {best.in_flight} in flight give the most, "
+            f"{numbers.digits(best.tokens_per_second)} tokens/s. Right of a dotted line that TPOT "
+            "is kept."
         ),
     )  # fmt: skip
 

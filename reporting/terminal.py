@@ -87,6 +87,10 @@ def render_run(
     ``full`` adds routes, data patterns, shapes, searches, clocks and every skipped case.
     """
     page = Page(console)
+    started = clean(run.started_at.replace("T", " ").replace("+00:00", " UTC"))
+    page.line(
+        f"Run {clean(run.run_id)}, started {started} on {clean(run.environment.host)}", style="dim"
+    )
     sentence = tables.status_sentence(run)
     if sentence:
         page.line(sentence, style="bold yellow")
@@ -239,13 +243,37 @@ def _result_table(page: Page, family: Family, rows: Sequence[HeadlineRow]) -> No
             for line, mark in zip(cells[1:], marks, strict=True)
         ),
     )
+    n_shown = _n_that_fit(widths, page.width)
+    beyond = _named(columns)[n_shown - 2 :]
+    cells, widths = [line[:n_shown] for line in cells], widths[:n_shown]
     widths[0] = min(widths[0], max(_LABEL_WIDTH, page.width - sum(2 + w for w in widths[1:])))
     for line, mark in zip(cells, ["", *marks], strict=True):
         line[0] = page.text(f"{shorten(line[0], widths[0] - cell_width(mark))}{mark}")
     page.styled(Text(_aligned(cells[0], widths), style="bold"))
     for row, line in zip(rows, cells[1:], strict=True):
         page.styled(Text(_aligned(line, widths)))
-        page.packed(_made(row), indent=2, style="dim")
+        told = [(name, row.text(column.field)) for name, column in beyond]
+        more = [f"{name} {text}" for name, text in told if text != UNKNOWN]
+        page.packed([*more, *_made(row)], indent=2, style="dim")
+
+
+def _n_that_fit(widths: Sequence[int], most: int) -> int:
+    """Return how many columns fit beside a short label; label and figure always stand."""
+    left = most - min(widths[0], _LABEL_WIDTH)
+    for number, width in enumerate(widths[1:], start=1):
+        left -= 2 + width
+        if left < 0:
+            return max(2, number)
+    return len(widths)
+
+
+def _named(columns: Sequence[Column]) -> list[tuple[str, Column]]:
+    """Return the columns by names that say what they are without their neighbours."""
+    heads = ["", *(column.head for column in columns)]
+    return [
+        (f"of {before}" if column.head == "%" else column.head, column)
+        for before, column in zip(heads, columns, strict=False)
+    ]
 
 
 def _small_table(page: Page, small: SmallTable) -> None:

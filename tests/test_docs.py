@@ -263,3 +263,19 @@ def test_nothing_forbidden_is_said() -> None:
         if word in text and name not in SAY_IT_TO_FORBID_IT
     ]
     assert said == []
+
+
+def test_the_readme_dates_its_picture_as_the_kept_run_is_dated() -> None:
+    kept = json.loads((ROOT / "reports/reference/cpu-amd-epyc-2-cores/run.json").read_bytes())
+    told = re.search(
+        r"kept in reports/reference, ([-0-9]+ [0-9:]+) UTC", (ROOT / "README.md").read_text()
+    )
+    assert told is not None
+    assert told[1] == kept["started_at"].replace("T", " ")[:16]
+
+
+def test_every_fault_of_a_simulated_fleet_is_described_where_it_is_shown() -> None:
+    from roofprobe.acceptance.fleet.simulate_faults import KINDS
+
+    text = (ROOT / "docs/fleet.md").read_text()
+    assert [kind for kind, told in KINDS.items() if f"| `{kind}` | {told.of}s |" not in text] == []

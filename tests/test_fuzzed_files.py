@@ -311,7 +311,10 @@ def test_bundles(
     put(made / "worker-cpu.log", documents.broken(b"some log\n" * 9, chance))
     redactor = Redactor(known={"text7": "host"})
     out = folder / "b.zip"
-    survives("bundle", lambda: write_bundle(made, out, redactor=redactor, render=lambda run: {}))
+    survives(
+        "bundle",
+        lambda: write_bundle(made, out, redactor=redactor, render=lambda run, documents: {}),
+    )
 
 
 values = st.recursive(

@@ -17,7 +17,7 @@ from roofprobe.acceptance.bundle.redaction import Redactor
 from roofprobe.acceptance.bundle.redaction_words import known_here
 from roofprobe.records.runfolder import read_run
 from roofprobe.rendering import report
-from roofprobe.reporting.files import render_files
+from roofprobe.reporting.files import render_bundled
 
 ROOT = Path(__file__).parents[1] / "reports" / "reference"
 # The record and what cannot be made from it by drawing; samples are in the record.
@@ -30,7 +30,7 @@ def keep(run: Path, name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         redactor = Redactor([], known_here())
-        packed = write_bundle(run, f"{temporary}/", redactor=redactor, render=render_files)
+        packed = write_bundle(run, f"{temporary}/", redactor=redactor, render=render_bundled)
         with zipfile.ZipFile(packed.path) as bundle:
             for kept in KEPT:
                 if kept in bundle.namelist():

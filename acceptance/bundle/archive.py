@@ -53,7 +53,8 @@ _MOST_LOG_BYTES: Final = 1024 * MIB
 _MOST_MANIFEST_BYTES: Final = 16 * MIB
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
-Render = Callable[[Run], Mapping[str, bytes]]
+# A record, and the other JSON documents of its folder by name, to reports; all of it redacted.
+Render = Callable[[Run, Mapping[str, Mapping[str, Any]]], Mapping[str, bytes]]
 Rebuild = Callable[[journal.Journal], Run]
 
 
@@ -89,11 +90,11 @@ def write_bundle(
 ) -> Bundle:
     """Write the bundle of a run folder, a ``run.json``, or the newest run of a folder of runs.
 
-    ``render`` makes the reports of a record, ``rebuild`` a record from a journal, for a run that
-    was killed before its record was written. Without ``out``, or where it is a folder, the file is
-    named after the run; text that ends with a slash is a folder, which is made. An older bundle is
-    overwritten, any other file is not. Raises ``RoofprobeError`` (``not-a-run``, ``unwritable``,
-    ``not-a-bundle``).
+    ``render`` makes the reports of a record and what lies beside it, ``rebuild`` a record from a
+    journal, for a run that was killed before its record was written. Without ``out``, or where it
+    is a folder, the file is named after the run; text that ends with a slash is a folder, which is
+    made. An older bundle is overwritten, any other file is not. Raises ``RoofprobeError``
+    (``not-a-run``, ``unwritable``, ``not-a-bundle``).
     """
     found = _read(run, rebuild)
     if not (found.run or found.raw or found.lines or found.logs):
@@ -274,6 +275,7 @@ def _redacted(
     files: dict[str, bytes] = {}
     run_id = "unknown"
     left_out = dict(found.left_out)
+    documents = {name: redactor.document(each) for name, each in found.documents.items()}
     if record is not None:
         record = redactor.document(record)
         run_id = str(record.get("run_id", run_id))
@@ -281,7 +283,7 @@ def _redacted(
         if found.rebuilt:
             left_out[RUN_FILE] = "it was not finished; this one was made from the journal"
         if found.run is not None:
-            _add_views(record, files, left_out, render)
+            _add_views(record, documents, files, left_out, render)
     if found.lines:
         lines = [redactor.document(line) for line in found.lines]
         files[journal.NAME] = b"".join(
@@ -290,8 +292,7 @@ def _redacted(
         )
         if record is None:
             run_id = str(lines[0].get("run_id", run_id))
-    for name, document in found.documents.items():
-        files[name] = json_bytes(redactor.document(document))
+    files |= {name: json_bytes(document) for name, document in documents.items()}
     for name, text in found.logs.items():
         files[redactor.text(name)] = redactor.text(text).encode(errors="replace")
     told = {redactor.text(name): redactor.text(why) for name, why in left_out.items()}
@@ -299,7 +300,11 @@ def _redacted(
 
 
 def _add_views(
-    record: dict[str, Any], files: dict[str, bytes], left_out: dict[str, str], render: Render
+    record: dict[str, Any],
+    documents: Mapping[str, Mapping[str, Any]],
+    files: dict[str, bytes],
+    left_out: dict[str, str],
+    render: Render,
 ) -> None:
     """Add the table and the reports of a redacted record."""
     try:
@@ -308,7 +313,7 @@ def _add_views(
         left_out["report.md, report.html, measurements.csv"] = "the redacted record is not one"
         return
     files["measurements.csv"] = measurements_csv(run)
-    files.update(render(run))
+    files.update(render(run, documents))
 
 
 def json_bytes(document: Any) -> bytes:

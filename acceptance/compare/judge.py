@@ -37,6 +37,7 @@ from roofprobe.records.schema import Family, Run
 _COMMON_SHARE = 0.75
 _COMMON_ROWS = 8
 _COMMON_LEAST = math.log1p(0.02)
+_HOPELESS = 1.0  # who needs twice the speed, or half, to prove a change learns nothing
 _NOISY = 2.5  # a usual floor this many times the minimum is worth a sentence
 
 
@@ -170,11 +171,23 @@ def _noisy_families(number: int, pair: DevicePair, rows: Sequence[ComparedRow]) 
             yield Remark(
                 code="noisy-comparison",
                 pair=number,
-                sentence=f"{family}: the sides scatter, so half of the rows prove a change only "
-                f"from a factor of {1 + floor:.2f} on, and the row that needs least from "
-                f"{1 + min(values):.2f} on; repeat on an idle host, several runs per side",
+                sentence=f"{family}: {_needed(floor, min(values))}; repeat on an idle host, "
+                "several runs per side",
                 figures={"floor": floor, "least_floor": min(values)},
             )
+
+
+def _needed(floor: float, least: float) -> str:
+    """Say what the usual row, and the one that needs least, would need to prove a change."""
+    if least >= _HOPELESS:
+        return "the sides scatter so much that nothing can be told"
+    one = f"the row that needs least proves a change from a factor of {1 + least:.2f} on"
+    if floor >= _HOPELESS:
+        return f"the sides scatter so much that of half of the rows nothing can be told; {one}"
+    return (
+        "the sides scatter, so half of the rows prove a change only from a factor of "
+        f"{1 + floor:.2f} on; {one}"
+    )
 
 
 def _summary(

@@ -30,7 +30,6 @@ _MOST_OF_A_HOST: Final = 0.75
 _LEAST_DEVICES: Final = 3
 _LEAST_HOSTS: Final = 2
 _LEAST_LAUNCHES: Final = 0.1  # processors of one fleet may well differ by a few percent
-_NAMED: Final = 8
 _ASK: Final = (
     "compare board revisions, firmware and settings of both; ask the provider which was ordered"
 )
@@ -173,7 +172,7 @@ def _most_throttle(batch: Batch, options: FleetOptions) -> FleetFinding:
         code="most-throttle", judgement="fail" if effect <= -options.fail_effect else "warn",
         scope="sku", sku=batch.group.sku, aspect=batch.aspect, cause="clock", effect=effect,
         n_devices=len(batch.rows), n_peers=batch.n_others, metric=clocks.metric,
-        figure=clocks.low_mhz, median=clocks.high_mhz, bound=clocks.allowed_mhz, unit="MHz",
+        figure=clocks.low_mhz, median=clocks.high_mhz, unit="MHz",
         sentence=f"most devices of {batch.group.sku}, {len(batch.rows):,}, are {-effect:.1%} "
         f"slower in {batch.aspect} than the {batch.n_others:,} others, at {clocks.low_mhz:,.0f} "
         f"MHz where those run at {clocks.high_mhz:,.0f} ({clocks.metric}): {cause}; the others "
@@ -244,7 +243,6 @@ def _racks(about_hosts: Sequence[FleetFinding]) -> list[FleetFinding]:
             continue
         hosts = [finding.host or "" for finding in members]
         effect = float(np.median([finding.effect or 0.0 for finding in members]))
-        more = f" and {len(hosts) - _NAMED} more" if len(hosts) > _NAMED else ""
         found.append(
             FleetFinding(
                 code="throttling-hosts" if (cause, attribute) == ("clock", None) else "slow-hosts",
@@ -252,7 +250,7 @@ def _racks(about_hosts: Sequence[FleetFinding]) -> list[FleetFinding]:
                 scope="fleet", hosts=tuple(hosts), cause=cause, effect=effect,
                 n_devices=sum(finding.n_devices or 0 for finding in members),
                 sentence=f"{len(hosts)} whole hosts are {-effect:.1%} below their equals"
-                f"{_why(cause, attribute)}: {', '.join(hosts[:_NAMED])}{more}",
+                f"{_why(cause, attribute)}",
                 attribute=attribute, remedy=_remedy(cause, attribute),
             )
         )  # fmt: skip

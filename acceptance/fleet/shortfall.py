@@ -37,7 +37,7 @@ from roofprobe.acceptance.fleet.fleet_verdict import (
     FleetFinding,
     FleetOptions,
 )
-from roofprobe.acceptance.fleet.present import Present
+from roofprobe.acceptance.fleet.present import Metric, Present
 from roofprobe.acceptance.fleet.robust import Array, Bools
 from roofprobe.records.schema import Judgement
 from roofprobe.records.wording import plural
@@ -176,10 +176,12 @@ def _of_levels(
     z = float(held.level_z[row, ASPECTS.index(worst)])
     judgement: Judgement = "fail" if effect <= -options.fail_effect else "warn"
     names = ", ".join(shown)
+    if len(shown) > 1:
+        names += f"; in {worst}, the worst"
     told = [at for at in columns if np.isfinite(held.deviation[row, at])]
     return _finding(
         "slow", judgement, present, held, row, at, cause,
-        f"{names}: {_percent(effect)} the median of {{n}} equal devices over "
+        f"{names}: {_off(effect, present.metrics[at])} the median of {{n}} equal devices over "
         f"{plural(sum(present.metrics[at].aspect == worst for at in told), 'figure')}, "
         f"{_CAUSES[cause][0]}",
         effect=effect, z=z, n_metrics=len({*told, *more}), aspect=worst,
@@ -202,7 +204,7 @@ def _of_metrics(
     more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
     found = _finding(
         "slow-metric", judgement, present, held, row, at, cause,
-        f"{', '.join(labels[:_NAMED])}{more}: {_percent(effect)} the median of {{n}} equal "
+        f"{', '.join(labels[:_NAMED])}{more}: {_off(effect, metric)} the median of {{n}} equal "
         f"devices, while its other figures are as theirs",
         effect=effect, z=float(held.z[row, at]), n_metrics=len(columns), aspect=metric.aspect,
     )  # fmt: skip
@@ -249,5 +251,8 @@ def _or_zero(value: float) -> float:
     return float(value) if np.isfinite(value) else 0.0
 
 
-def _percent(effect: float) -> str:
-    return f"{abs(effect):.1%} {'below' if effect < 0 else 'above'}"
+def _off(effect: float, metric: Metric) -> str:
+    """Say how far from a median a figure is; a latency that is worse is above it."""
+    if metric.better == "higher":
+        return f"{abs(effect):.1%} {'below' if effect < 0 else 'above'}"
+    return f"{abs(effect):.1%} {'worse' if effect < 0 else 'better'} than"

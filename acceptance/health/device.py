@@ -130,7 +130,7 @@ def corruption(patient: Patient) -> Iterator[Finding]:
     same = [m for m in tried if m.status == "ok"]
     if same:
         checked = sum(m.correctness.checked_elements for m in same if m.correctness)
-        told = f", {checked:.3g} elements in all" if checked else ""
+        told = f", {checked:,} elements in all" if checked else ""
         yield finding(
             "RP-SDC", "pass",
             f"{len(same)} cases gave the same bits each time they were repeated{told}",

@@ -24,6 +24,7 @@ from roofprobe.peaks.accelerator import Accelerator
 from roofprobe.peaks.derive import has_inline_ecc, inline_ecc_payload_gbps
 from roofprobe.records.ceilings import ceiling_for
 from roofprobe.records.schema import Case, Ceiling, Device, Finding, Headline, Measurement, Run
+from roofprobe.records.wording import rate_words
 
 _CODES = {"compute": "RP-COMPUTE", "memory": "RP-BANDWIDTH"}
 _BY_REFERENCE = "its speed is held against the reference alone (RP-REFERENCE)"
@@ -157,8 +158,9 @@ def _judged(device: Device, held: _Held) -> Finding:
     headline, band = held.headline, held.band
     failed = band.fail_below is not None and held.share < band.fail_below
     warned = held.share < band.warn_below
-    rate = f"{headline.rate.median:.4g} {headline.rate.unit}"
-    sentence = f"{held.what} reaches {rate}, {held.share:.0%} of {held.basis} ({held.peak:.4g})"
+    rate = rate_words(headline.rate.median, headline.rate.unit)
+    peak = rate_words(held.peak, headline.rate.unit)
+    sentence = f"{held.what} reaches {rate}, {held.share:.0%} of {held.basis} ({peak})"
     bound = band.fail_below if failed and band.fail_below is not None else band.warn_below
     if warned:
         sentence += f", less than {bound:.0%}{_why(device, headline, band)}"

@@ -23,6 +23,7 @@ from roofprobe.acceptance.checks import finding
 from roofprobe.records.ceilings import ceiling_for
 from roofprobe.records.disturbed import is_disturbed
 from roofprobe.records.schema import Ceiling, Device, Finding, Headline, Measurement, Run
+from roofprobe.records.wording import rate_words
 
 # The format that each should beat, by precision.
 WIDER: dict[str, str] = {"bf16": "fp32", "fp16": "fp32", "fp8": "bf16", "int8": "bf16"}
@@ -122,9 +123,9 @@ def _should_gain(
 def _finding(device: Device, narrow: Headline, wide: Headline) -> Finding:
     return finding(
         "RP-SLOW-FALLBACK", "warn",
-        f"{narrow.label} reaches {narrow.rate.median:.4g} {narrow.rate.unit}, less than "
-        f"the {wide.rate.median:.4g} {wide.rate.unit} of {wide.label}, which it should beat: "
-        "something slow stands in for it",
+        f"{narrow.label} reaches {rate_words(narrow.rate.median, narrow.rate.unit)}, less than "
+        f"the {rate_words(wide.rate.median, wide.rate.unit)} of {wide.label}, which it should "
+        "beat: something slow stands in for it",
         device=device, case_id=narrow.case_id, figure=narrow.rate.median, bound=wide.rate.median,
         unit=narrow.rate.unit, bound_source=f"{wide.label} in the same run",
     )  # fmt: skip

@@ -33,7 +33,7 @@ from roofprobe.records.schema import (
     Run,
 )
 from roofprobe.records.titles import label_of
-from roofprobe.records.wording import are, plural
+from roofprobe.records.wording import are, plural, rate_words
 
 # What two runs of the same healthy device may differ by, by kind of device and family. On a
 # processor neighbours of a virtual machine move the median of memory rows by 10 % and more; small
@@ -291,7 +291,8 @@ def _judged(
             f"{family}: {slow} of {plural(len(rows), 'row')} {'is' if slow == 1 else 'are'} slower "
             f"beyond noise; of {worst_line} the median row lost "
             f"{_slower(lines[worst_line]):.1%} of its speed, the worst "
-            f"{worst.slower:.1%} ({worst.now:.4g} after {worst.before:.4g} {worst.unit})"
+            f"{worst.slower:.1%} ({rate_words(worst.now, worst.unit)} after "
+            f"{rate_words(worst.before, worst.unit)})"
         )
     if left_out:
         sentence += f"; {are(left_out, 'row')} left out, since others were at work"

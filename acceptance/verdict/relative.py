@@ -16,6 +16,7 @@ from roofprobe.acceptance.checks import finding
 from roofprobe.acceptance.verdict.subject import Subject, subjects
 from roofprobe.records.schema import Case, Distribution, Finding, Judgement, Run
 from roofprobe.records.titles import label_of
+from roofprobe.records.wording import rate_words
 
 WARN_SLOWER, FAIL_SLOWER = 0.035, 0.07
 _LEAST_EQUALS = 3
@@ -68,7 +69,8 @@ def _judged(run: Run, members: Sequence[Subject]) -> Iterator[Finding]:
         yield finding(
             "RP-HOST-RELATIVE", judgement,
             f"{worst.label}, the worst of {len(own)} rows, is {_off(worst.slower)} the median of "
-            f"{len(members)} equal GPUs ({worst.value:.4g} and {worst.median:.4g} {worst.unit})",
+            f"{len(members)} equal GPUs ({rate_words(worst.value, worst.unit)} "
+            f"and {rate_words(worst.median, worst.unit)})",
             device=subject.device, case_id=worst.case_id, figure=worst.slower,
             bound=FAIL_SLOWER if judgement == "fail" else WARN_SLOWER,
             unit="share below the median", bound_source="equal GPUs of this host in this run",

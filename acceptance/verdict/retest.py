@@ -17,6 +17,7 @@ from roofprobe.acceptance.checks import device_of, finding
 from roofprobe.records.headlines import headlines_of
 from roofprobe.records.schema import Case, Device, Finding, Layer, Measurement, Run
 from roofprobe.records.titles import label_of
+from roofprobe.records.wording import rate_words
 
 REPEATS: Final = 3
 RETESTED: Final[frozenset[Layer]] = frozenset({"absolute", "host-relative"})
@@ -159,13 +160,15 @@ def _middle(members: Sequence[Measurement]) -> Measurement | None:
 def _told(first: Measurement, members: Sequence[Measurement], run: Run) -> str:
     """Say both figures, and what a healthy device did meanwhile."""
     assert first.rate is not None, first.case.case_id
-    unit, begun = first.rate.unit, f"first {first.rate.median:.4g} {first.rate.unit}"
+    unit, begun = first.rate.unit, f"first {rate_words(first.rate.median, first.rate.unit)}"
     middle = _middle(members)
     if middle is None:
         ended = sum(m.status == "ok" for m in members)
         return f"{begun}; only {ended} of {len(members)} repeats ended well"
     assert middle.rate is not None, middle.case.case_id
-    sentence = f"{begun}, then {middle.rate.median:.4g} {unit} as the median of {len(members)} "
+    sentence = (
+        f"{begun}, then {rate_words(middle.rate.median, unit)} as the median of {len(members)} "
+    )
     sentence += "repeats on the idle, cooled device"
     return sentence + "".join(_controls(first, run))
 
@@ -178,4 +181,4 @@ def _controls(first: Measurement, run: Run) -> Iterator[str]:
         device = device_of(run, device_id)
         assert middle.rate is not None, middle.case.case_id
         name = device.torch_device if device else device_id
-        yield f"; {name} beside it reached {middle.rate.median:.4g} {middle.rate.unit}"
+        yield f"; {name} beside it reached {rate_words(middle.rate.median, middle.rate.unit)}"

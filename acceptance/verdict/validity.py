@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from roofprobe.records.ceilings import ceilings_for
 from roofprobe.records.schema import Ceiling, Measurement, Note, Reason
+from roofprobe.records.wording import rate_words
 
 TIMER_SLACK = 0.005
 LEAST_SHARE = 0.1
@@ -76,8 +77,9 @@ def _above_every_pipe(measurement: Measurement, bounds: Sequence[Ceiling]) -> Re
         return None
     return Reason(
         code="above-peak",
-        sentence=f"{reached:.4g} {bound.unit} is above the physical bound of {bound.value:.4g} "
-        f"{bound.unit} ({bound.basis}): the work was not all done, or time or clock were misread",
+        sentence=f"{rate_words(reached, bound.unit)} is above the physical bound of "
+        f"{rate_words(bound.value, bound.unit)} ({bound.basis}): the work was not all done, "
+        "or time or clock were misread",
         remedy="do not use the figure; please report the run",
     )
 
@@ -90,9 +92,9 @@ def _above(measurement: Measurement, median: float, bound: Ceiling) -> Reason:
     assert measurement.rate is not None
     return Reason(
         code="cache-resident" if measurement.case.family == "memory" else "above-peak",
-        sentence=f"{median:.4g} {measurement.rate.unit} is above the physical bound of "
-        f"{bound.value:.4g} {bound.unit} ({bound.basis}): {_cause(measurement)}, or the clock was "
-        "misread",
+        sentence=f"{rate_words(median, measurement.rate.unit)} is above the physical bound of "
+        f"{rate_words(bound.value, bound.unit)} ({bound.basis}): {_cause(measurement)}, "
+        "or the clock was misread",
         remedy="do not use the figure; please report the run",
     )
 
@@ -101,9 +103,9 @@ def _below(measurement: Measurement, median: float, bound: Ceiling) -> Reason:
     assert measurement.rate is not None
     return Reason(
         code="unit-or-state",
-        sentence=f"{median:.4g} {measurement.rate.unit} is less than a tenth of {bound.value:.4g} "
-        f"{bound.unit} ({bound.basis}): a unit was mixed up, or the device was idle, shared or "
-        "faulty",
+        sentence=f"{rate_words(median, measurement.rate.unit)} is less than a tenth of "
+        f"{rate_words(bound.value, bound.unit)} ({bound.basis}): a unit was mixed up, "
+        "or the device was idle, shared or faulty",
         remedy="look at its clocks and at other processes, and repeat",
     )
 

@@ -204,7 +204,9 @@ def _picture(spread: Spread, criteria: Sequence[Criterion]) -> _Picture:
     if bounds:
         several = f" of each of {len(bounds)} groups" if bounds[1:] else ""
         told = listed(tuple(map(scale.number, bounds)), _MOST_BOUNDS)
-        caption.append(f"dashed: the bound{several}, {told}")
+        in_view = any(spread.low < bound < spread.high for bound in bounds[:_MOST_BOUNDS])
+        name = f"bound{several}, {told}"
+        caption.append(f"dashed: the {name}" if in_view else f"the {name}, is beyond what is drawn")
     if spread.n_beyond:
         drawn = "" if spread.n_beyond == len(spread.marks) else f", the worst {len(spread.marks)}"
         caption.append(f"{spread.n_beyond} beyond it (dots{drawn})")

@@ -249,7 +249,7 @@ def held(found: FleetFinding) -> str:
         interval = ""
         if found.effect_low is not None and found.effect_high is not None:
             interval = f" ({effect(found.effect_low)} to {effect(found.effect_high)})"
-        parts.append(f"effect {effect(found.effect)}{interval}")
+        parts.append(f"effect {effect(found.effect)}{interval}{_of_what(found)}")
     if found.n_peers is not None:
         parts.append(f"of {plural(found.n_peers, 'equal device')}")
     if found.since is not None:
@@ -259,6 +259,15 @@ def held(found: FleetFinding) -> str:
         more = f" and {others} more" if others > 0 else ""
         parts.insert(0, f"{clean(found.metric)}{more}")
     return ", ".join(parts)
+
+
+def _of_what(found: FleetFinding) -> str:
+    """Say that an effect is of the whole aspect, where it is not that of the figure beside it."""
+    if not (found.figure and found.median and found.aspect and found.effect is not None):
+        return ""
+    ratio = found.figure / found.median
+    own = {effect(min(ratio, 1 / ratio) - 1), effect(max(ratio, 1 / ratio) - 1)}
+    return "" if effect(found.effect) in own else f" over all of {found.aspect}"
 
 
 def host_lines(verdict: FleetVerdict) -> tuple[HostLine, ...]:

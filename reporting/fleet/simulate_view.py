@@ -24,8 +24,11 @@ def render_truth(truth: Truth, out: Path, console: Console) -> None:
         console.print(Text(in_encoding(text, console.encoding), style=style), soft_wrap=True)
 
     line(f"SIMULATED: {truth.sentence}", "bold red")
+    without = {h for fault in truth.faults if fault.kind == "missing-host" for h in fault.hosts}
+    left = f" of {truth.hosts:,}" if without else ""
     line(
-        f"{plural(truth.files, 'file')} of {plural(truth.hosts, 'host')} with "
+        f"{plural(truth.files, 'file')} of {truth.hosts - len(without):,}{left} "
+        f"{'host' if truth.hosts == 1 else 'hosts'} with "
         f"{plural(truth.gpus, 'GPU')}, {plural(truth.runs, 'run')} each, "
         f"{truth.bytes / 1e6:,.1f} MB in {clean(str(out))}"
     )

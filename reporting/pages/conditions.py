@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from roofprobe.records.schema import Device, Run
+from roofprobe.records.wording import plural
 from roofprobe.reporting import numbers
 from roofprobe.reporting.plain_text import clean
 from roofprobe.reporting.tables import measurements_of, status_words
@@ -44,13 +45,13 @@ def _throttling(run: Run, device: Device) -> str | None:
 
 _CONDITIONS: Final[dict[str, Callable[[Run, Device], str | None]]] = {
     "device": lambda _, d: d.name,
-    "units": lambda _, d: f"{d.unit_count} {d.unit}" if d.unit_count else None,
+    "units": lambda _, d: plural(d.unit_count, d.unit) if d.unit_count else None,
     "memory": lambda _, d: numbers.capacity(d.memory_bytes) if d.memory_bytes else None,
     "driver": lambda _, d: d.driver,
     "runtime": lambda _, d: d.runtime,
     "power limit": lambda _, d: _number(d.limits.power_limit_w, "W"),
     "default power limit": lambda _, d: _number(d.limits.default_power_limit_w, "W"),
-    "greatest SM clock": lambda _, d: _number(d.limits.max_sm_clock_mhz, "MHz"),
+    "greatest clock": lambda _, d: _number(d.limits.max_sm_clock_mhz, "MHz"),
     "greatest memory clock": lambda _, d: _number(d.limits.max_mem_clock_mhz, "MHz"),
     "clocks of the figures": _clock_seen,
     "throttling seen": _throttling,

@@ -76,7 +76,11 @@ def _told(found: Sequence[Listed], n_unread: int) -> str:
     broken = sum(each.run is None for each in found)
     told = f"{plural(len(found) + n_unread, 'run')}, the newest first."
     if broken:
-        told += f" {broken} of them cannot be read, and say why."
+        told += (
+            f" {broken} of them cannot be read; its row says why."
+            if broken == 1
+            else (f" {broken} of them cannot be read; their rows say why.")
+        )
     return told
 
 

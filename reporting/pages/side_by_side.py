@@ -117,10 +117,17 @@ def to_comparison(runs: Sequence[Run], command: str) -> str:
         "comparison.html.j2",
         sheet,
         styles=("report.css", "runs.css"),
-        title=f"roofprobe: {plural(len(columns), 'device')} side by side",
+        title=f"roofprobe: {_told(columns, len(runs))} side by side",
         subtitle=clean(", ".join(dict.fromkeys(run.run_id for run in runs))),
         groups=list(zip(groups, drawn, strict=True)),
         command=clean(command),
+        has_shares=any(
+            cell is not None and cell.share != numbers.UNKNOWN
+            for group in groups
+            for _, lines in group.tables
+            for line in lines
+            for cell in line.cells
+        ),
         methods=len(methods) > 1,
         simulated=tuple(
             dict.fromkeys(
@@ -128,6 +135,13 @@ def to_comparison(runs: Sequence[Run], command: str) -> str:
             )
         ),
     )
+
+
+def _told(columns: Sequence[Column], n_runs: int) -> str:
+    """Return what stands side by side: runs, where each has but one device."""
+    if len(columns) == n_runs:
+        return plural(n_runs, "run")
+    return f"{plural(len(columns), 'column')} of {plural(n_runs, 'run')}"
 
 
 def columns_of(runs: Sequence[Run]) -> tuple[Column, ...]:
@@ -209,15 +223,14 @@ def _line(columns: Sequence[Column], key: tuple[str, str, str]) -> Line:
     best = max(rates) if len(rates) > 1 else None
     first = found[0].rate.median if found[0] else None
     title = next(headline.title for headline in found if headline)
-    scale = numbers.scale_for(max(rates), key[2])
 
     def cell(number: int, headline: Headline | None) -> Cell | None:
         if headline is None:
             return None
         rate = headline.rate.median
         return Cell(
-            figure=f"{scale.number(rate)} {scale.unit}",
-            spread=numbers.spread(headline.rate, scale),
+            figure=numbers.rate(rate, key[2]),
+            spread=numbers.spread(headline.rate),
             share=numbers.share(headline.share_datasheet),
             change=_change(rate / first) if number and first else "",
             best=rate == best,

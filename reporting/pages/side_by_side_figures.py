@@ -52,7 +52,8 @@ def bars_side_by_side(columns: Sequence[Column], family: Family) -> Drawing | No
     widest = max(shown, key=lambda row: max(row[1].values()) / min(row[1].values()))
     low, high = min(widest[1].values()), max(widest[1].values())
     kind = "Compute rows" if family == "compute" else "Memory kernels"
-    left_out = f" {len(rows) - len(shown)} more are in the table." if len(rows) > len(shown) else ""
+    n_more = len(rows) - len(shown)
+    left_out = f" {n_more} more {'is' if n_more == 1 else 'are'} in the table." if n_more else ""
     return Drawing(
         draw=lambda: _figure(columns, shown),
         title=f"{kind} side by side",

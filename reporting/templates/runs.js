@@ -18,7 +18,7 @@
       row.hidden = !fits;
       shown += fits;
     });
-    box.querySelector("output").textContent = `${shown} of ${rows.length} runs`;
+    box.querySelector("output").textContent = `${shown} of ${rows.length} ${rows.length === 1 ? "run" : "runs"}`;
   }
 
   if (!box) return;

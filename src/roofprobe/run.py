@@ -66,9 +66,9 @@ def probe_all(
     Raises ``RoofprobeError`` for what the user can mend. An interrupt (Ctrl-C, SIGTERM) ends the
     run as incomplete, with all that was measured written.
     """
-    runfolder.prepare_out(out)
+    made = runfolder.prepare_out(out)
     lock_at = out.parent if resume and (out / journal.NAME).exists() else out
-    with runfolder.locked(lock_at), terminations_as_interrupts():
+    with runfolder.locked(lock_at, made), terminations_as_interrupts():
         if resume:
             folder, past = runfolder.resumable(out)
         else:

@@ -221,3 +221,25 @@ def test_a_file_that_is_no_run_is_not_told_to_resume(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(RoofprobeError, match=r"notes.txt is truncated.*name a run folder"):
         read_run(tmp_path / "notes.txt")
+
+
+def test_a_refused_run_leaves_nothing_that_was_not_there(tmp_path: Path) -> None:
+    def refuse(out: Path) -> None:
+        made = prepare_out(out)
+        with locked(out, made):
+            raise RoofprobeError("refused", "no")
+
+    for out in (tmp_path, tmp_path / "a" / "b"):
+        with pytest.raises(RoofprobeError, match="no"):
+            refuse(out)
+        assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "notes").write_text("mine")
+    with pytest.raises(RoofprobeError, match="no"):
+        refuse(tmp_path / "a" / "b")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["notes"]
+    with locked(tmp_path):
+        pass
+    with pytest.raises(RoofprobeError, match="no"):
+        refuse(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".probe.lock", "a"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from roofprobe.costmodel.calibration_file import CalibrationFile, calibration_bytes
 from roofprobe.costmodel.validation import Validation, validation_bytes
 from roofprobe.records.schema import Run
-from roofprobe.reporting.beside import NOTHING, Beside, beside_of
+from roofprobe.reporting.beside import NOTHING, Beside, beside_among, beside_of
 
 
 def validation(run_id: str) -> Validation:
@@ -60,3 +61,12 @@ def test_a_damaged_file_does_not_count_and_the_other_does(
         if content is None:
             file.rmdir()
         file.write_bytes(whole)
+
+
+def test_documents_at_hand_give_what_the_folder_gives(tmp_path: Path, example_run: Run) -> None:
+    folder = folder_with(tmp_path, example_run.run_id)
+    documents = {path.name: json.loads(path.read_bytes()) for path in folder.iterdir()}
+    assert beside_among(documents, example_run) == beside_of(folder, example_run)
+    assert beside_among({"calibration.json": {"run_id": 7}}, example_run) == NOTHING
+    other = example_run.model_copy(update={"run_id": "another"})
+    assert beside_among(documents, other) == NOTHING

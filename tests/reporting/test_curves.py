@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import log
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roofprobe.reporting.curves import Bound, Line, Mark, _limits, _stretches, curve_figure
+from roofprobe.reporting.curves import (
+    Bound,
+    Line,
+    Mark,
+    _limits,
+    _lower_half,
+    _stretches,
+    curve_figure,
+)
 from roofprobe.reporting.svg import StyleSheet, figure_style, inline_svg
 
 
@@ -73,3 +83,32 @@ def test_all_marks_lie_within_the_axis(values: list[float], bound: float) -> Non
     assert low < min(values)
     assert max(values) < high
     assert high <= max(values) * 4 * 1.25 + 1e-6
+
+
+def test_a_band_of_a_line_that_turns_back_still_covers_the_line() -> None:
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    turning = tuple(
+        Mark(x, y, x / 50, x * 1.3, False, "")
+        for x, y in ((7.0, 6.0), (1.4, 21.0), (0.7, 22.4), (0.5, 21.5))
+    )
+    with figure_style():
+        figure = curve_figure(
+            [Line("a", turning, sideways=True)], x_words="x", y_words="y", upright=()
+        )
+        (band,) = [each for each in figure.axes[0].patches if isinstance(each, PathPatch)]
+        steps = [np.log(step) for step in band.get_path().to_polygons()]
+    first, second = zip(*(np.diff(step, axis=0)[:2] for step in steps), strict=True)
+    turns = {a[0] * b[1] > a[1] * b[0] for a, b in zip(first, second, strict=True)}
+    assert len(turns) == 1, "steps that lie on each other would leave a hole"
+    for one, other in pairwise(turning):
+        middle = (log(one.x * other.x) / 2, log(one.y * other.y) / 2)
+        assert any(Path(step).contains_point(middle) for step in steps)
+
+
+def test_the_name_of_an_upright_bound_stands_where_the_nearest_mark_does_not() -> None:
+    low, high = (Mark(5.0, y, 4.0, 6.0, True, "") for y in (7.0, 90.0))
+    far = Mark(0.1, 50.0, 0.1, 0.2, True, "")
+    assert _lower_half([far, low], 4.5, (5.0, 100.0))
+    assert not _lower_half([far, high], 4.5, (5.0, 100.0))

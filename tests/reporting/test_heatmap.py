@@ -1,8 +1,10 @@
 import re
+from html import escape
 
 import pytest
 
 from roofprobe.records.schema import Run
+from roofprobe.reporting import numbers
 from roofprobe.reporting.heatmap import heatmap, level_of
 from roofprobe.reporting.surface import Surface, surfaces
 from roofprobe.reporting.svg import StyleSheet, figure_style, inline_svg
@@ -26,7 +28,8 @@ def test_each_measured_shape_is_a_cell_with_its_share(compute_run: Run) -> None:
     svg, css = drawn(surface)
     texts = re.findall(r">([^<>]+)</text>", svg)
     for share in surface.shares.values():
-        assert f"{share * 100:.0f}" in texts
+        assert escape(numbers.share(share).removesuffix("%")) in texts, "as its table writes it"
+    assert "&lt;1" in texts
     assert "4096×14336" in texts
     assert "fill: var(--heat-0)" in css
     assert "fill: var(--heat-ink-0)" in css

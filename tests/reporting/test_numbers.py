@@ -1,6 +1,7 @@
 import pytest
 
 from roofprobe.records.schema import Distribution
+from roofprobe.records.wording import rate_words
 from roofprobe.reporting import numbers
 
 
@@ -110,3 +111,12 @@ def test_factors_energies_and_seconds_know_what_they_do_not_know() -> None:
 def test_a_range_of_times_names_one_unit_where_it_can() -> None:
     assert numbers.duration_range_us(0.675, 0.825) == "0.675–0.825 µs"
     assert numbers.duration_range_us(900.0, 1500.0) == "900 µs–1.50 ms"
+
+
+def test_sentences_and_tables_change_units_at_the_same_rates() -> None:
+    for value in (0.03829, 0.9994, 0.9996, 1.0, 812.0, 0.0000004, 0.0):
+        for unit in ("TOPS", "TFLOPS", "GB/s", "us"):
+            assert rate_words(value, unit).split()[1:] == numbers.rate(value, unit).split()[1:]
+    assert rate_words(0.03829, "TOPS") == "38.29 GOPS"
+    assert rate_words(0.821, "GB/s") == "821 MB/s"
+    assert rate_words(1234.5, "TFLOPS") == "1234 TFLOPS"

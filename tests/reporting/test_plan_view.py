@@ -37,7 +37,7 @@ def test_a_sheet_has_every_figure_with_its_interval() -> None:
     text = printed(ONE)
     for part in (
         "[red]m on 2 × NVIDIA H100", "1,234 ms", "1,000–2,000", "7.12 ms", "6.5–8.25",
-        "617.2 per GPU", "compute in prefill, memory in decode", "weights 16.1",
+        "617.2 per device", "compute in prefill, memory in decode", "weights 16.1",
         "400 of full length", "H100: by a test.",
         "A context lies outside the measured range.", "Note.",
     ):  # fmt: skip
@@ -47,7 +47,7 @@ def test_a_sheet_has_every_figure_with_its_interval() -> None:
 def test_a_load_and_a_target_nobody_meets_are_said() -> None:
     text = printed({**ONE, "min_gpus": None, "replicas": 3, "gpus_for_load": 6})
     assert "none meets the targets" in text
-    assert "3 systems, 6 GPUs" in text
+    assert "3 systems, 6 devices" in text
 
 
 def test_one_token_has_no_line_for_further_ones() -> None:

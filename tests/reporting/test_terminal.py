@@ -1,5 +1,6 @@
 import io
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,15 @@ def test_without_a_folder_no_file_is_named(example_run: Run) -> None:
     render_run(example_run, console, full=True)
     assert isinstance(console.file, io.StringIO)
     assert "report.html" not in console.file.getvalue()
+
+
+def test_columns_that_do_not_fit_are_told_below_by_their_names(compute_run: Run) -> None:
+    narrow = shown(compute_run, width=60)
+    assert "\nof pipe" not in narrow
+    assert re.search(r"^  .*\bof pipe \d+%", narrow, re.MULTILINE)
+
+
+def test_the_first_line_names_the_run(example_run: Run) -> None:
+    told = shown(example_run, width=200).splitlines()[0]
+    assert told.startswith(f"Run {example_run.run_id}, started ")
+    assert told.endswith(f" on {example_run.environment.host}")

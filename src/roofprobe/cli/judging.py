@@ -145,12 +145,12 @@ def bundle(
         from roofprobe.acceptance.bundle.redaction import Redactor
         from roofprobe.acceptance.bundle.redaction_words import known_here
         from roofprobe.reporting import bundle_view
-        from roofprobe.reporting.files import render_files
+        from roofprobe.reporting.files import render_bundled
         from roofprobe.run import record_of
 
         kinds = [part.strip() for part in keep.split(",")] if keep else []
         redactor = Redactor(kinds, known_here())
-        done = write_bundle(run, out, redactor=redactor, render=render_files, rebuild=record_of)
+        done = write_bundle(run, out, redactor=redactor, render=render_bundled, rebuild=record_of)
         if json_:
             print_json(bundle_view.to_json(done))
         else:

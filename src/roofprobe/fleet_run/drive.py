@@ -73,8 +73,8 @@ def fleet_run(asked: Asked, out: Path, *, resume: bool, say: Say) -> FleetRun:
 
     Raises ``RoofprobeError`` for what the user can mend before anything is measured.
     """
-    runfolder.prepare_out(out)
-    with runfolder.locked(out), terminations_as_interrupts():
+    made = runfolder.prepare_out(out)
+    with runfolder.locked(out, made), terminations_as_interrupts():
         written, past = journal.begin(out, asked.figures(), resume)
         try:
             with joined(asked.address, out, asked.install) as cluster, terminations_as_interrupts():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -28,7 +29,7 @@ from roofprobe.records.schema import (
     Reason,
     Run,
 )
-from roofprobe.reporting.files import render_files
+from roofprobe.reporting.files import render_bundled
 from roofprobe.run import record_of, write_files
 
 HOST, USER, PATH, IP = "node-17.acme.example", "wilma", "/home/wilma/acme/venv", "10.9.8.7"
@@ -80,7 +81,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def pack(path: Path, out: Path, keep: tuple[str, ...] = (), rebuild: Any = record_of) -> Bundle:
-    return write_bundle(path, out, redactor=Redactor(keep), render=render_files, rebuild=rebuild)
+    return write_bundle(path, out, redactor=Redactor(keep), render=render_bundled, rebuild=rebuild)
 
 
 def contents(bundle: Bundle) -> dict[str, bytes]:
@@ -290,3 +291,16 @@ def test_a_real_run_and_its_bundle_tell_the_same_row_by_row(tmp_path: Path) -> N
     told = {row["verdict"] for row in json.loads(compared.stdout)["rows"]}
     assert told
     assert not told & {"only-a", "only-b"}
+
+
+def test_the_reports_of_a_bundle_have_every_part_of_those_of_the_run(tmp_path: Path) -> None:
+    kept = Path(__file__).parents[3] / "reports/reference/cpu-amd-epyc-2-cores"
+    files = contents(pack(kept, tmp_path / "b.zip"))
+
+    def parts(text: str) -> list[str]:
+        return re.findall(r"^#+ .*$|<(?:h[234]|summary)[^>]*>.*?</", text, re.MULTILINE)
+
+    for name in ("report.md", "report.html"):
+        own = parts((kept / name).read_text())
+        assert any("redict" in part or "Targets of serving" in part for part in own)
+        assert parts(files[name].decode()) == own

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from roofprobe.acceptance.compare.comparison import ComparedRow, Comparison
-from roofprobe.acceptance.compare.judge import compare_runs, exit_code
+from roofprobe.acceptance.compare.judge import _needed, compare_runs, exit_code
 from roofprobe.acceptance.compare.sides import Runs
 from roofprobe.records.schema import Note, Peer, Run, Span, Telemetry
 
@@ -404,3 +404,12 @@ def test_clocks_that_no_clock_can_have_are_left_out(built: ModuleType) -> None:
     assert row.a is not None
     assert row.b is not None
     assert (row.a.clock_mhz, row.b.clock_mhz) == (1980.0, None)
+
+
+def test_what_would_need_twice_the_speed_to_prove_a_change_is_said_to_tell_nothing() -> None:
+    assert "from a factor of 1.30 on" in _needed(0.3, 0.1)
+    assert "factor" not in _needed(178.98, 1.2)
+    half = _needed(178.98, 0.04)
+    assert "of half of the rows nothing can be told" in half
+    assert "179" not in half
+    assert "1.04" in half

@@ -105,3 +105,12 @@ def test_the_json_document_keeps_to_the_schema_and_can_be_read_again(
 )
 def test_effects_are_written_with_their_sign(value: float | None, text: str) -> None:
     assert fleet_rows.effect(value) == text
+
+
+def test_an_effect_that_is_not_that_of_the_figure_beside_it_says_of_what_it_is(
+    verdict: FleetVerdict,
+) -> None:
+    slow = next(f for d in verdict.devices for f in d.findings if f.code == "slow")
+    assert "over all of" not in fleet_rows.held(slow)
+    assert "effect −15.0%" in fleet_rows.held(slow.model_copy(update={"effect": -0.15}))
+    assert "over all of compute" in fleet_rows.held(slow.model_copy(update={"effect": -0.15}))

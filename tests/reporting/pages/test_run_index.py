@@ -51,7 +51,7 @@ def test_a_row_links_to_its_report_and_tells_the_range_of_its_devices() -> None:
 
 def test_a_broken_run_is_a_row_with_its_reason_and_no_link() -> None:
     page = to_index([listed("x", None, HOSTILE), listed(HOSTILE, summary(1))], HOSTILE)
-    assert "1 of them cannot be read" in page
+    assert "1 of them cannot be read; its row says why." in page
     assert page.count("<script") == 2  # the page's own
     assert "&lt;script&gt;alert(1)" in page
     assert "\x1b" not in page

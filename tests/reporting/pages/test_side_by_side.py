@@ -90,3 +90,23 @@ def test_a_column_that_was_disturbed_or_made_up_says_so_at_its_head(example_run:
     page = to_comparison([example_run, made_up], "probe compare a b")
     assert f"Nothing here was measured: {made_up.run_id}: made up by &lt;b&gt;</strong>" in page
     assert page.count("<strong>simulated</strong>") == len(example_run.devices)
+
+
+def test_the_page_counts_runs_and_speaks_of_shares_only_where_there_are_some(
+    example_run: Run,
+) -> None:
+    cpu = tuple(d for d in example_run.devices if d.backend == "cpu")
+    own = {d.device_id for d in cpu}
+    headlines = tuple(
+        h.model_copy(update={"share_datasheet": None})
+        for h in example_run.headlines
+        if h.device_id in own
+    )
+    alone = example_run.model_copy(update={"devices": cpu, "headlines": headlines})
+    page = to_comparison([alone, alone], "probe compare A B")
+    assert "roofprobe: 2 runs side by side" in page
+    assert "share of the datasheet’s peak" not in page
+    both = to_comparison([example_run, example_run], "probe compare A B")
+    n_columns = 2 * len(example_run.devices)
+    assert f"roofprobe: {n_columns} columns of 2 runs side by side" in both
+    assert "share of the datasheet’s peak" in both
