@@ -22,10 +22,11 @@ probe: $(VENV)/.ready
 	$(VENV)/bin/probe all --out $(OUT)
 
 # First what is fast; then pages in a browser, whole runs, those with planted faults and a Ray cluster,
-# which wait more than they compute; tests that time something run alone, last.
+# which wait more than they compute (ALSO="or aot_all" compiles meanwhile); tests that time something
+# run alone, last.
 test: $(VENV)/.ready-test
 	$(VENV)/bin/python -m pytest $(PARALLEL) -m "not browser and not whole and not faults and not alone and not ray and not aot_all and not planners"
-	$(VENV)/bin/python -m pytest $(PARALLEL) -n $$(($$(nproc) + 1)) -m "(browser or whole or faults or ray) and not alone"
+	$(VENV)/bin/python -m pytest $(PARALLEL) -n $$(($$(nproc) + 1)) -m "(browser or whole or faults or ray $(ALSO)) and not alone"
 	$(VENV)/bin/python -m pytest -m alone
 
 check: $(VENV)/.ready-dev

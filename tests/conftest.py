@@ -59,8 +59,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests of whole runs, so that no long file is left for the end."""
-    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+    """Begin with the longest files, then whole runs, so that none is left for the end."""
+
+    def turn(item: pytest.Item) -> int:
+        is_long = any(item.get_closest_marker(name) for name in ("ray", "browser", "aot_all"))
+        return 0 if is_long else 1 if item.path.parent == Path(__file__).parent else 2
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session")
