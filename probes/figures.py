@@ -129,21 +129,21 @@ def share_of_others(device: Device, timer: Timer, telemetry: Telemetry | None) -
     """Return the share that others took of the processors on which a measurement rests.
 
     On a processor these are the device's cores: what others kept busy beyond the spare ones, or
-    how many of our threads waited, whichever is more. On any other device it is the one that the
-    launching thread runs on, where the host's clock times. None where nothing rests on the host, or
-    nothing tells.
+    how many of our threads waited, whichever is more; but no more waited for others than they kept
+    cores busy, since threads of our own wait for each other too. On any other device it is the one
+    that the launching thread runs on, where the host's clock times. None where nothing rests on the
+    host, or nothing tells.
     """
     if telemetry is None:
         return None
-    waiting = telemetry.waiting_threads
+    waiting, others = telemetry.waiting_threads, telemetry.others_cores
     if device.backend != "cpu":
         return waiting if isinstance(timer, WallTimer) else None
+    if others is None:
+        return None
     ours = device.unit_count or 1
-    shares = [] if waiting is None else [waiting / ours]
-    if telemetry.others_cores is not None:
-        spare = max(0, host.physical_cores() - ours)
-        shares.append(max(0.0, telemetry.others_cores - spare) / ours)
-    return max(shares, default=None)
+    spare = max(0, host.physical_cores() - ours)
+    return max(0.0, others - spare, min(waiting or 0.0, others)) / ours
 
 
 def _crowded(

@@ -273,7 +273,8 @@ class Neighbours(FakeTelemeter):
         self._waiting = waiting
 
     def summary(self) -> Telemetry | None:
-        return Telemetry(waiting_threads=self._waiting[self.watched - 1])
+        waiting = self._waiting[self.watched - 1]
+        return Telemetry(waiting_threads=waiting, others_cores=1.0)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +302,9 @@ def test_what_others_disturbed_is_sampled_anew_and_the_least_disturbed_counts(
     assert found.samples_us == (1000.0 * (2 + kept),) * 10
     noted = {note.code: note.figures for note in found.notes}
     share = waiting[kept] if waiting[kept] > 0.05 else None
-    assert noted.get(NOT_ALONE) == (share and {"share": share, "waiting_threads": share})
+    assert noted.get(NOT_ALONE) == (
+        share and {"share": share, "waiting_threads": share, "others_cores": 1.0}
+    )
 
 
 def test_a_try_that_took_as_long_as_all_should_is_the_last(

@@ -188,7 +188,8 @@ def test_what_a_cache_could_keep_of_a_stream_is_noted_above_3_percent(
         (8, 2, 5.0, 0.4, 0.2),  # there is room, and they are on our cores all the same
         (2, 1, 1.0, 0.5, 0.5),  # kept to one core, as a neighbour is
         (2, 2, 1.0, 0.6, 0.5),
-        (2, 2, None, 0.05, None),
+        (2, 2, None, 0.5, None),  # nobody tells who it was
+        (2, 2, 0.02, 0.5, None),  # threads of our own waited for each other
     ],
 )
 def test_neighbours_on_the_measured_cores_are_noted(
