@@ -40,7 +40,7 @@ main()
 """
 
 
-def probe(*arguments: str | Path, timeout_s: float = 170) -> subprocess.CompletedProcess[str]:
+def probe(*arguments: str | Path, timeout_s: float = 500) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     return subprocess.run(
         [*PROBE, *map(str, arguments)], capture_output=True, text=True, timeout=timeout_s, env=kept
@@ -52,7 +52,7 @@ QuickRun = tuple[Path, dict[str, Any], str]
 
 def brief(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", BRIEF, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=170)
+    return subprocess.run(command, capture_output=True, text=True, timeout=500)
 
 
 @pytest.fixture(scope="module")
@@ -306,7 +306,7 @@ def test_two_runs_into_one_folder_at_once_end_in_one_run(tmp_path: Path) -> None
     first, second = (
         subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) for _ in range(2)
     )
-    errors = [process.communicate(timeout=120)[1] for process in (first, second)]
+    errors = [process.communicate(timeout=400)[1] for process in (first, second)]
     assert sorted((first.returncode, second.returncode)) == [0, 2]
     assert "another run (process" in "".join(errors)
     assert len(list(tmp_path.glob("2*/journal.jsonl"))) == 1

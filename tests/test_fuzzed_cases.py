@@ -68,7 +68,7 @@ def fuzzed(index: int, random_: random.Random) -> Case:
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_ten_thousand_fuzzed_cases_never_crash_the_runner(tmp_path: Path) -> None:
     random_ = random.Random(20)
     # every sixteenth is an operation of a language model

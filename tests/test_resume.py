@@ -62,7 +62,7 @@ def start(out: Path, *options: str) -> subprocess.Popen[bytes]:
 
 def finish(out: Path, *options: str) -> int:
     process = start(out, *options)
-    return process.wait(timeout=120)
+    return process.wait(timeout=300)
 
 
 def assert_complete_and_measured_once(out: Path) -> None:
@@ -152,7 +152,7 @@ def test_an_interrupted_run_writes_its_files_and_can_go_on(
     while journal.read_bytes().count(b"\n") < 6:
         time.sleep(0.02)
     process.send_signal(number)
-    assert process.wait(timeout=60) == 3
+    assert process.wait(timeout=200) == 3
     run = read_run(tmp_path)
     assert run.status == "incomplete"
     assert 5 <= len(run.measurements) < CASES

@@ -67,7 +67,7 @@ def said(places: dict[str, str], words: list[str], **environ: str) -> str:
     """Return what a command prints where nothing else is set."""
     filled = [places.get(word, word.replace("OUT/", f"{places['OUT']}/")) for word in words]
     kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR", "FORCE_COLOR")}
-    done = subprocess.run([*PROBE, *filled], capture_output=True, env=kept | environ, timeout=120)
+    done = subprocess.run([*PROBE, *filled], capture_output=True, env=kept | environ, timeout=300)
     assert done.returncode in (0, 1, 3), done.stderr.decode()
     return done.stdout.decode(environ.get("PYTHONIOENCODING", "utf-8"))
 

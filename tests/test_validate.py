@@ -143,7 +143,7 @@ def probe(*arguments: str, exit_codes: tuple[int, ...] = (0,)) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.mark.timeout(170)
+@pytest.mark.timeout(400)
 def test_a_given_calibration_predicts_and_nothing_else_is_measured(
     measured: Run, tmp_path: Path
 ) -> None:

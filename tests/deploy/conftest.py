@@ -101,7 +101,7 @@ class Site:
         """Run a command line in the folder."""
         return subprocess.run(
             ["bash", "-c", command], cwd=self.folder, env={**self.environment, **environment},
-            capture_output=True, text=True, timeout=170,
+            capture_output=True, text=True, timeout=400,
         )  # fmt: skip
 
     def status(self, out: str) -> dict[str, tuple[str, str]]:

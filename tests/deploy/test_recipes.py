@@ -206,7 +206,7 @@ def test_what_the_pods_run_ends_in_a_fleet(site: Site) -> None:
                            "ROOFPROBE_HOST": host, "HOME": str(site.folder)}  # fmt: skip
             done = subprocess.run(
                 [*container["command"], *container["args"]], env=environment, cwd="/",
-                capture_output=True, text=True, timeout=170,
+                capture_output=True, text=True, timeout=400,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
     assert hosts_in(site.folder / "results/fleet") == {"gpu-1", "gpu-2"}

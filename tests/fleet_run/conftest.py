@@ -36,7 +36,7 @@ class Driver:
     def slots(self) -> list[dict[str, Any]]:
         return [line for line in self.journal() if line["what"] == "slot"]
 
-    def until(self, happened: Callable[[], Any], seconds: float = 120) -> Any:
+    def until(self, happened: Callable[[], Any], seconds: float = 300) -> Any:
         """Wait for ``happened`` to return something true, and return that."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -47,7 +47,7 @@ class Driver:
             time.sleep(0.1)
         raise AssertionError("it did not happen")
 
-    def ended(self, seconds: float = 170) -> tuple[int, str, str]:
+    def ended(self, seconds: float = 400) -> tuple[int, str, str]:
         out, errors = self.process.communicate(timeout=seconds)
         return self.process.returncode, out, errors
 
