@@ -28,9 +28,10 @@ from roofprobe.probes.measure import Policy
 from roofprobe.probes.plan import plan_cases, policy_for
 from roofprobe.probes.session import Session
 from roofprobe.records.ceilings import ceilings_of
+from roofprobe.records.disturbed import disturbed_of
 from roofprobe.records.errors import RoofprobeError
 from roofprobe.records.headlines import headlines_of
-from roofprobe.records.schema import NOT_ALONE, Environment, Options, Run
+from roofprobe.records.schema import Environment, Options, Run
 from roofprobe.reporting.files import render_files
 from roofprobe.reporting.validation_view import summary
 
@@ -84,7 +85,7 @@ def test_a_little_models_steps_are_predicted_within_a_factor_of_three(measured: 
     assert found.unheld == ()
     ratios = [step.predicted_us / step.measured_us for step in found.steps]
     near = all(1 / 3 < ratio < 3 for ratio in ratios)
-    disturbed = sum(any(note.code == NOT_ALONE for note in m.notes) for m in measured.measurements)
+    disturbed = len(disturbed_of(measured.measurements))
     if disturbed and not (near and found.notes == ()):
         pytest.skip(f"the host is not idle: others were at work during {disturbed} measurements")
     assert found.notes == ()
